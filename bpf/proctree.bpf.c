@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Sends one record per fork, exec and exit of a process, and per rename of a
+ * thread group leader, through one perf buffer.
+ *
+ * Compiled by BCC without kernel headers. Every kernel structure is reached by
+ * an OFF_* offset that the loader took from the running kernel's BTF; no kernel
+ * version is tested anywhere.
+ */
+#include "proctree.h"
+
+/* Knobs, set by the loader with -D:
+ *   MAX_ARGS_BYTES   argv bytes copied per exec
+ *   SCRATCH_SLOTS    possible CPUs
+ *   OFF_*            byte offsets of struct members
+ *   UPID_SIZE        sizeof(struct upid)
+ *   HAVE_GROUP_DEAD  sched_process_exit passes group_dead (Linux 6.18)
+ *   IN_EXECVE_OFF, IN_EXECVE_MASK  task_struct.in_execve, where there is one
+ */
+
+#define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
+#define MAX_PATH_STEPS 40
+#define MAX_NAME_LEN 255
+
+struct exec_scratch {
+	struct pt_exec rec;
+	char data[PT_EXE_ROOM + PT_FILENAME_ROOM + MAX_ARGS_BYTES];
+};
+
+BPF_PERF_OUTPUT(events);
+BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
+/* An ordinary array with a slot per CPU: a per-CPU value may not exceed 32 KiB.
+ * Only on_exec uses it, and the kernel never runs a program twice at once on one
+ * CPU (bpf_prog.active), so a slot has one writer even where tracepoints can be
+ * preempted. */
+BPF_ARRAY(scratch, struct exec_scratch, SCRATCH_SLOTS);
+
+static inline __attribute__((always_inline)) u64 read_u64(u64 base, u64 offset)
+{
+	u64 value = 0;
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+static inline __attribute__((always_inline)) u32 read_u32(u64 base, u64 offset)
+{
+	u32 value = 0;
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+static inline __attribute__((always_inline)) void read_comm(char *comm, u64 task)
+{
+	bpf_probe_read_kernel(comm, PT_COMM_LEN, (void *)(task + OFF_TASK_COMM));
+}
+
+static inline __attribute__((always_inline)) int is_leader(u64 task)
+{
+	return read_u32(task, OFF_TASK_PID) == read_u32(task, OFF_TASK_TGID);
+}
+
+/* The identity of the process that a task belongs to. */
+static inline __attribute__((always_inline)) u64 start_of(u64 task)
+{
+	return read_u64(read_u64(task, OFF_TASK_LEADER), OFF_TASK_START);
+}
+
+static inline __attribute__((always_inline)) u64 cgroup_of(u64 task)
+{
+	u64 css_set = read_u64(task, OFF_TASK_CGROUPS);
+	u64 cgroup = read_u64(css_set, OFF_CSS_SET_DFL_CGRP);
+	return read_u64(read_u64(cgroup, OFF_CGROUP_KN), OFF_KERNFS_ID);
+}
+
+static inline __attribute__((always_inline)) u32 pid_in_own_namespace(u64 task)
+{
+	u64 pid = read_u64(task, OFF_TASK_THREAD_PID);
+	u64 level = read_u32(pid, OFF_PID_LEVEL) & 0x3f; /* MAX_PID_NS_LEVEL is 32 */
+	return read_u32(pid, OFF_PID_NUMBERS + level * UPID_SIZE + OFF_UPID_NR);
+}
+
+/* Counts before it stamps: whoever reads the counters after taking a time T
+ * knows of every record stamped before T, also of one still on its way. */
+static inline __attribute__((always_inline)) struct pt_counters *begin(struct pt_header *h, u32 kind)
+{
+	u32 zero = 0;
+	struct pt_counters *c = counters.lookup(&zero);
+	if (!c)
+		return 0;
+	c->begun[kind] += 1;
+	h->seq = c->begun[kind];
+	h->version = PT_WIRE_VERSION;
+	h->kind = kind;
+	h->flags = 0;
+	h->cpu = bpf_get_smp_processor_id();
+	h->time_ns = bpf_ktime_get_boot_ns();
+	return c;
+}
+
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = ctx->args[0], child = ctx->args[1];
+	if (!is_leader(child))
+		return 0;
+
+	struct pt_fork rec = {};
+	struct pt_counters *c = begin(&rec.h, PT_FORK);
+	if (!c)
+		return 0;
+
+	u64 parent = read_u64(child, OFF_TASK_REAL_PARENT);
+	u64 cred = read_u64(child, OFF_TASK_REAL_CRED);
+	rec.child_tgid = read_u32(child, OFF_TASK_TGID);
+	rec.child_start_ns = read_u64(child, OFF_TASK_START);
+	rec.creator_tgid = read_u32(task, OFF_TASK_TGID);
+	rec.creator_start_ns = start_of(task);
+	rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
+	rec.parent_start_ns = start_of(parent);
+	rec.ns_pid = pid_in_own_namespace(child);
+	rec.cgroup_id = cgroup_of(child);
+	rec.uid = read_u32(cred, OFF_CRED_UID);
+	rec.gid = read_u32(cred, OFF_CRED_GID);
+	read_comm(rec.comm, child);
+
+	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+		c->failed[PT_FORK] += 1;
+	return 0;
+}
+
+/* Writes the components of mm->exe_file's path, innermost first, and returns
+ * their length. bpf_d_path() is not allowed in raw tracepoints, so this walks
+ * the dentries and crosses mounts as fs/d_path.c does. */
+static inline __attribute__((always_inline)) u32 read_exe(struct exec_scratch *s, u64 mm)
+{
+	u64 file = read_u64(mm, OFF_MM_EXE_FILE);
+	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
+	u64 vfsmount = read_u64(file, OFF_FILE_PATH + OFF_PATH_MNT);
+	u64 mount = vfsmount - OFF_MOUNT_MNT;
+	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
+	u32 used = 0;
+
+#pragma unroll
+	for (int step = 0; step < MAX_PATH_STEPS; step++) {
+		if (dentry == mount_root) {
+			u64 above = read_u64(mount, OFF_MOUNT_PARENT);
+			if (above == mount)
+				return used;
+			dentry = read_u64(mount, OFF_MOUNT_MOUNTPOINT);
+			mount = above;
+			mount_root = read_u64(mount, OFF_MOUNT_MNT + OFF_VFSMOUNT_ROOT);
+		} else {
+			u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
+			if (parent == dentry)
+				return used;
+			u64 name = read_u64(dentry, OFF_DENTRY_NAME);
+			u32 room = PT_EXE_ROOM - 1 - used;
+			if (room <= MAX_NAME_LEN)
+				break;
+			int n = bpf_probe_read_kernel_str(&s->data[used & (PT_EXE_ROOM - 1)],
+							  MAX_NAME_LEN + 1, (void *)name);
+			if (n <= 0)
+				break;
+			used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
+			dentry = parent;
+		}
+	}
+	s->rec.h.flags |= PT_EXE_INCOMPLETE;
+	return 0;
+}
+
+static inline __attribute__((always_inline)) u32 read_filename(struct exec_scratch *s, u32 at, u64 bprm)
+{
+	u64 filename = read_u64(bprm, OFF_BPRM_FILENAME);
+	int n = bpf_probe_read_kernel_str(&s->data[at & (PT_EXE_ROOM - 1)], PT_FILENAME_ROOM,
+					  (void *)filename);
+	if (n <= 0)
+		return 0;
+	if (n == PT_FILENAME_ROOM)
+		s->rec.h.flags |= PT_FILENAME_TRUNCATED;
+	return n & (2 * PT_FILENAME_ROOM - 1);
+}
+
+static inline __attribute__((always_inline)) u32 read_args(struct exec_scratch *s, u32 at, u64 mm)
+{
+	u64 start = read_u64(mm, OFF_MM_ARG_START);
+	u64 total = read_u64(mm, OFF_MM_ARG_END) - start;
+	s->rec.args_total = total;
+	u64 n = total;
+	if (n > MAX_ARGS_BYTES) {
+		n = MAX_ARGS_BYTES;
+		s->rec.h.flags |= PT_ARGS_TRUNCATED;
+	}
+	/* Keeps the compiler from proving the next check away: the verifier of
+	 * older kernels cannot follow its proof. */
+	asm volatile("" : "+r"(n));
+	if (n > MAX_ARGS_BYTES)
+		return 0;
+	if (bpf_probe_read_user(&s->data[at & (PT_EXE_ROOM + PT_FILENAME_ROOM - 1)], n,
+				(void *)start) != 0) {
+		s->rec.h.flags |= PT_ARGS_UNREADABLE;
+		return 0;
+	}
+	return n;
+}
+
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = ctx->args[0], bprm = ctx->args[2];
+	u32 cpu = bpf_get_smp_processor_id();
+	struct exec_scratch *s = scratch.lookup(&cpu);
+	if (!s)
+		return 0;
+	struct pt_counters *c = begin(&s->rec.h, PT_EXEC);
+	if (!c)
+		return 0;
+
+	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
+	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
+	u64 mm = read_u64(task, OFF_TASK_MM);
+	s->rec.tgid = read_u32(task, OFF_TASK_TGID);
+	s->rec.start_ns = start_of(task);
+	s->rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
+	s->rec.parent_start_ns = start_of(parent);
+	s->rec.cgroup_id = cgroup_of(task);
+	s->rec.uid = read_u32(cred, OFF_CRED_UID);
+	s->rec.gid = read_u32(cred, OFF_CRED_GID);
+	read_comm(s->rec.comm, task);
+
+	u32 exe_len = read_exe(s, mm) & (PT_EXE_ROOM - 1);
+	u32 filename_len = read_filename(s, exe_len, bprm);
+	u32 at = (exe_len + filename_len) & (PT_EXE_ROOM + PT_FILENAME_ROOM - 1);
+	u32 args_len = read_args(s, at, mm);
+	s->rec.exe_len = exe_len;
+	s->rec.filename_len = filename_len;
+	s->rec.args_len = args_len;
+
+	u64 size = sizeof(s->rec) + at + args_len;
+	asm volatile("" : "+r"(size));
+	if (size > sizeof(*s) || events.perf_submit(ctx, s, size) != 0)
+		c->failed[PT_EXEC] += 1;
+	return 0;
+}
+
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = ctx->args[0];
+	u64 signal = read_u64(task, OFF_TASK_SIGNAL);
+#ifdef HAVE_GROUP_DEAD
+	if (!(ctx->args[1] & 0xff))
+		return 0;
+#else
+	/* Two last threads can both see 0: the reader drops the second exit. */
+	if (read_u32(signal, OFF_SIGNAL_LIVE) != 0)
+		return 0;
+#endif
+
+	struct pt_exit rec = {};
+	struct pt_counters *c = begin(&rec.h, PT_EXIT);
+	if (!c)
+		return 0;
+
+	u64 leader = read_u64(task, OFF_TASK_LEADER);
+	u64 parent = read_u64(leader, OFF_TASK_REAL_PARENT);
+	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
+	rec.tgid = read_u32(task, OFF_TASK_TGID);
+	rec.start_ns = read_u64(leader, OFF_TASK_START);
+	rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
+	rec.parent_start_ns = start_of(parent);
+	rec.uid = read_u32(cred, OFF_CRED_UID);
+	rec.gid = read_u32(cred, OFF_CRED_GID);
+	/* As wait_task_zombie() in kernel/exit.c chooses it. */
+	if (read_u32(signal, OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT)
+		rec.status = read_u32(signal, OFF_SIGNAL_GROUP_EXIT_CODE);
+	else
+		rec.status = read_u32(leader, OFF_TASK_EXIT_CODE);
+	read_comm(rec.comm, leader);
+
+	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+		c->failed[PT_EXIT] += 1;
+	return 0;
+}
+
+int on_rename(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 task = ctx->args[0];
+	if (!is_leader(task))
+		return 0;
+#ifdef IN_EXECVE_MASK
+	/* exec renames too; its own record follows at once. */
+	u8 bits = 0;
+	bpf_probe_read_kernel(&bits, 1, (void *)(task + IN_EXECVE_OFF));
+	if (bits & IN_EXECVE_MASK)
+		return 0;
+#endif
+
+	struct pt_rename rec = {};
+	struct pt_counters *c = begin(&rec.h, PT_RENAME);
+	if (!c)
+		return 0;
+
+	rec.tgid = read_u32(task, OFF_TASK_TGID);
+	rec.start_ns = read_u64(task, OFF_TASK_START);
+	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
+
+	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+		c->failed[PT_RENAME] += 1;
+	return 0;
+}
