@@ -1,0 +1,209 @@
+"""What can happen to a process. Immutable values, one class per kind of event.
+
+All times are ns on ``CLOCK_BOOTTIME``. Names and paths are ``str`` decoded as
+UTF-8 with ``surrogateescape``, so any bytes survive; arguments stay bytes until
+somebody asks for them. ``None`` means that the source could not tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from proctree_bpf.core.identity import ProcessKey
+
+_CORE_DUMP_FLAG = 0x80
+_SIGNAL_MASK = 0x7F
+
+
+def split_args(args_raw: bytes | None) -> tuple[str, ...]:
+    """Split an argument block, each argument ended by NUL, as the kernel keeps it."""
+    if not args_raw:
+        return ()
+    parts = args_raw.decode("utf-8", "surrogateescape").split("\0")
+    if not parts[-1]:
+        parts.pop()
+    return tuple(parts)
+
+
+def exit_code_of(status: int | None) -> int | None:
+    """Return the code that a process passed to exit, or None if a signal ended it."""
+    if status is None or status & _SIGNAL_MASK:
+        return None
+    return (status >> 8) & 0xFF
+
+
+def exit_signal_of(status: int | None) -> int | None:
+    """Return the number of the signal that ended a process, or None."""
+    if status is None:
+        return None
+    return status & _SIGNAL_MASK or None
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A process was created.
+
+    ``creator`` called fork or clone; ``parent`` is the kernel's parent at birth,
+    another process with ``CLONE_PARENT``. ``ns_pid`` is the child's PID inside
+    its own PID namespace. ``comm`` is the child's name at birth.
+
+    ``observed`` says that the source did not see the call but found the child later:
+    then ``creator`` is the parent it had by then. ``approximate`` says that the child's
+    start time is the time of the event, because the real one could not be read.
+    """
+
+    timestamp_ns: int
+    child: ProcessKey
+    creator: ProcessKey
+    parent: ProcessKey | None = None
+    ns_pid: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    cgroup_id: int | None = None
+    comm: str | None = None
+    observed: bool = False
+    approximate: bool = False
+
+    @property
+    def key(self) -> ProcessKey:
+        """The process that this event is about: the child."""
+        return self.child
+
+    @property
+    def child_pid(self) -> int:
+        """The child's PID."""
+        return self.child.pid
+
+    @property
+    def parent_pid(self) -> int:
+        """The creator's PID."""
+        return self.creator.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """A process replaced its program.
+
+    ``filename`` is the path as given to execve, ``executable`` the resolved path
+    of the file that runs (the interpreter, for a script). ``args_raw`` is the
+    argument block, each argument ended by NUL; ``truncated`` says that it was
+    longer than the limit. An exec whose ``comm`` and ``args_raw`` are None is known to
+    have happened, but not what was run.
+    """
+
+    timestamp_ns: int
+    key: ProcessKey
+    parent: ProcessKey | None = None
+    uid: int | None = None
+    gid: int | None = None
+    cgroup_id: int | None = None
+    comm: str | None = None
+    filename: str | None = None
+    executable: str | None = None
+    args_raw: bytes | None = None
+    truncated: bool = False
+
+    @property
+    def pid(self) -> int:
+        """The PID."""
+        return self.key.pid
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The arguments, ``argv[0]`` first."""
+        return split_args(self.args_raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A process ended: the last thread of its group is gone.
+
+    ``status`` is a wait(2) status; None if the end was seen but not its reason.
+    """
+
+    timestamp_ns: int
+    key: ProcessKey
+    parent: ProcessKey | None = None
+    status: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    comm: str | None = None
+
+    @property
+    def pid(self) -> int:
+        """The PID."""
+        return self.key.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The code passed to exit; None if a signal ended the process."""
+        return exit_code_of(self.status)
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the process, or None."""
+        return exit_signal_of(self.status)
+
+    @property
+    def core_dumped(self) -> bool:
+        """Whether the kernel wrote a core dump."""
+        return self.status is not None and bool(self.status & _CORE_DUMP_FLAG)
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
+
+    timestamp_ns: int
+    key: ProcessKey
+    comm: str
+
+    @property
+    def pid(self) -> int:
+        """The PID."""
+        return self.key.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Setid:
+    """A process changed its real user or group id."""
+
+    timestamp_ns: int
+    key: ProcessKey
+    uid: int | None = None
+    gid: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The PID."""
+        return self.key.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events are known to be lost: how many, of which kind, where and when.
+
+    The lost events happened between ``from_ns`` and ``until_ns``. ``kind`` is
+    ``fork``, ``exec``, ``exit`` or ``rename``; ``count`` is None if the source
+    knows only that something was lost.
+    """
+
+    timestamp_ns: int
+    source: str
+    count: int | None
+    kind: str | None = None
+    cpu: int | None = None
+    from_ns: int = 0
+    until_ns: int = 0
+
+
+ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid
+EVENT_KINDS: dict[type, str] = {
+    Fork: "fork",
+    Exec: "exec",
+    Exit: "exit",
+    Rename: "rename",
+    Setid: "setid",
+}

@@ -1,0 +1,237 @@
+"""Questions to a tree: who created whom. Pure, iterative, and safe against cycles.
+
+``pid`` parameters take a bare PID or a ``ProcessKey``; a bare PID means its living
+process, else the one that had it last. Ancestry is creation: a process belongs to
+whoever called fork, also after its creator has ended. Exited processes that are
+still remembered are part of every answer unless ``live_only`` is set.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from proctree_bpf.core.chain import format_chain
+from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcessLink
+from proctree_bpf.core.stores import may_have_created
+from proctree_bpf.core.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proctree_bpf.core.stores import CacheStore, TreeStore
+
+
+_DEEPEST_INDENT = 64
+
+
+class Answer(Enum):
+    """The answer to a question of ancestry."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+    """A part of the chain was not seen, so "no" cannot be said."""
+
+
+def creator_of(tree: TreeStore, node: PidNode) -> PidNode | None:
+    """Return the node of a process's creator, or None for a root or an unknown creator."""
+    if node.ppid in (0, node.pid):
+        return None
+    creator = tree.get_node(node.creator)
+    if creator is None or not may_have_created(creator, node):
+        return None
+    return creator
+
+
+def lineage(tree: TreeStore, pid: int | ProcessKey) -> Iterator[PidNode]:
+    """Yield the process and then its creators, nearest first, as far as they are known."""
+    node = tree.get_node(pid)
+    seen: set[ProcessKey] = set()
+    while node is not None and node.key not in seen:
+        yield node
+        seen.add(node.key)
+        node = creator_of(tree, node)
+
+
+def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
+    """Tell whether a process or one of its ancestors is named ``target_cmd``.
+
+    NO is only said if the whole chain was seen as it was made, and no exec of it can
+    have been lost.
+    """
+    certain = True
+    last: PidNode | None = None
+    for node in lineage(tree, pid):
+        if node.cmd == target_cmd:
+            return Answer.YES
+        if node.name_uncertain or (node.ppid and node.edge is not Edge.CREATED):
+            certain = False
+        last = node
+    if last is None or last.ppid not in (0, last.pid):
+        certain = False
+    return Answer.NO if certain else Answer.UNKNOWN
+
+
+def is_descendant(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> bool:
+    """Tell whether a process, or one of its ancestors, is known to be named ``target_cmd``.
+
+    An unknown PID is nobody's descendant. See ``ancestry`` for an answer that tells
+    "no" from "not known".
+    """
+    return any(node.cmd == target_cmd for node in lineage(tree, pid))
+
+
+def build_chain_links(
+    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey
+) -> list[ProcessLink]:
+    """Return the chain of a process: itself first, then its creators.
+
+    A creator that is not remembered ends the chain with a link whose ``known`` is False.
+    """
+    links: list[ProcessLink] = []
+    last: PidNode | None = None
+    for node in lineage(tree, pid):
+        info = cache.get_info(node.key)
+        user = info.user if info is not None else UNKNOWN_NAME
+        links.append(ProcessLink(node.pid, node.cmd, user, node.start_time_ns))
+        last = node
+    missing = last.creator if last is not None else _as_key(pid)
+    if last is None or (missing.pid not in (0, last.pid) and not _closes_cycle(tree, last)):
+        links.append(
+            ProcessLink(missing.pid, UNKNOWN_NAME, UNKNOWN_NAME, missing.start_time_ns, known=False)
+        )
+    return links
+
+
+def _closes_cycle(tree: TreeStore, node: PidNode) -> bool:
+    return creator_of(tree, node) is not None
+
+
+def _as_key(pid: int | ProcessKey) -> ProcessKey:
+    return pid if isinstance(pid, ProcessKey) else ProcessKey(pid)
+
+
+def build_chain_string(tree: TreeStore, cache: CacheStore, pid: int | ProcessKey) -> str:
+    """Return the chain as ``pid|cmd|user;pid|cmd|user``, the process first."""
+    return format_chain(build_chain_links(tree, cache, pid))
+
+
+def child_nodes(
+    tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False
+) -> list[PidNode]:
+    """Return the nodes of the processes that this one created, oldest first."""
+    node = tree.get_node(pid)
+    found = _brood(tree, node.key if node is not None else _as_key(pid))
+    return [child for child in found if not live_only or child.exited_ns is None]
+
+
+def _brood(tree: TreeStore, key: ProcessKey) -> list[PidNode]:
+    """Return what a process created, oldest first; insertion decides between equals."""
+    return sorted(tree.child_nodes(key), key=lambda child: child.key.ticks)
+
+
+def children(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
+    """Return the PIDs of the processes that this one created."""
+    return [child.pid for child in child_nodes(tree, pid, live_only=live_only)]
+
+
+def descendant_nodes(
+    tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False
+) -> Iterator[PidNode]:
+    """Yield the nodes below a process, breadth first.
+
+    ``live_only`` leaves out the exited ones but still looks below them.
+    """
+    root = tree.get_node(pid)
+    start = root.key if root is not None else _as_key(pid)
+    queue = deque([start])
+    seen = {start}
+    while queue:
+        for child in _brood(tree, queue.popleft()):
+            if child.key in seen:
+                continue
+            seen.add(child.key)
+            queue.append(child.key)
+            if not live_only or child.exited_ns is None:
+                yield child
+
+
+def descendants(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
+    """Return the PIDs below a process, breadth first."""
+    return [node.pid for node in descendant_nodes(tree, pid, live_only=live_only)]
+
+
+def siblings(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
+    """Return the PIDs that the same process created, without this one."""
+    node = tree.get_node(pid)
+    if node is None or node.ppid in (0, node.pid):
+        return []
+    creator = creator_of(tree, node)
+    brood = _brood(tree, creator.key if creator is not None else node.creator)
+    return [
+        other.pid
+        for other in brood
+        if other.key != node.key and (not live_only or other.exited_ns is None)
+    ]
+
+
+def find_by_cmd(tree: TreeStore, cmd: str, *, live_only: bool = False) -> list[int]:
+    """Return the PIDs of the processes with this name (comm), in ascending order."""
+    return sorted(
+        node.pid
+        for node in tree.all_nodes()
+        if node.cmd == cmd and (not live_only or node.exited_ns is None)
+    )
+
+
+def find_by_user(
+    tree: TreeStore, cache: CacheStore, user: str, *, live_only: bool = False
+) -> list[int]:
+    """Return the PIDs of the processes of this user, in ascending order."""
+    found = []
+    for node in tree.all_nodes():
+        info = cache.get_info(node.key)
+        if info is not None and info.user == user and (not live_only or node.exited_ns is None):
+            found.append(node.pid)
+    return sorted(found)
+
+
+def display(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> str:
+    """Draw a process and all below it in the style of pstree, one process a line.
+
+    An exited process is marked, or with ``live_only`` left out with all below it; an
+    unknown PID is drawn as ``unknown(PID)``. Names are shown with their control
+    characters escaped. Below 64 levels the indentation
+    stops and the depth is written. The last line has no newline.
+    """
+    root = tree.get_node(pid)
+    if root is None:
+        return f"{UNKNOWN_NAME}({_as_key(pid).pid})"
+    lines = []
+    seen = {root.key}
+    # Depth first with a stack of its own: node, depth, prefix of its line, prefix below it.
+    stack = [(root, 0, "", "")]
+    while stack:
+        node, depth, own, below = stack.pop()
+        mark = "" if node.exited_ns is None else " [exited]"
+        lines.append(f"{own}{visible(node.cmd) or UNKNOWN_NAME}({node.pid}){mark}")
+        kids = []
+        for child in _brood(tree, node.key):
+            if child.key not in seen and (not live_only or child.exited_ns is None):
+                seen.add(child.key)
+                kids.append(child)
+        for index, child in enumerate(reversed(kids)):
+            branch, bar = ("└─ ", "   ") if index == 0 else ("├─ ", "│  ")
+            if depth < _DEEPEST_INDENT:
+                stack.append((child, depth + 1, below + branch, below + bar))
+            else:  # or the drawing of a long chain would grow with its square
+                stack.append((child, depth + 1, f"{below}{branch}[depth {depth + 1}] ", below))
+    return "\n".join(lines)
+
+
+def tree_len(tree: TreeStore) -> int:
+    """Count the processes in the tree, the exited ones too."""
+    return len(tree)

@@ -1,0 +1,165 @@
+"""What is known of one process: its place in the tree, and its details. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from proctree_bpf.core.events import exit_code_of, exit_signal_of, split_args
+from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.core.text import escape
+
+# Default bounds: the usual pid_max of 32768, doubled, for the living and the recently
+# dead; ten minutes is longer than most investigations look back for.
+PROC_CACHE_CAP = 65_536
+PROC_CACHE_TTL_SECS = 600
+PID_TREE_CAP = 65_536
+PID_TREE_TTL_SECS = 600
+
+UNKNOWN_NAME = "unknown"
+CHAIN_SEPARATORS = "|;"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheParams:
+    """Bounds of a store: entries, and seconds that an exited process is kept."""
+
+    capacity: int = PROC_CACHE_CAP
+    ttl_secs: float = PROC_CACHE_TTL_SECS
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise ValueError(f"capacity must be at least 1, not {self.capacity}")
+        if self.ttl_secs < 0:
+            raise ValueError(f"ttl_secs must not be negative, but is {self.ttl_secs}")
+
+
+class Edge(Enum):
+    """How a node's creator was learnt."""
+
+    CREATED = "created"
+    """From the fork event itself: certain, and fixed for life."""
+    OBSERVED = "observed"
+    """It was the kernel's parent when looked at: an ancestor, though perhaps only the one
+    that adopted an orphan."""
+
+
+@dataclass(frozen=True, slots=True)
+class PidNode:
+    """A process's place in the tree.
+
+    Attributes:
+        ppid: PID of the creator; 0 for a root.
+        cmd: name (comm).
+        start_time_ns: start on ``CLOCK_BOOTTIME`` in ns; 0 if unknown.
+        pid: PID; stores fill it in.
+        creator_start_ns: the creator's start time; with ``ppid`` its identity.
+        edge: how the creator was learnt.
+        parent: the kernel's parent as last seen, if it is not the creator.
+        exited_ns: when it ended (``CLOCK_BOOTTIME``), or None while it lives.
+        approximate: ``start_time_ns`` is when the fork was reported, a little later than
+            the real start, which was not to be had.
+        name_uncertain: an exec may have been lost since the name was learnt.
+        key: the identity, from ``pid`` and ``start_time_ns``.
+        creator: the creator's identity, from ``ppid`` and ``creator_start_ns``.
+
+    """
+
+    ppid: int
+    cmd: str
+    start_time_ns: int = 0
+    pid: int = 0
+    creator_start_ns: int = 0
+    edge: Edge = Edge.OBSERVED
+    parent: ProcessKey | None = None
+    exited_ns: int | None = None
+    approximate: bool = False
+    name_uncertain: bool = False
+    key: ProcessKey = field(init=False, repr=False, compare=False)
+    creator: ProcessKey = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ProcessKey(self.pid, self.start_time_ns))
+        object.__setattr__(self, "creator", ProcessKey(self.ppid, self.creator_start_ns))
+
+    @property
+    def kernel_parent(self) -> ProcessKey:
+        """The kernel's parent, as last seen."""
+        return self.parent or self.creator
+
+
+@dataclass(frozen=True, slots=True)
+class ProcInfo:
+    """The details of a process, as last known.
+
+    Attributes:
+        cmd: name (comm).
+        user: user name of ``uid``.
+        ppid: PID of the creator.
+        tgid: PID.
+        start_time_ns: start on ``CLOCK_BOOTTIME`` in ns; 0 if unknown.
+        uid, gid: real ids, as the initial user namespace has them.
+        executable: path of the file that runs.
+        args_raw: argument block, each argument ended by NUL.
+        inherited: the name is from before: the creator's, as long as there was no exec
+            since the fork, or that of an earlier program, if an exec could not be looked
+            at. Of the creator's, executable and arguments are inherited as well.
+        truncated: ``args_raw`` is cut short.
+        cgroup_id: id of its cgroup v2.
+        ns_pid: its PID inside its own PID namespace.
+        exec_ns: when it last replaced its program (``CLOCK_BOOTTIME``), if that was seen.
+        status: wait(2) status once it has ended, if known.
+        exited_ns: when it ended (``CLOCK_BOOTTIME``), or None while it lives.
+
+    """
+
+    cmd: str
+    user: str
+    ppid: int
+    tgid: int
+    start_time_ns: int = 0
+    uid: int | None = None
+    gid: int | None = None
+    executable: str | None = None
+    args_raw: bytes | None = None
+    inherited: bool = False
+    truncated: bool = False
+    cgroup_id: int | None = None
+    ns_pid: int | None = None
+    exec_ns: int | None = None
+    status: int | None = None
+    exited_ns: int | None = None
+    key: ProcessKey = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ProcessKey(self.tgid, self.start_time_ns))
+
+    @property
+    def args(self) -> tuple[str, ...]:
+        """The arguments, ``argv[0]`` first."""
+        return split_args(self.args_raw)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The code passed to exit; None while it lives, or if a signal ended it."""
+        return exit_code_of(self.status)
+
+    @property
+    def exit_signal(self) -> int | None:
+        """The signal that ended it, or None."""
+        return exit_signal_of(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLink:
+    """One link of an ancestry chain; ``str(link)`` is ``pid|cmd|user``, escaped."""
+
+    pid: int
+    cmd: str
+    user: str
+    start_time_ns: int = 0
+    known: bool = True
+
+    def __str__(self) -> str:
+        names = (escape(name, CHAIN_SEPARATORS) for name in (self.cmd, self.user))
+        return "|".join((str(self.pid), *names))

@@ -1,0 +1,444 @@
+"""Applies events to a tree and a cache. Pure: no clock, no /proc, no user database.
+
+The rules, each with its reason:
+
+- Events may come twice, or late, or without those before them; applying is
+  idempotent, and a known fact is never overwritten by an unknown one.
+- A forked process carries its creator's name and arguments, marked inherited,
+  until its own exec: a worker that never execs is not nameless.
+- A PID that comes back with a later start time proves that its former holder has
+  ended, even if that exit was lost.
+- A snapshot fills in what the stream has not told; it never overwrites it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, ProcEvent, Rename, Setid
+from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
+from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.stores import CacheStore, TreeStore
+
+_EXPIRE_EVERY_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """An event, and what is known of its process once it has been applied."""
+
+    event: ProcEvent
+    node: PidNode
+    info: ProcInfo
+    uncertain: bool = False
+    """Events are known to be lost and the tree is not repaired yet: names and ancestors
+    may be out of date."""
+
+
+@dataclass(slots=True)
+class TrackerStats:
+    """What a tracker has done, in events or entries."""
+
+    applied: int = 0
+    duplicates: int = 0
+    orphans: int = 0
+    """Execs and exits of processes whose beginning was not seen."""
+    presumed_exits: int = 0
+    """Exits that were never seen but follow from a reused PID or a later look at /proc."""
+    evicted: int = 0
+    expired: int = 0
+
+
+class Tracker:
+    """Keeps a tree and a cache in step with a stream of events.
+
+    ``user_name`` turns a uid into a name; None gives the uid's decimal form.
+    """
+
+    def __init__(
+        self,
+        tree: TreeStore,
+        cache: CacheStore,
+        user_name: Callable[[int], str | None] = lambda _uid: None,
+    ) -> None:
+        self.tree = tree
+        self.cache = cache
+        self.stats = TrackerStats()
+        self.uncertain = False
+        """Events are known to be lost, and ``reconcile`` was not called since."""
+        self._user_name = user_name
+        self._next_expiry_ns = 0
+        self._handlers: dict[type, Callable[..., Applied | None]] = {
+            Fork: self._fork,
+            Exec: self._exec,
+            Exit: self._exit,
+            Rename: self._rename,
+            Setid: self._setid,
+        }
+
+    def apply(self, event: ProcEvent) -> Applied | None:
+        """Apply one event; return what came of it, or None if it was known already."""
+        applied = self._handlers[type(event)](event)
+        if applied is None:
+            self.stats.duplicates += 1
+        else:
+            self.stats.applied += 1
+        if event.timestamp_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
+            self.expire(event.timestamp_ns)
+        return applied
+
+    def note_gap(self, gap: Gap) -> None:
+        """Take note that events were lost: until ``reconcile``, less is certain.
+
+        A lost exec leaves the name of a living process out of date, so from now on
+        nobody can say that it is not the name that is asked for.
+        """
+        self.uncertain = True
+        if gap.kind not in (None, "exec", "rename"):
+            return
+        for node in self.tree.all_nodes():
+            if node.exited_ns is None and not node.name_uncertain:
+                self.tree.insert_node(node.pid, replace(node, name_uncertain=True))
+
+    def expire(self, now_ns: int) -> None:
+        """Let the stores forget what ended longer than their TTL before ``now_ns``."""
+        self.stats.expired += len(self.tree.expire(now_ns))
+        self.cache.expire(now_ns)
+
+    def _store(self, node: PidNode, info: ProcInfo) -> None:
+        self.stats.evicted += len(self.tree.insert_node(node.pid, node))
+        self.cache.insert_info(info.tgid, info)
+
+    def _sharpen(self, key: ProcessKey) -> None:
+        """Give a process that is known by its ticks the exact start time just seen."""
+        node = self.tree.get_node(key)
+        if node is None or node.start_time_ns == key.start_time_ns or not key.is_exact:
+            return
+        info = self.cache.get_info(key) or _info_of(node)
+        start_ns = key.start_time_ns
+        self._store(replace(node, start_time_ns=start_ns), replace(info, start_time_ns=start_ns))
+
+    def _user(self, uid: int | None) -> str:
+        if uid is None:
+            return UNKNOWN_NAME
+        return self._user_name(uid) or str(uid)
+
+    def _known(self, key: ProcessKey) -> tuple[PidNode, ProcInfo] | None:
+        """Return what is known of exactly this process.
+
+        Where a start time is missing on either side, the living process of that PID
+        is meant.
+        """
+        node = self.tree.get_node(key)
+        if node is None and key.start_time_ns:
+            latest = self.tree.get_node(key.pid)
+            if latest is not None and compare(latest.key, key) is Sameness.UNKNOWN:
+                node = latest if latest.exited_ns is None else None
+        if node is None:
+            return None
+        info = self.cache.get_info(node.key) or _info_of(node)
+        return node, info
+
+    # Handlers, one per kind of event.
+
+    def _fork(self, event: Fork) -> Applied | None:
+        known = self._known(event.child)
+        if known is not None and self._is_known_birth(event, known[0]):
+            return None
+        if known is not None and compare(known[0].key, event.child) is not Sameness.SAME:
+            known = None  # somebody had this PID, but this one was born just now
+        if known is None:
+            self._presume_former_exited(event.child, event.timestamp_ns)
+        self._sharpen(event.creator)
+        creator_info = self.cache.get_info(event.creator)
+        parent = event.parent
+        if parent is not None and compare(parent, event.creator) is Sameness.SAME:
+            parent = None
+        uid = event.uid
+        if uid is None and creator_info is not None:
+            uid = creator_info.uid
+        comm = event.comm
+        if comm is None:
+            comm = creator_info.cmd if creator_info else ""
+        program = creator_info
+        if known is not None and (program is None or program.args_raw is None):
+            program = known[1]  # as a snapshot read it: better than nothing
+        exited_ns = known[0].exited_ns if known is not None else None
+        node = PidNode(
+            ppid=event.creator.pid,
+            cmd=comm,
+            start_time_ns=event.child.start_time_ns,
+            pid=event.child.pid,
+            creator_start_ns=event.creator.start_time_ns,
+            edge=Edge.OBSERVED if event.observed else Edge.CREATED,
+            parent=parent,
+            exited_ns=exited_ns,
+            approximate=event.approximate,
+        )
+        info = ProcInfo(
+            cmd=comm,
+            user=self._user(uid) if uid is not None or creator_info is None else creator_info.user,
+            ppid=event.creator.pid,
+            tgid=event.child.pid,
+            start_time_ns=event.child.start_time_ns,
+            uid=uid,
+            gid=event.gid,
+            executable=program.executable if program else None,
+            args_raw=program.args_raw if program else None,
+            inherited=True,
+            truncated=program.truncated if program else False,
+            cgroup_id=event.cgroup_id,
+            ns_pid=event.ns_pid,
+            status=known[1].status if known is not None else None,
+            exited_ns=exited_ns,
+        )
+        if known is not None and known[1].exec_ns is not None:
+            # The exec was applied first, so its details are the newer ones.
+            node = replace(node, cmd=known[0].cmd)
+            info = replace(known[1], ppid=info.ppid, start_time_ns=info.start_time_ns)
+        elif exited_ns is not None and known is not None and known[1].cmd != comm:
+            # So was the exit, and it told a name that is not the creator's.
+            node = replace(node, cmd=known[1].cmd)
+            info = replace(info, cmd=known[1].cmd, executable=None, args_raw=None, inherited=False)
+        self._store(node, info)
+        return Applied(event, node, info, self.uncertain)
+
+    @staticmethod
+    def _is_known_birth(event: Fork, node: PidNode) -> bool:
+        """Tell whether this fork has been applied before."""
+        if node.edge is not Edge.CREATED:
+            return False
+        if compare(node.key, event.child) is Sameness.SAME:
+            return True
+        # Without start times: nobody forks a PID that lives, so this is a copy.
+        same_creator = node.ppid == event.creator.pid
+        return not event.child.start_time_ns and same_creator and node.exited_ns is None
+
+    def _exec(self, event: Exec) -> Applied | None:
+        known = self._known(event.key)
+        if known is not None and known[1].exec_ns is not None:
+            if event.timestamp_ns <= known[1].exec_ns:
+                return None
+            if known[0].exited_ns is not None and not event.key.start_time_ns:
+                known = None  # the dead do not exec: this is the next to have the PID
+        node, info = known or self._discover(event)
+        uid = event.uid if event.uid is not None else info.uid
+        comm = event.comm if event.comm is not None else info.cmd
+        start_ns = more_exact(node.key, event.key).start_time_ns
+        node = replace(
+            node,
+            cmd=comm,
+            start_time_ns=start_ns,
+            parent=_parent_after(node, event.parent),
+            name_uncertain=event.comm is None,
+        )
+        info = ProcInfo(
+            cmd=comm,
+            user=info.user if uid == info.uid else self._user(uid),
+            ppid=node.ppid,
+            tgid=node.pid,
+            start_time_ns=start_ns,
+            uid=uid,
+            gid=event.gid if event.gid is not None else info.gid,
+            executable=event.executable,
+            args_raw=event.args_raw,
+            # After an exec that nobody could look at, the name is from before it.
+            inherited=event.comm is None and event.args_raw is None,
+            truncated=event.truncated,
+            cgroup_id=event.cgroup_id if event.cgroup_id is not None else info.cgroup_id,
+            ns_pid=info.ns_pid,
+            exec_ns=event.timestamp_ns,
+            status=info.status,
+            exited_ns=node.exited_ns,
+        )
+        self._store(node, info)
+        return Applied(event, node, info, self.uncertain)
+
+    def _exit(self, event: Exit) -> Applied | None:
+        known = self._known(event.key)
+        node, info = known or self._discover(event)
+        if node.exited_ns is not None and (info.status is not None or event.status is None):
+            return None
+        uid = event.uid if event.uid is not None else info.uid
+        comm = event.comm if event.comm is not None else info.cmd
+        start_ns = more_exact(node.key, event.key).start_time_ns
+        node = replace(
+            node,
+            cmd=comm,
+            start_time_ns=start_ns,
+            exited_ns=event.timestamp_ns,
+            parent=_parent_after(node, event.parent),
+        )
+        info = replace(
+            info,
+            cmd=comm,
+            user=info.user if uid == info.uid else self._user(uid),
+            uid=uid,
+            start_time_ns=start_ns,
+            status=event.status,
+            exited_ns=event.timestamp_ns,
+        )
+        self._store(node, info)
+        return Applied(event, node, info, self.uncertain)
+
+    def _rename(self, event: Rename) -> Applied | None:
+        known = self._known(event.key)
+        if known is None or known[0].cmd == event.comm:
+            return None
+        node = replace(known[0], cmd=event.comm, name_uncertain=False)
+        info = replace(known[1], cmd=event.comm)
+        self._store(node, info)
+        return Applied(event, node, info, self.uncertain)
+
+    def _setid(self, event: Setid) -> Applied | None:
+        known = self._known(event.key)
+        if known is None:
+            return None
+        node, info = known
+        uid = event.uid if event.uid is not None else info.uid
+        gid = event.gid if event.gid is not None else info.gid
+        if (uid, gid) == (info.uid, info.gid):
+            return None
+        info = replace(info, uid=uid, gid=gid, user=self._user(uid))
+        self._store(node, info)
+        return Applied(event, node, info, self.uncertain)
+
+    def _discover(self, event: Exec | Exit) -> tuple[PidNode, ProcInfo]:
+        """Begin the record of a process whose fork was not seen."""
+        self.stats.orphans += 1
+        self._presume_former_exited(event.key, event.timestamp_ns)
+        parent = event.parent or ProcessKey(0)
+        node = PidNode(
+            ppid=parent.pid,
+            cmd=event.comm or "",
+            start_time_ns=event.key.start_time_ns,
+            pid=event.key.pid,
+            creator_start_ns=parent.start_time_ns,
+        )
+        return node, replace(_info_of(node), user=self._user(event.uid), uid=event.uid)
+
+    def _presume_former_exited(self, key: ProcessKey, now_ns: int) -> None:
+        former = self.tree.get_node(key.pid)
+        if former is None or former.exited_ns is not None:
+            return
+        sameness = compare(former.key, key)
+        if sameness is Sameness.DIFFERENT and former.start_time_ns < key.start_time_ns:
+            self.presume_exited(former, now_ns)
+
+    def presume_exited(self, node: PidNode, now_ns: int) -> None:
+        """Mark a process as ended for a reason that nobody saw."""
+        self.stats.presumed_exits += 1
+        info = self.cache.get_info(node.key) or _info_of(node)
+        self._store(replace(node, exited_ns=now_ns), replace(info, exited_ns=now_ns))
+
+    def merge_snapshot(
+        self,
+        entries: Iterable[tuple[PidNode, ProcInfo]],
+        execed_since: Collection[ProcessKey] = (),
+    ) -> int:
+        """Add the processes of a ``/proc`` snapshot that the stream has not told of.
+
+        ``execed_since`` are the processes for which an exec waits to be applied: the
+        snapshot may have read them after it, so their details are left out rather
+        than given to children forked before it. Returns the number of entries added.
+        """
+        execed = {(key.pid, key.ticks) for key in execed_since}
+        added = 0
+        for node, info in entries:
+            known = self._known(node.key)
+            if known is not None:
+                if self.cache.get_info(known[0].key) is None:
+                    self.cache.insert_info(node.pid, replace(info, exited_ns=known[0].exited_ns))
+                continue
+            self._presume_former_exited(node.key, node.start_time_ns)
+            if (node.pid, node.key.ticks) in execed:
+                info = replace(info, executable=None, args_raw=None)  # noqa: PLW2901
+            self._store(node, info)
+            added += 1
+        return added
+
+    def reconcile(
+        self, entries: Collection[tuple[PidNode, ProcInfo]], begun_ns: int, now_ns: int
+    ) -> None:
+        """Mend the tree after a gap with a later look at ``/proc``.
+
+        Every event from before the look began, at ``begun_ns``, must have been applied.
+        Processes that are missing are added, those that are known are brought up to
+        date, and those that should have been there have ended. Both times are
+        CLOCK_BOOTTIME.
+        """
+        self.merge_snapshot(entries)
+        for node, info in entries:
+            self._refresh(node, info)
+        seen = {(node.pid, node.key.ticks) for node, _ in entries}
+        for node in self.tree.all_nodes():
+            gone = node.exited_ns is None and (node.pid, node.key.ticks) not in seen
+            if gone and 0 < node.start_time_ns < begun_ns:
+                self.presume_exited(node, now_ns)
+        self.uncertain = False
+
+    def _refresh(self, seen: PidNode, details: ProcInfo) -> None:
+        """Bring a known process up to date with what ``/proc`` says of it now."""
+        known = self._known(seen.key)
+        if known is None or known[0].exited_ns is not None:
+            return
+        node, info = known
+        if node.name_uncertain:
+            node = replace(node, name_uncertain=False)
+            self.tree.insert_node(node.pid, node)
+        same_file = None in (info.executable, details.executable) or (
+            info.executable == details.executable
+        )
+        same_program = info.cmd == details.cmd and same_file and _same_args(info, details)
+        if same_program and info.uid == details.uid:
+            return
+        node = replace(node, cmd=details.cmd, parent=_parent_after(node, seen.creator))
+        info = replace(
+            details,
+            ppid=node.ppid,
+            start_time_ns=node.start_time_ns,
+            inherited=info.inherited and same_program,
+            cgroup_id=info.cgroup_id,
+            ns_pid=info.ns_pid,
+            exec_ns=info.exec_ns,
+        )
+        self._store(node, info)
+
+
+def _info_of(node: PidNode) -> ProcInfo:
+    """Return the least that can be said of a node without details."""
+    return ProcInfo(
+        cmd=node.cmd,
+        user=UNKNOWN_NAME,
+        ppid=node.ppid,
+        tgid=node.pid,
+        start_time_ns=node.start_time_ns,
+        exited_ns=node.exited_ns,
+    )
+
+
+def _same_args(known: ProcInfo, seen: ProcInfo) -> bool:
+    """Compare arguments as far as both were kept."""
+    ours, theirs = known.args_raw or b"", seen.args_raw or b""
+    if known.truncated or seen.truncated:
+        shared = min(len(ours), len(theirs))
+        return ours[:shared] == theirs[:shared]
+    return ours == theirs
+
+
+def _parent_after(node: PidNode, parent: ProcessKey | None) -> ProcessKey | None:
+    if parent is None:
+        return node.parent
+    return None if compare(parent, node.creator) is Sameness.SAME else parent
+
+
+def kind_of(event: ProcEvent) -> str:
+    """Return ``fork``, ``exec``, ``exit`` or ``rename``."""
+    return EVENT_KINDS[type(event)]
