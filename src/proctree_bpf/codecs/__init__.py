@@ -1,0 +1,1 @@
+"""Bytes to events and back. Pure; malformed input raises DecodeError and nothing else."""

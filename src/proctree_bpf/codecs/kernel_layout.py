@@ -1,0 +1,87 @@
+"""Which struct members the BPF program needs, and the -D macros that tell it where they are.
+
+Fields are probed, never kernel versions. Where a kernel spells a member differently,
+the alternatives stand here, newest first, with the commit that changed it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proctree_bpf.codecs.btf import Btf
+
+# macro suffix -> (struct, member path) alternatives
+_MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "TASK_PID": (("task_struct", "pid"),),
+    "TASK_TGID": (("task_struct", "tgid"),),
+    # Renamed from real_start_time by cf25e24db61c (Linux 5.5).
+    "TASK_START": (("task_struct", "start_boottime"), ("task_struct", "real_start_time")),
+    "TASK_REAL_PARENT": (("task_struct", "real_parent"),),
+    "TASK_LEADER": (("task_struct", "group_leader"),),
+    "TASK_SIGNAL": (("task_struct", "signal"),),
+    "TASK_MM": (("task_struct", "mm"),),
+    "TASK_COMM": (("task_struct", "comm"),),
+    "TASK_EXIT_CODE": (("task_struct", "exit_code"),),
+    "TASK_REAL_CRED": (("task_struct", "real_cred"),),
+    "TASK_THREAD_PID": (("task_struct", "thread_pid"),),
+    "TASK_CGROUPS": (("task_struct", "cgroups"),),
+    "CSS_SET_DFL_CGRP": (("css_set", "dfl_cgrp"),),
+    "CGROUP_KN": (("cgroup", "kn"),),
+    "KERNFS_ID": (("kernfs_node", "id"),),
+    "SIGNAL_LIVE": (("signal_struct", "live"),),
+    "SIGNAL_FLAGS": (("signal_struct", "flags"),),
+    "SIGNAL_GROUP_EXIT_CODE": (("signal_struct", "group_exit_code"),),
+    "MM_ARG_START": (("mm_struct", "arg_start"),),
+    "MM_ARG_END": (("mm_struct", "arg_end"),),
+    "MM_EXE_FILE": (("mm_struct", "exe_file"),),
+    "CRED_UID": (("cred", "uid"),),
+    "CRED_GID": (("cred", "gid"),),
+    "BPRM_FILENAME": (("linux_binprm", "filename"),),
+    "FILE_PATH": (("file", "f_path"),),
+    "PATH_MNT": (("path", "mnt"),),
+    "PATH_DENTRY": (("path", "dentry"),),
+    "DENTRY_PARENT": (("dentry", "d_parent"),),
+    "DENTRY_NAME": (("dentry", "d_name.name"),),
+    "VFSMOUNT_ROOT": (("vfsmount", "mnt_root"),),
+    "MOUNT_MNT": (("mount", "mnt"),),
+    "MOUNT_PARENT": (("mount", "mnt_parent"),),
+    "MOUNT_MOUNTPOINT": (("mount", "mnt_mountpoint"),),
+    "PID_LEVEL": (("pid", "level"),),
+    "PID_NUMBERS": (("pid", "numbers"),),
+    "UPID_NR": (("upid", "nr"),),
+}
+
+# The probe's own void *, the task, and group_dead where the kernel passes it (6.18 does).
+_EXIT_ARITY_WITH_GROUP_DEAD = 3
+
+
+class MissingFieldError(LookupError):
+    """The kernel's BTF lacks a member that the program cannot do without."""
+
+
+def layout_macros(btf: Btf) -> dict[str, int]:
+    """Return the macros that describe this kernel to the BPF program.
+
+    Raises:
+        MissingFieldError: a struct member is not there; the message names it.
+        DecodeError: the BTF is malformed.
+
+    """
+    macros = {}
+    for name, alternatives in _MEMBERS.items():
+        member = btf.first_member(alternatives)
+        if member is None:
+            raise MissingFieldError(".".join(alternatives[0]))
+        macros[f"OFF_{name}"] = member.offset
+    upid_size = btf.struct_size("upid")
+    if upid_size is None:
+        raise MissingFieldError("upid")
+    macros["UPID_SIZE"] = upid_size
+    if btf.prototype_arity("btf_trace_sched_process_exit") == _EXIT_ARITY_WITH_GROUP_DEAD:
+        macros["HAVE_GROUP_DEAD"] = 1
+    in_execve = btf.member("task_struct", "in_execve")
+    if in_execve is not None and in_execve.bit_size == 1:
+        macros["IN_EXECVE_OFF"] = in_execve.bit_offset // 8
+        macros["IN_EXECVE_MASK"] = 1 << in_execve.bit_offset % 8
+    return macros

@@ -1,0 +1,136 @@
+"""BPF records -> events. The layout is bpf/proctree.h, whose sizes a test compares. Pure."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.proc_files import decode_name
+from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.identity import ProcessKey
+
+WIRE_VERSION = 1
+KINDS = ("fork", "exec", "exit", "rename")
+_FORK, _EXEC, _EXIT, _RENAME = range(4)
+
+_ARGS_TRUNCATED = 0x1
+_ARGS_UNREADABLE = 0x2
+_EXE_INCOMPLETE = 0x4
+
+HEADER = struct.Struct("=QQHHHH")
+FORK = struct.Struct("=QQHHHHQQQQIIIIII16s")
+EXEC = struct.Struct("=QQHHHHQQQIIII16sIHHII")
+EXIT = struct.Struct("=QQHHHHQQIIIIII16s")
+RENAME = struct.Struct("=QQHHHHQII16s")
+
+
+class PerfRecord(NamedTuple):
+    """One decoded record: the event, and what the transport needs to account for it."""
+
+    kind: int
+    seq: int
+    event: ProcEvent
+
+
+def _comm(raw: bytes) -> str:
+    return decode_name(raw.partition(b"\0")[0])
+
+
+def _fork(data: bytes) -> PerfRecord:
+    (
+        seq, time_ns, _, _, _, _,
+        child_start, creator_start, parent_start, cgroup_id,
+        child, creator, parent, ns_pid, uid, gid, comm,
+    ) = FORK.unpack_from(data)  # fmt: skip
+    creator_key = ProcessKey(creator, creator_start)
+    event = Fork(
+        timestamp_ns=time_ns,
+        child=ProcessKey(child, child_start),
+        creator=creator_key,
+        parent=ProcessKey(parent, parent_start),
+        ns_pid=ns_pid,
+        uid=uid,
+        gid=gid,
+        cgroup_id=cgroup_id,
+        comm=_comm(comm),
+    )
+    return PerfRecord(_FORK, seq, event)
+
+
+def _exec(data: bytes) -> PerfRecord:
+    (
+        seq, time_ns, _, _, flags, _,
+        start, parent_start, cgroup_id,
+        tgid, parent, uid, gid, comm, _, exe_len, filename_len, args_len, _,
+    ) = EXEC.unpack_from(data)  # fmt: skip
+    exe_end = EXEC.size + exe_len
+    filename_end = exe_end + filename_len
+    args_end = filename_end + args_len
+    if args_end > len(data):
+        raise DecodeError(f"exec record: {len(data)} bytes, but its parts need {args_end}")
+    filename = data[exe_end:filename_end].partition(b"\0")[0]
+    event = Exec(
+        timestamp_ns=time_ns,
+        key=ProcessKey(tgid, start),
+        parent=ProcessKey(parent, parent_start),
+        uid=uid,
+        gid=gid,
+        cgroup_id=cgroup_id,
+        comm=_comm(comm),
+        filename=decode_name(filename) if filename else None,
+        executable=None if flags & _EXE_INCOMPLETE else _path(data[EXEC.size : exe_end]),
+        args_raw=None if flags & _ARGS_UNREADABLE else data[filename_end:args_end],
+        truncated=bool(flags & _ARGS_TRUNCATED),
+    )
+    return PerfRecord(_EXEC, seq, event)
+
+
+def _path(components: bytes) -> str | None:
+    """Join path components that come innermost first, each ended by NUL."""
+    if not components:
+        return None
+    names = components.rstrip(b"\0").split(b"\0")
+    return decode_name(b"/" + b"/".join(reversed(names)))
+
+
+def _exit(data: bytes) -> PerfRecord:
+    (
+        seq, time_ns, _, _, _, _,
+        start, parent_start, tgid, parent, uid, gid, status, _, comm,
+    ) = EXIT.unpack_from(data)  # fmt: skip
+    event = Exit(
+        timestamp_ns=time_ns,
+        key=ProcessKey(tgid, start),
+        parent=ProcessKey(parent, parent_start),
+        status=status,
+        uid=uid,
+        gid=gid,
+        comm=_comm(comm),
+    )
+    return PerfRecord(_EXIT, seq, event)
+
+
+def _rename(data: bytes) -> PerfRecord:
+    seq, time_ns, _, _, _, _, start, tgid, _, comm = RENAME.unpack_from(data)
+    event = Rename(timestamp_ns=time_ns, key=ProcessKey(tgid, start), comm=_comm(comm))
+    return PerfRecord(_RENAME, seq, event)
+
+
+_DECODERS = (_fork, _exec, _exit, _rename)
+
+
+def decode(data: bytes) -> PerfRecord:
+    """Decode one record; bytes after its end are ignored (perf pads its samples).
+
+    Raises:
+        DecodeError: not a record of this version.
+
+    """
+    try:
+        _, _, version, kind, _, _ = HEADER.unpack_from(data)
+        if version != WIRE_VERSION or kind >= len(_DECODERS):
+            raise DecodeError(f"record of version {version}, kind {kind} is not understood")
+        return _DECODERS[kind](data)
+    except struct.error as error:
+        raise DecodeError(f"record of {len(data)} bytes is cut short") from error

@@ -1,0 +1,111 @@
+"""Parsers for the files of ``/proc/PID`` (proc_pid_stat(5), proc_pid_status(5)). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proctree_bpf.codecs.errors import DecodeError
+
+# Fields of stat, counted from the one after the name: state is 0, so field N is N - 3.
+_PPID, _FLAGS, _NUM_THREADS, _STARTTIME = 4 - 3, 9 - 3, 20 - 3, 22 - 3
+_MAX_U64 = 2**64 - 1
+_MAX_U32 = 2**32 - 1
+# include/linux/sched.h: set when exit begins, before its event.
+_PF_EXITING = 0x4
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What the tree needs of ``/proc/PID/stat``; ``start_ticks`` is in USER_HZ since boot."""
+
+    pid: int
+    comm: str
+    state: str
+    ppid: int
+    flags: int
+    num_threads: int
+    start_ticks: int
+
+    @property
+    def leader_ended(self) -> bool:
+        """Whether its first thread has ended or is about to; others may live on."""
+        return self.state in ("Z", "X") or bool(self.flags & _PF_EXITING)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is only waited for: a dead leader without other threads."""
+        return self.leader_ended and self.num_threads <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the tree needs of ``/proc/PID/status``; ``ns_pid`` is the innermost PID."""
+
+    tgid: int
+    uid: int
+    gid: int
+    ns_pid: int
+
+
+def decode_name(raw: bytes) -> str:
+    """Decode a name or a path: UTF-8, other bytes kept by surrogateescape."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _number(raw: bytes, limit: int, what: str) -> int:
+    if not raw.isdigit() or len(raw) > len(str(limit)) or int(raw) > limit:
+        raise DecodeError(f"{what}: {raw[:32]!r} is no number of the right size")
+    return int(raw)
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """Parse ``/proc/PID/stat``.
+
+    The name may hold anything, also ``)``, spaces and newlines: it ends at the last
+    ``)``.
+
+    Raises:
+        DecodeError: not the content of such a file.
+
+    """
+    opening, closing = raw.find(b" ("), raw.rfind(b") ")
+    if opening < 0 or closing < opening + 2:
+        raise DecodeError("stat: no name in parentheses")
+    fields = raw[closing + 2 :].split()
+    if len(fields) <= _STARTTIME or not fields[0].isalpha():
+        raise DecodeError("stat: too few fields")
+    return Stat(
+        pid=_number(raw[:opening], _MAX_U32, "stat: pid"),
+        comm=decode_name(raw[opening + 2 : closing]),
+        state=fields[0].decode("ascii", "replace"),
+        ppid=_number(fields[_PPID], _MAX_U32, "stat: ppid"),
+        flags=_number(fields[_FLAGS], _MAX_U32, "stat: flags"),
+        num_threads=_number(fields[_NUM_THREADS], _MAX_U32, "stat: num_threads"),
+        start_ticks=_number(fields[_STARTTIME], _MAX_U64, "stat: starttime"),
+    )
+
+
+def parse_status(raw: bytes) -> Status:
+    """Parse ``/proc/PID/status``.
+
+    Raises:
+        DecodeError: not the content of such a file.
+
+    """
+    wanted = {b"Tgid", b"Uid", b"Gid", b"NSpid"}
+    values: dict[bytes, list[bytes]] = {}
+    for line in raw.split(b"\n"):
+        name, colon, rest = line.partition(b":")
+        if colon and name in wanted:
+            values.setdefault(name, rest.split())
+    try:
+        tgid = values[b"Tgid"][0]
+        ns_pid = values[b"NSpid"][-1] if b"NSpid" in values else tgid
+        return Status(
+            tgid=_number(tgid, _MAX_U32, "status: Tgid"),
+            uid=_number(values[b"Uid"][0], _MAX_U32, "status: Uid"),
+            gid=_number(values[b"Gid"][0], _MAX_U32, "status: Gid"),
+            ns_pid=_number(ns_pid, _MAX_U32, "status: NSpid"),
+        )
+    except (KeyError, IndexError) as error:
+        raise DecodeError("status: Tgid, Uid or Gid is missing") from error

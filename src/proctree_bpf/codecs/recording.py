@@ -1,0 +1,301 @@
+r"""Recordings: what a source read, byte for byte, so that a run can be had again. Pure.
+
+A file is ``PTREC1\r\n`` and then frames: kind (1 byte), length (4), payload, CRC-32 (4)
+of kind, length and payload; numbers little-endian. The first frame is the header, the
+last one says that the recording is complete. Payloads are JSON, but for the drains of
+perf buffers, which are binary.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from dataclasses import asdict, fields
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from proctree_bpf.codecs.cn_stream import Received
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.perf_stream import Drain
+from proctree_bpf.codecs.proc_files import Stat
+from proctree_bpf.codecs.walk_stream import Walk
+from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.core.model import ProcInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+MAGIC = b"PTREC1\r\n"
+FORMAT = 1
+_FRAME = struct.Struct("<BI")
+_CRC = struct.Struct("<I")
+_DRAIN_HEAD = struct.Struct("<QHHI")
+_U64 = struct.Struct("<Q")
+_RECORD = struct.Struct("<HI")
+
+Reading = tuple[Stat, ProcInfo]
+
+
+class FrameKind(IntEnum):
+    """What a frame holds."""
+
+    HEADER = 1
+    SNAPSHOT = 2
+    DRAIN = 3
+    RECEIVED = 4
+    WALK = 5
+    END = 6
+
+
+class Looks(NamedTuple):
+    """The answers of ``/proc`` to the questions that arose while a frame was decoded."""
+
+    answers: Sequence[Stat | Reading | None]
+
+
+class Frame(NamedTuple):
+    """A decoded frame; the type of ``content`` goes with ``kind``."""
+
+    kind: FrameKind
+    content: Any
+
+
+def encode_frame(kind: FrameKind, payload: bytes) -> bytes:
+    """Return a frame."""
+    body = _FRAME.pack(kind, len(payload)) + payload
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def encode_header(header: dict[str, Any]) -> bytes:
+    """Return the start of a file."""
+    return MAGIC + encode_frame(FrameKind.HEADER, _json({"format": FORMAT, **header}))
+
+
+def encode_snapshot(entries: Sequence[Reading]) -> bytes:
+    """Return the frame of a snapshot of ``/proc``."""
+    return encode_frame(FrameKind.SNAPSHOT, _json([_from_reading(entry) for entry in entries]))
+
+
+def encode_drain(drain: Drain) -> bytes:
+    """Return the frame of a drain of the perf buffers."""
+    kinds = len(drain.counters[0].begun) if drain.counters else 0
+    parts = [_DRAIN_HEAD.pack(drain.taken_ns, len(drain.counters), kinds, len(drain.records))]
+    for counters in drain.counters:
+        parts += [_U64.pack(number) for number in (*counters.begun, *counters.failed)]
+    for cpu, data in drain.records:
+        parts += [_RECORD.pack(cpu, len(data)), data]
+    return encode_frame(FrameKind.DRAIN, b"".join(parts))
+
+
+def encode_received(received: Received, looks: Looks) -> bytes:
+    """Return the frame of what was read from the proc connector."""
+    content = {
+        "datagrams": [_to_text(datagram) for datagram in received.datagrams],
+        "overrun": received.overrun,
+        "monotonic_ns": received.monotonic_ns,
+        "boottime_ns": received.boottime_ns,
+        "looks": [_from_look(answer) for answer in looks.answers],
+    }
+    return encode_frame(FrameKind.RECEIVED, _json(content))
+
+
+def encode_walk(walk: Walk, looks: Looks) -> bytes:
+    """Return the frame of a walk of ``/proc``."""
+    content = {
+        "taken_ns": walk.taken_ns,
+        "stats": [_from_stat(stat) for stat in walk.stats],
+        "looks": [_from_look(answer) for answer in looks.answers],
+    }
+    return encode_frame(FrameKind.WALK, _json(content))
+
+
+def encode_end() -> bytes:
+    """Return the frame that says that the recording is complete."""
+    return encode_frame(FrameKind.END, b"")
+
+
+def decode_recording(data: bytes) -> list[Frame]:
+    """Decode a whole file; its first frame is the header, the END frame is left out.
+
+    Raises:
+        DecodeError: it is no recording, of another version, damaged or cut short.
+
+    """
+    if not data.startswith(MAGIC):
+        raise DecodeError("not a recording of proctree-bpf")
+    frames: list[Frame] = []
+    position = len(MAGIC)
+    while position < len(data):
+        kind, payload, position = _next_frame(data, position)
+        if kind is FrameKind.END:
+            if position != len(data):
+                raise DecodeError("bytes follow the end of the recording")
+            _check_header(frames)
+            return frames
+        frames.append(Frame(kind, _decode_payload(kind, payload)))
+    raise DecodeError("the recording is cut short")
+
+
+def _next_frame(data: bytes, position: int) -> tuple[FrameKind, bytes, int]:
+    end_of_head = position + _FRAME.size
+    if end_of_head > len(data):
+        raise DecodeError("the recording is cut short")
+    number, length = _FRAME.unpack_from(data, position)
+    end_of_payload = end_of_head + length
+    if end_of_payload + _CRC.size > len(data):
+        raise DecodeError("the recording is cut short")
+    if zlib.crc32(data[position:end_of_payload]) != _CRC.unpack_from(data, end_of_payload)[0]:
+        raise DecodeError(f"the recording is damaged at byte {position}")
+    try:
+        kind = FrameKind(number)
+    except ValueError as error:
+        raise DecodeError(f"frame kind {number} is not understood") from error
+    return kind, data[end_of_head:end_of_payload], end_of_payload + _CRC.size
+
+
+def _check_header(frames: list[Frame]) -> None:
+    if not frames or frames[0].kind is not FrameKind.HEADER:
+        raise DecodeError("the recording does not begin with a header")
+    header = frames[0].content
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DecodeError("the recording is of another version")
+    if not isinstance(header.get("source"), str):
+        raise DecodeError("the header names no source")
+
+
+def _decode_payload(kind: FrameKind, payload: bytes) -> Any:
+    decoders: dict[FrameKind, Callable[[bytes], Any]] = {
+        FrameKind.HEADER: json.loads,
+        FrameKind.SNAPSHOT: _decode_snapshot,
+        FrameKind.DRAIN: _decode_drain,
+        FrameKind.RECEIVED: _decode_received,
+        FrameKind.WALK: _decode_walk,
+    }
+    try:
+        return decoders[kind](payload)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+        raise DecodeError(f"a frame of kind {kind.name} is malformed") from error
+
+
+def _decode_snapshot(payload: bytes) -> list[Reading]:
+    return [_to_reading(entry) for entry in json.loads(payload)]
+
+
+def _decode_drain(payload: bytes) -> Drain:
+    taken_ns, cpus, kinds, count = _DRAIN_HEAD.unpack_from(payload)
+    position = _DRAIN_HEAD.size
+    counters = []
+    for _ in range(cpus):
+        numbers = struct.unpack_from(f"<{2 * kinds}Q", payload, position)
+        position += 2 * kinds * _U64.size
+        counters.append(CpuCounters(numbers[:kinds], numbers[kinds:]))
+    records = []
+    for _ in range(count):
+        cpu, length = _RECORD.unpack_from(payload, position)
+        position += _RECORD.size
+        if cpu >= cpus or position + length > len(payload):
+            raise ValueError("record")
+        records.append((cpu, payload[position : position + length]))
+        position += length
+    if position != len(payload):
+        raise ValueError("trailing bytes")
+    return Drain(taken_ns, counters, records)
+
+
+def _decode_received(payload: bytes) -> tuple[Received, Looks]:
+    content = json.loads(payload)
+    received = Received(
+        [_to_bytes(text) for text in content["datagrams"]],
+        bool(content["overrun"]),
+        _integer(content["monotonic_ns"]),
+        _integer(content["boottime_ns"]),
+    )
+    return received, Looks([_to_look(answer) for answer in content["looks"]])
+
+
+def _decode_walk(payload: bytes) -> tuple[Walk, Looks]:
+    content = json.loads(payload)
+    walk = Walk(_integer(content["taken_ns"]), [_to_stat(stat) for stat in content["stats"]])
+    return walk, Looks([_to_look(answer) for answer in content["looks"]])
+
+
+# JSON in Python keeps surrogates, so names survive; bytes travel as base64.
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _to_text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _to_bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("not an integer")
+    return value
+
+
+def _from_stat(stat: Stat) -> list[Any]:
+    return [getattr(stat, field.name) for field in fields(Stat)]
+
+
+def _to_stat(values: list[Any]) -> Stat:
+    pid, comm, state, *numbers = values
+    if not isinstance(comm, str) or not isinstance(state, str):
+        raise TypeError("not a name")
+    return Stat(_integer(pid), comm, state, *map(_integer, numbers))
+
+
+_INFO_FIELDS = {field.name: str(field.type) for field in fields(ProcInfo) if field.init}
+
+
+def _from_reading(reading: Reading) -> list[Any]:
+    stat, info = reading
+    details = {name: value for name, value in asdict(info).items() if name in _INFO_FIELDS}
+    if info.args_raw is not None:
+        details["args_raw"] = _to_text(info.args_raw)
+    return [_from_stat(stat), details]
+
+
+def _to_reading(value: list[Any]) -> Reading:
+    stat, details = value
+    details = dict(details)
+    if details.get("args_raw") is not None:
+        details["args_raw"] = _to_bytes(details["args_raw"])
+    for name, item in details.items():
+        _check_type(name, item)
+    return _to_stat(stat), ProcInfo(**details)
+
+
+def _check_type(name: str, value: Any) -> None:
+    kind = _INFO_FIELDS[name]
+    if value is None:
+        if "None" not in kind:
+            raise TypeError(name)
+        return
+    wanted: type = {"str": str, "int": int, "bytes": bytes, "bool": bool}[kind.split(" ")[0]]
+    if type(value) is not wanted:
+        raise TypeError(name)
+
+
+def _from_look(answer: Stat | Reading | None) -> Any:
+    if answer is None:
+        return None
+    if isinstance(answer, Stat):
+        return {"stat": _from_stat(answer)}
+    return {"entry": _from_reading(answer)}
+
+
+def _to_look(value: Any) -> Stat | Reading | None:
+    if value is None:
+        return None
+    if "stat" in value:
+        return _to_stat(value["stat"])
+    return _to_reading(value["entry"])
