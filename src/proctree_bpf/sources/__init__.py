@@ -1,0 +1,1 @@
+"""Where events come from: the only code that talks to the kernel."""

@@ -1,0 +1,106 @@
+"""What every source of events offers, and how one says that it cannot be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proctree_bpf.core.events import Gap, ProcEvent
+    from proctree_bpf.sources.procfs import Reading
+
+
+class Refusal(Enum):
+    """Why a source cannot be used."""
+
+    PRIVILEGE = "privilege"
+    """The caller lacks a privilege; with it, the source may work."""
+    UNSUPPORTED = "unsupported"
+    """This machine does not offer it."""
+    BROKEN = "broken"
+    """It should have worked: a fault of this program or of an unknown kernel."""
+    BAD_DATA = "bad data"
+    """A file that it should read is not what it should be."""
+
+
+class SourceUnavailableError(Exception):
+    """A source cannot be opened.
+
+    Attributes:
+        reason: one clause, without a capital or a full stop.
+        remedy: what to do about it, in the same form.
+        refusal: which kind of reason it is.
+        log: what the compiler or the verifier said, for a bug report.
+
+    """
+
+    def __init__(self, reason: str, remedy: str, refusal: Refusal, log: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+        self.refusal = refusal
+        self.log = log
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What one poll of a source brought.
+
+    ``events`` are in the order of arrival. Every event stamped before
+    ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
+    counted in a gap. ``end`` says that nothing will ever follow.
+    """
+
+    watermark_ns: int
+    events: list[ProcEvent] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    end: bool = False
+
+
+class EventSource(Protocol):
+    """A source of process events. Its methods are called from one thread."""
+
+    @property
+    def name(self) -> str:
+        """What ``proctree.source`` says: bpf, proc-connector, proc-walker or replay."""
+
+    @property
+    def blind_spots(self) -> tuple[str, ...]:
+        """What it cannot know, a clause each; empty if it knows all."""
+
+    def open(self) -> None:
+        """Start to receive events.
+
+        Raises:
+            SourceUnavailableError: it cannot be used; nothing is left open.
+
+        """
+
+    def poll(self) -> Delivery:
+        """Return at once with what has arrived since the last call."""
+
+    def read_snapshot(self, progress: Callable[[], object]) -> list[Reading]:
+        """Read every process that there is, calling ``progress`` now and then.
+
+        Raises:
+            OSError: ``/proc`` cannot be listed.
+
+        """
+
+    def now_ns(self) -> int:
+        """Return the present time of its events' clock, CLOCK_BOOTTIME."""
+
+    def fileno(self) -> int | None:
+        """Return a descriptor that is readable when events are waiting, if it has one."""
+
+    def stop(self) -> None:
+        """Receive nothing new; what was received before still comes from ``poll``."""
+
+    def close(self) -> None:
+        """Give everything back to the kernel. May be called twice."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return what was received and lost, and how long each phase of ``open`` took."""

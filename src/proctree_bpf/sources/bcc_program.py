@@ -1,0 +1,266 @@
+"""The only file that imports bcc: compiles the BPF program, attaches it, drains its buffers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.codecs.perf_records import KINDS
+from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.privilege import lockdown_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Bytes throughout: BCC warns of str.
+_TRACEPOINTS = {
+    b"sched_process_fork": b"on_fork",
+    b"sched_process_exec": b"on_exec",
+    b"sched_process_exit": b"on_exit",
+    b"task_rename": b"on_rename",
+}
+# The reader drains on a timer; a wake-up per event would cost more than all the rest.
+_WAKEUP_EVENTS = 128
+_INSTALL_BCC = (
+    "install the distribution's package (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc)"
+)
+
+
+def bpf_directory() -> Path:
+    """Return the directory of the C sources: inside the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "bpf"
+    return inside if inside.is_dir() else package.parent.parent / "bpf"
+
+
+def import_bcc() -> Any:
+    """Import BCC's Python module.
+
+    Raises:
+        SourceUnavailableError: it is not there, or another module has its name.
+
+    """
+    try:
+        import bcc  # noqa: PLC0415 - 70 MB that only this source needs
+    except SyntaxError as error:  # a module of that name, for another Python
+        raise _unrelated(error.filename) from error
+    except Exception as error:  # what ctypes raises if libbcc is missing or does not fit
+        raise SourceUnavailableError(
+            f"BCC's Python module cannot be imported ({error})", _INSTALL_BCC, Refusal.UNSUPPORTED
+        ) from error
+    if not hasattr(bcc, "BPF"):
+        raise _unrelated(bcc.__file__)
+    return bcc
+
+
+def _unrelated(path: str | None) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"the module bcc at {path} is not BCC but an unrelated project",
+        f"remove it and {_INSTALL_BCC}",
+        Refusal.UNSUPPORTED,
+    )
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """Collect what C code writes to file descriptor 2: clang and libbpf print there."""
+    lines: list[str] = []
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    saved = os.dup(2)
+    sink = os.memfd_create("proctree-bpf-log", os.MFD_CLOEXEC)
+    os.dup2(sink, 2)
+    try:
+        yield lines
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        with open(sink, "rb") as log:  # noqa: PTH123 - a descriptor, not a path
+            log.seek(0)
+            lines.append(log.read().decode("utf-8", "replace"))
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _refused(error: BaseException, log: str) -> SourceUnavailableError:
+    text = f"{error}\n{log}"
+    if "Operation not permitted" in text or "EPERM" in text:
+        mode = lockdown_mode()
+        cause = (
+            f"kernel lockdown is in mode {mode}"
+            if mode != "none"
+            else "a seccomp filter or a security module forbids it"
+        )
+        return SourceUnavailableError(
+            f"the kernel refused the BPF program (operation not permitted: {cause})",
+            "run on the host instead of in a container, or have the administrator allow bpf(2)",
+            Refusal.UNSUPPORTED,
+            text,
+        )
+    what = "compile" if "compile" in str(error) else "load"
+    return SourceUnavailableError(
+        f"the BPF program did not {what} on this kernel",
+        "run again with --debug and report what it prints as a bug",
+        Refusal.BROKEN,
+        text,
+    )
+
+
+def _read_source(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SourceUnavailableError(
+            f"{path} cannot be read ({error.strerror})",
+            "install proctree-bpf again",
+            Refusal.BROKEN,
+        ) from error
+
+
+class BccProgram:
+    """The compiled program. ``open_buffers`` and then ``attach`` before ``drain``."""
+
+    def __init__(self, bcc: Any, macros: Mapping[str, int], max_args_bytes: int) -> None:
+        """Compile.
+
+        Raises:
+            SourceUnavailableError: the compiler or the kernel refused.
+
+        """
+        directory = bpf_directory()
+        self.cpus = max(bcc.utils.get_possible_cpus()) + 1
+        defines = {
+            **macros, "MAX_ARGS_BYTES": max_args_bytes, "SCRATCH_SLOTS": self.cpus
+        }  # fmt: skip
+        cflags = [f"-D{name}={value}" for name, value in defines.items()]
+        log: list[str] = []
+        source = _read_source(directory / "proctree.bpf.c")
+        try:
+            with (
+                _environment("BCC_KERNEL_SOURCE", str(directory / "include")),
+                _captured_stderr() as log,
+            ):
+                self._bpf = bcc.BPF(text=source, cflags=[f"-I{directory}", *cflags])
+                self._functions = [
+                    self._bpf.load_func(name, self._bpf.RAW_TRACEPOINT)
+                    for name in _TRACEPOINTS.values()
+                ]
+        except Exception as error:
+            raise _refused(error, log[0] if log else "") from error
+        self._lookup = bcc.libbcc.lib.bpf_lookup_elem
+        self._counters_fd = self._bpf[b"counters"].map_fd
+        self._layout = struct.Struct(f"={2 * len(KINDS)}Q")
+        self._key = ctypes.c_uint32(0)
+        possible = len(bcc.utils.get_possible_cpus())
+        self._counters = ctypes.create_string_buffer(self._layout.size * possible)
+        self._possible = list(bcc.utils.get_possible_cpus())
+        self._records: list[tuple[int, bytes]] = []
+        self._attached: list[bytes] = []
+
+    def open_buffers(self, pages: int) -> None:
+        """Open a perf buffer of ``pages`` memory pages on each online CPU.
+
+        Raises:
+            SourceUnavailableError: the kernel refused.
+
+        """
+        string_at = ctypes.string_at
+
+        def copy(cpu: int, data: Any, size: int) -> None:
+            self._records.append((cpu, string_at(data, size)))
+
+        def lost(_count: int) -> None:
+            """Ignore the kernel's estimate: the program's own counters are exact."""
+
+        try:
+            with _captured_stderr():
+                self._bpf[b"events"].open_perf_buffer(
+                    copy, page_cnt=pages, lost_cb=lost, wakeup_events=_WAKEUP_EVENTS
+                )
+        except Exception as error:
+            raise SourceUnavailableError(
+                f"perf buffers of {pages} pages per CPU could not be opened",
+                "try a smaller --perf-pages",
+                Refusal.UNSUPPORTED,
+                str(error),
+            ) from error
+
+    def attach(self) -> None:
+        """Attach to the tracepoints; from here on, records arrive.
+
+        Raises:
+            SourceUnavailableError: the kernel refused.
+
+        """
+        try:
+            with _captured_stderr() as log:
+                for tracepoint, function in _TRACEPOINTS.items():
+                    self._bpf.attach_raw_tracepoint(tp=tracepoint, fn_name=function)
+                    self._attached.append(tracepoint)
+        except Exception as error:
+            raise _refused(error, log[0] if log else "") from error
+
+    def counters(self) -> list[CpuCounters]:
+        """Read the counters of every possible CPU."""
+        if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
+            raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
+        kinds = len(KINDS)
+        found = [CpuCounters((0,) * kinds, (0,) * kinds)] * self.cpus
+        for cpu, values in zip(
+            self._possible, self._layout.iter_unpack(self._counters), strict=True
+        ):
+            found[cpu] = CpuCounters(values[:kinds], values[kinds:])
+        return found
+
+    def drain(self) -> list[tuple[int, bytes]]:
+        """Return the records that are in the buffers, as (CPU, bytes)."""
+        self._bpf.perf_buffer_consume()
+        records = self._records.copy()
+        self._records.clear()
+        return records
+
+    def missed(self) -> int:
+        """Count the runs that the kernel skipped because the program was running already.
+
+        From ``recursion_misses`` in fdinfo (Linux 5.12, 9ed9e9ba2337); 0 where there is
+        no such line. It can only happen where tracepoints are preemptible.
+        """
+        total = 0
+        for function in self._functions:
+            with suppress(OSError, ValueError):
+                text = Path(f"/proc/self/fdinfo/{function.fd}").read_text("ascii", "replace")
+                total += sum(
+                    int(line.split(":")[1])
+                    for line in text.splitlines()
+                    if line.startswith("recursion_misses:")
+                )
+        return total
+
+    def detach(self) -> None:
+        """Detach from the tracepoints; records already sent can still be drained."""
+        while self._attached:
+            with suppress(Exception):
+                self._bpf.detach_raw_tracepoint(self._attached.pop())
+
+    def close(self) -> None:
+        """Detach, and free buffers, maps and programs."""
+        self.detach()
+        with suppress(Exception):
+            self._bpf.cleanup()

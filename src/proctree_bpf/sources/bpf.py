@@ -1,0 +1,182 @@
+"""The exact source: BPF programs on the scheduler's tracepoints."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.codecs.btf import Btf
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
+from proctree_bpf.codecs.perf_stream import Drain, PerfStream
+from proctree_bpf.core.events import Gap
+from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
+from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.live import LiveSource
+from proctree_bpf.sources.privilege import in_initial_pid_namespace, may_load_bpf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proctree_bpf.sources.recorder import Recorder
+
+BTF_PATH = Path("/sys/kernel/btf/vmlinux")
+DEFAULT_ARGS_BYTES = 4096
+MAX_ARGS_BYTES = 32_768
+DEFAULT_PERF_PAGES = 256
+_MISSES_EVERY_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class BpfOptions:
+    """How to run the BPF source.
+
+    ``max_args_bytes`` (up to 32 KiB) limits what is copied of an argument block;
+    ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two.
+    """
+
+    max_args_bytes: int = DEFAULT_ARGS_BYTES
+    perf_pages: int = DEFAULT_PERF_PAGES
+    btf_path: Path = BTF_PATH
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_args_bytes <= MAX_ARGS_BYTES:
+            raise ValueError(f"max_args_bytes must be between 1 and {MAX_ARGS_BYTES}")
+        if self.perf_pages < 1 or self.perf_pages & (self.perf_pages - 1):
+            raise ValueError("perf_pages must be a power of two")
+
+
+class BpfSource(LiveSource):
+    """An ``EventSource`` that receives each fork, exec and exit from BPF programs."""
+
+    name = "bpf"
+
+    def __init__(self, options: BpfOptions | None = None, recorder: Recorder | None = None) -> None:
+        super().__init__(recorder=recorder)
+        self._options = options or BpfOptions()
+        self._program: BccProgram | None = None
+        self._stream: PerfStream | None = None
+        self._seconds: dict[str, float] = {}
+        self._missed = 0
+        self._next_misses_ns = 0
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._seconds[name] = round(time.perf_counter() - begun, 6)
+
+    def open(self) -> None:
+        """Compile, open the buffers, attach.
+
+        Raises:
+            SourceUnavailableError: it cannot be used; nothing is left open.
+
+        """
+        self._check_place()
+        with self._phase("btf"):
+            macros = self._layout()
+        with self._phase("import_bcc"):
+            bcc = import_bcc()
+        with self._phase("compile"):
+            program = BccProgram(bcc, macros, self._options.max_args_bytes)
+        try:
+            with self._phase("attach"):
+                program.open_buffers(self._options.perf_pages)
+                started_ns = boottime_ns()
+                self._stream = PerfStream(self.name, program.cpus, started_ns)
+                program.attach()
+            if self.recorder is not None:
+                self.recorder.begin(
+                    self.name, cpus=program.cpus, started_ns=started_ns, offsets=macros
+                )
+        except BaseException:
+            program.close()
+            raise
+        self._program = program
+
+    def _check_place(self) -> None:
+        if not may_load_bpf():
+            raise SourceUnavailableError(
+                "BPF needs root, or the capabilities CAP_BPF and CAP_PERFMON",
+                "run it with sudo",
+                Refusal.PRIVILEGE,
+            )
+        if not in_initial_pid_namespace():
+            raise SourceUnavailableError(
+                "this is a container with PIDs of its own, which BPF does not see",
+                "run it on the host, or start the container with the host's PID namespace",
+                Refusal.UNSUPPORTED,
+            )
+
+    def _layout(self) -> dict[str, int]:
+        path = self._options.btf_path
+        try:
+            return layout_macros(Btf(path.read_bytes()))
+        except OSError as error:
+            raise SourceUnavailableError(
+                f"the kernel's type information {path} cannot be read ({error.strerror})",
+                "use a kernel that is built with CONFIG_DEBUG_INFO_BTF",
+                Refusal.UNSUPPORTED,
+            ) from error
+        except MissingFieldError as error:
+            raise SourceUnavailableError(
+                f"this kernel's type information has no {error}",
+                "use a kernel of the supported range, or report this one as a bug",
+                Refusal.UNSUPPORTED,
+            ) from error
+        except DecodeError as error:
+            raise SourceUnavailableError(
+                f"the kernel's type information {path} is not readable as BTF ({error})",
+                "report this kernel as a bug",
+                Refusal.UNSUPPORTED,
+            ) from error
+
+    def poll(self) -> Delivery:
+        """Drain the buffers; return at once."""
+        if self._program is None or self._stream is None:
+            raise RuntimeError("the source is not open")
+        # The order of these three makes the watermark exact; see core/arrivals.py.
+        taken_ns = boottime_ns()
+        counters = self._program.counters()
+        records = self._program.drain()
+        drain = Drain(taken_ns, counters, records)
+        if self.recorder is not None:
+            self.recorder.drain(drain)
+        events, gaps, watermark_ns = self._stream.feed(drain)
+        if taken_ns >= self._next_misses_ns:
+            self._next_misses_ns = taken_ns + _MISSES_EVERY_NS
+            gaps += self._new_misses(taken_ns)
+        return Delivery(watermark_ns, events, gaps)
+
+    def _new_misses(self, now_ns: int) -> list[Gap]:
+        missed = self._program.missed() if self._program is not None else 0
+        new = missed - self._missed
+        if new <= 0:
+            return []
+        self._missed = missed
+        return [Gap(now_ns, self.name, new, from_ns=now_ns - _MISSES_EVERY_NS, until_ns=now_ns)]
+
+    def stop(self) -> None:
+        """Detach; what the buffers hold still comes from ``poll``."""
+        if self._program is not None:
+            self._program.detach()
+            self._next_misses_ns = 0
+
+    def close(self) -> None:
+        """Free the programs, maps and buffers."""
+        if self._program is not None:
+            self._program.close()
+            self._program = None
+
+    def stats(self) -> dict[str, Any]:
+        """Return received and lost records by CPU and kind, and seconds per start-up phase."""
+        summary = self._stream.summary() if self._stream is not None else {}
+        if summary:
+            summary["lost"] += self._missed
+            summary["missed"] = self._missed
+        return {"startup_seconds": dict(self._seconds), **summary}

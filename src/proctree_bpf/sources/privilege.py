@@ -1,0 +1,47 @@
+"""What this process is allowed to do, and where it runs."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+# include/uapi/linux/capability.h
+CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
+
+# PROC_PID_INIT_INO, include/linux/proc_ns.h: the initial PID namespace's inode.
+_INITIAL_PID_NS = 0xEFFFFFFC
+
+
+def effective_capabilities() -> int:
+    """Return the effective capabilities of this process as a bit mask (capabilities(7))."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return -1 if os.geteuid() == 0 else 0
+
+
+def may_load_bpf() -> bool:
+    """Tell whether the capabilities for tracing programs are there (since Linux 5.8)."""
+    held = effective_capabilities()
+
+    def has(capability: int) -> bool:
+        return bool(held >> capability & 1)
+
+    return has(CAP_SYS_ADMIN) or (has(CAP_BPF) and has(CAP_PERFMON))
+
+
+def in_initial_pid_namespace() -> bool:
+    """Tell whether PIDs here are the ones that the kernel's own records use."""
+    with suppress(OSError):
+        return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NS
+    return True
+
+
+def lockdown_mode() -> str:
+    """Return the active mode of kernel_lockdown(7), or "none" where there is none."""
+    with suppress(OSError):
+        text = Path("/sys/kernel/security/lockdown").read_text("ascii", "replace")
+        return text.partition("[")[2].partition("]")[0] or "none"
+    return "none"

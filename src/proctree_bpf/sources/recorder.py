@@ -1,0 +1,132 @@
+"""Writes what a source reads to a file, for ``--source replay:FILE``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from proctree_bpf.codecs import recording
+from proctree_bpf.codecs.recording import Looks
+from proctree_bpf.sources import procfs
+from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.clock import wall_offset_ns as clock_offset_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from proctree_bpf.codecs.cn_stream import Look, Received
+    from proctree_bpf.codecs.perf_stream import Drain
+    from proctree_bpf.codecs.proc_files import Stat
+    from proctree_bpf.codecs.walk_stream import Walk
+    from proctree_bpf.core.model import ProcInfo
+    from proctree_bpf.sources.procfs import Reading
+
+
+class RecordingError(OSError):
+    """The recording cannot be written."""
+
+
+class Recorder:
+    """Writes frames to a binary file; the source says first who it is.
+
+    Args:
+        out: the file; closed by ``finish`` and ``abandon``.
+        before: called before the first byte is written.
+        wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
+
+    Raises:
+        RecordingError: from any method, if the file cannot be written.
+
+    """
+
+    def __init__(
+        self,
+        out: BinaryIO,
+        before: Callable[[], object] = lambda: None,
+        wall_offset_ns: int | None = None,
+    ) -> None:
+        self._out = out
+        self._before = before
+        self._offset_ns = wall_offset_ns if wall_offset_ns is not None else clock_offset_ns()
+        self._open = False
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._out.write(data)
+        except OSError as error:
+            raise RecordingError(error.errno, error.strerror) from error
+
+    def begin(self, source: str, **facts: Any) -> None:
+        """Write the header: where and when, and what the source needs to be read again."""
+        system = os.uname()
+        header = {
+            "source": source,
+            "host": system.nodename,
+            "kernel": system.release,
+            "machine": system.machine,
+            "boot_id": procfs.boot_id(),
+            "boottime_ns": boottime_ns(),
+            "wall_offset_ns": self._offset_ns,
+            **facts,
+        }
+        self._before()
+        self._write(recording.encode_header(header))
+        self._open = True
+
+    def snapshot(self, readings: Sequence[Reading]) -> None:
+        """Write a snapshot of ``/proc``."""
+        self._write(recording.encode_snapshot(readings))
+
+    def drain(self, drain: Drain) -> None:
+        """Write a drain of the perf buffers."""
+        self._write(recording.encode_drain(drain))
+
+    def received(self, received: Received, looks: Looks) -> None:
+        """Write what came from the proc connector, and what ``/proc`` said to it."""
+        self._write(recording.encode_received(received, looks))
+
+    def walk(self, walk: Walk, looks: Looks) -> None:
+        """Write a walk of ``/proc``."""
+        self._write(recording.encode_walk(walk, looks))
+
+    def finish(self) -> None:
+        """Say that the recording is complete, and close the file."""
+        if self._open:
+            self._open = False
+            self._write(recording.encode_end())
+            try:
+                self._out.close()
+            except OSError as error:
+                raise RecordingError(error.errno, error.strerror) from error
+
+    def abandon(self) -> None:
+        """Close the file as it is: it will not pass for a complete recording."""
+        self._open = False
+        with suppress(OSError):
+            self._out.close()
+
+
+class RecordedLook:
+    """A ``Look`` that remembers the answers of another one."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._answers: list[Stat | Reading | None] = []
+
+    def stat(self, pid: int) -> Stat | None:
+        """Ask, and remember the answer."""
+        answer = self._look.stat(pid)
+        self._answers.append(answer)
+        return answer
+
+    def entry(self, pid: int) -> tuple[Stat, ProcInfo] | None:
+        """Ask, and remember the answer."""
+        answer = self._look.entry(pid)
+        self._answers.append(answer)
+        return answer
+
+    def take(self) -> Looks:
+        """Return and forget the answers since the last call."""
+        answers, self._answers = self._answers, []
+        return Looks(answers)

@@ -1,0 +1,198 @@
+"""Replays a recording through the very path that the live events went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
+from proctree_bpf.codecs.cn_stream import ConnectorStream
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.perf_records import KINDS
+from proctree_bpf.codecs.perf_stream import PerfStream
+from proctree_bpf.codecs.proc_files import Stat
+from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
+from proctree_bpf.codecs.walk_stream import SOURCE as WALKER
+from proctree_bpf.codecs.walk_stream import WalkStream
+from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from proctree_bpf.codecs.perf_stream import Drain
+    from proctree_bpf.core.model import ProcInfo
+    from proctree_bpf.sources.procfs import Reading
+
+_BPF = "bpf"
+
+
+class _RepliedLook:
+    """Gives the recorded answers in their order."""
+
+    def __init__(self) -> None:
+        self._answers: list[Stat | Reading | None] = []
+
+    def load(self, looks: Looks) -> None:
+        self._answers = list(reversed(looks.answers))
+
+    def stat(self, _pid: int) -> Stat | None:
+        answer = self._answers.pop() if self._answers else None
+        return answer if isinstance(answer, Stat) else None
+
+    def entry(self, _pid: int) -> tuple[Stat, ProcInfo] | None:
+        answer = self._answers.pop() if self._answers else None
+        return answer if isinstance(answer, tuple) else None
+
+
+def _check_counters(drain: Drain, cpus: object) -> None:
+    counted = {len(counters.begun) for counters in drain.counters}
+    if len(drain.counters) != cpus or counted != {len(KINDS)}:
+        raise DecodeError("a drain has counters for other CPUs or kinds")
+
+
+class ReplaySource:
+    """An ``EventSource`` that reads a recording, as fast as it can."""
+
+    name = "replay"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._frames: list[Frame] = []
+        self._position = 0
+        self._now_ns = 0
+        self._watermark_ns = 0
+        self._look = _RepliedLook()
+        self._perf: PerfStream | None = None
+        self._connector = ConnectorStream(self._look)
+        self._walker = WalkStream(self._look)
+        self.header: dict[str, Any] = {}
+
+    @property
+    def blind_spots(self) -> tuple[str, ...]:
+        """What the recorded source could not know."""
+        return tuple(self.header.get("blind_spots", ()))
+
+    def open(self) -> None:
+        """Read and check the whole file, unless that was done.
+
+        Raises:
+            SourceUnavailableError: it cannot be read, or is no complete recording.
+
+        """
+        if not self.header:
+            self.load()
+
+    def load(self) -> None:
+        """Read and check the whole file.
+
+        Raises:
+            SourceUnavailableError: it cannot be read, or is no complete recording.
+
+        """
+        try:
+            frames = decode_recording(self._path.read_bytes())
+            self._prepare(frames)
+        except OSError as error:
+            raise SourceUnavailableError(
+                f"{self._path} cannot be read ({error.strerror})",
+                "give the name of a file made with --record",
+                Refusal.BAD_DATA,
+            ) from error
+        except DecodeError as error:
+            raise SourceUnavailableError(
+                f"{self._path} cannot be replayed: {error}",
+                "give a file made with --record by this version",
+                Refusal.BAD_DATA,
+            ) from error
+
+    def _prepare(self, frames: list[Frame]) -> None:
+        header, *self._frames = frames
+        self.header = header.content
+        source = self.header["source"]
+        spots = self.header.get("blind_spots", [])
+        if not isinstance(spots, list) or not all(isinstance(spot, str) for spot in spots):
+            raise DecodeError("its header's blind spots are no sentences")
+        for name, kind in (("boot_id", str), ("wall_offset_ns", int)):
+            if type(self.header.get(name, kind())) is not kind:
+                raise DecodeError(f"its header's {name} is not what it should be")
+        if source not in (_BPF, CONNECTOR, WALKER):
+            raise DecodeError(f"it was recorded from an unknown source, {source}")
+        if source == _BPF:
+            cpus, started_ns = self.header.get("cpus"), self.header.get("started_ns")
+            if type(cpus) is not int or type(started_ns) is not int or not 0 < cpus <= 1 << 16:
+                raise DecodeError("its header lacks what the BPF source needs")
+            self._perf = PerfStream(self.name, cpus, started_ns)
+        wanted = {
+            _BPF: FrameKind.DRAIN, CONNECTOR: FrameKind.RECEIVED, WALKER: FrameKind.WALK
+        }[source]  # fmt: skip
+        for frame in self._frames:
+            if frame.kind not in (wanted, FrameKind.SNAPSHOT):
+                raise DecodeError(f"a frame of kind {frame.kind.name} does not belong in it")
+            if frame.kind is FrameKind.DRAIN:
+                _check_counters(frame.content, cpus)
+
+    def read_snapshot(self, progress: Callable[[], object]) -> list[Reading]:
+        """Return the recorded snapshot that comes next, after the frames before it."""
+        rest = self._frames[self._position :]
+        if not any(frame.kind is FrameKind.SNAPSHOT for frame in rest):
+            return []
+        while self._frames[self._position].kind is not FrameKind.SNAPSHOT:
+            progress()
+        self._position += 1
+        readings: list[Reading] = self._frames[self._position - 1].content
+        return readings
+
+    def poll(self) -> Delivery:
+        """Return what the next frame brings."""
+        while self._position < len(self._frames):
+            frame = self._frames[self._position]
+            if frame.kind is FrameKind.SNAPSHOT:
+                break
+            self._position += 1
+            return self._deliver(frame)
+        return Delivery(self._watermark_ns, end=self._position == len(self._frames))
+
+    def _deliver(self, frame: Frame) -> Delivery:
+        if frame.kind is FrameKind.DRAIN and self._perf is not None:
+            self._now_ns = frame.content.taken_ns
+            events, gaps, watermark_ns = self._perf.feed(frame.content)
+        elif frame.kind is FrameKind.RECEIVED:
+            received, looks = frame.content
+            self._look.load(looks)
+            self._now_ns = received.boottime_ns
+            events, gaps, watermark_ns = self._connector.feed(received)
+        else:
+            walk, looks = frame.content
+            self._look.load(looks)
+            self._now_ns = walk.taken_ns
+            events, watermark_ns = self._walker.feed(walk)
+            gaps = []
+        self._watermark_ns = watermark_ns
+        end = self._position == len(self._frames)
+        return Delivery(watermark_ns, events, gaps, end)
+
+    def now_ns(self) -> int:
+        """Return the recorded time of the last frame."""
+        return self._now_ns
+
+    def fileno(self) -> int | None:
+        """Return None: nothing has to be waited for."""
+        return None
+
+    def stop(self) -> None:
+        """Do nothing: a recording ends by itself."""
+
+    def close(self) -> None:
+        """Forget the frames."""
+        self._frames = []
+
+    def stats(self) -> dict[str, Any]:
+        """Return received and lost records as the recorded source would have."""
+        source = self.header.get("source")
+        if self._perf is not None:
+            summary = self._perf.summary()
+        elif source == CONNECTOR:
+            summary = self._connector.summary()
+        else:
+            summary = self._walker.summary()
+        return {"startup_seconds": {}, "recorded_source": source, **summary}

@@ -1,0 +1,101 @@
+"""The last resort: walks ``/proc``; needs no privilege and misses what is short-lived."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.codecs.walk_stream import SOURCE, Walk, WalkStream
+from proctree_bpf.sources import procfs
+from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources.live import LiveSource
+from proctree_bpf.sources.recorder import RecordedLook
+
+if TYPE_CHECKING:
+    from proctree_bpf.sources.recorder import Recorder
+
+DEFAULT_WALK_INTERVAL_S = 0.1
+
+
+class WalkerSource(LiveSource):
+    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart."""
+
+    name = SOURCE
+
+    def __init__(
+        self,
+        interval_s: float = DEFAULT_WALK_INTERVAL_S,
+        proc: str = procfs.PROC,
+        recorder: Recorder | None = None,
+    ) -> None:
+        super().__init__(proc, recorder)
+        self.blind_spots = (
+            f"processes that begin and end within {interval_s * 1000:.0f} ms",
+            "exit codes and signals",
+            "exact times of events",
+            "who created an orphan",
+        )
+        self._interval_ns = int(interval_s * 1_000_000_000)
+        self._look = RecordedLook(procfs.ProcLook(proc))
+        self._stream = WalkStream(self._look)
+        self._next_ns = 0
+        self._watermark_ns = 0
+        self._last: Delivery | None = None
+
+    def open(self) -> None:
+        """Walk for the first time.
+
+        Raises:
+            SourceUnavailableError: ``/proc`` cannot be listed.
+
+        """
+        try:
+            procfs.list_pids(self.proc)
+        except OSError as error:
+            raise SourceUnavailableError(
+                f"{self.proc} cannot be listed ({error.strerror})",
+                "mount it with 'mount -t proc proc /proc'",
+                Refusal.UNSUPPORTED,
+            ) from error
+        if self.recorder is not None:
+            self.recorder.begin(self.name, blind_spots=self.blind_spots)
+
+    def poll(self) -> Delivery:
+        """Walk if it is time to.
+
+        Raises:
+            OSError: ``/proc`` cannot be listed.
+
+        """
+        if self._last is not None:
+            delivery, self._last = self._last, Delivery(self._watermark_ns)
+            return delivery
+        if self.now_ns() < self._next_ns:
+            return Delivery(self._watermark_ns)
+        return self._walk()
+
+    def _walk(self) -> Delivery:
+        now_ns = self.now_ns()
+        self._next_ns = now_ns + self._interval_ns
+        walk = Walk(now_ns, list(procfs.iter_stats(self.proc)))
+        events, self._watermark_ns = self._stream.feed(walk)
+        looks = self._look.take()
+        if self.recorder is not None:
+            self.recorder.walk(walk, looks)
+        return Delivery(self._watermark_ns, events)
+
+    def stop(self) -> None:
+        """Walk for the last time; the next poll tells of it.
+
+        Raises:
+            OSError: ``/proc`` cannot be listed.
+
+        """
+        if self._last is None:
+            self._last = self._walk()
+
+    def close(self) -> None:
+        """Do nothing: nothing is held open."""
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many walks there were."""
+        return {"startup_seconds": {}, **self._stream.summary()}
