@@ -1,0 +1,344 @@
+"""Commands, options and their help. Everything else is in the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from proctree_bpf.cli import queries
+from proctree_bpf.cli.doctor import run_doctor
+from proctree_bpf.cli.exits import CliError, ExitCode, output_failed, say
+from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
+from proctree_bpf.cli.trace import Format, TraceOptions, run_trace
+from proctree_bpf.core import lineage
+from proctree_bpf.core.model import PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
+from proctree_bpf.sources.bpf import DEFAULT_ARGS_BYTES, DEFAULT_PERF_PAGES, BpfOptions
+from proctree_bpf.sources.choose import AUTO, LIVE, SourceOptions, is_source
+from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
+
+_PID_MAX_LIMIT = 4_194_304  # include/linux/threads.h
+_EVENTS = ("fork", "exec", "exit")
+
+app = typer.Typer(
+    name="proctree-bpf",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Pid = Annotated[int, typer.Argument(min=1, max=_PID_MAX_LIMIT, metavar="PID", help="A process id.")]
+Style = Annotated[queries.Format, typer.Option("--format", "-f", help="How to show the answer.")]
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a typer callback
+    if wanted:
+        from proctree_bpf import __version__  # noqa: PLC0415 - the package imports much
+
+        typer.echo(f"proctree-bpf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Show who started what on this Linux machine, even after it is gone.
+
+    'trace' watches live and needs root; the other commands look at /proc as it is now.
+    """
+
+
+def _split_events(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _check_events(text: str) -> str:
+    wanted = _split_events(text)
+    if not wanted or not set(wanted) <= set(_EVENTS):
+        raise typer.BadParameter(f"choose from {', '.join(_EVENTS)}, separated by commas")
+    return text
+
+
+def _check_source(text: str) -> str:
+    if not is_source(text):
+        raise typer.BadParameter(f"choose from {', '.join((AUTO, *LIVE))}, replay:FILE")
+    return text
+
+
+def _parse_pages(pages: int) -> int:
+    if pages < 1 or pages & (pages - 1):
+        raise typer.BadParameter("must be a power of two")
+    return pages
+
+
+@app.command(short_help="Watch processes start, exec and end, live.")
+def trace(
+    style: Annotated[
+        Format, typer.Option("--format", "-f", help="Table, JSON lines (ECS), or chain strings.")
+    ] = Format.TABLE,
+    output: Annotated[
+        Optional[Path],
+        typer.Option("--output", "-o", metavar="FILE", help="Write there instead of stdout."),
+    ] = None,
+    duration: Annotated[
+        Optional[float],
+        typer.Option("--duration", "-d", min=0, metavar="SECONDS", help="Stop after this time."),
+    ] = None,
+    events: Annotated[
+        str,
+        typer.Option(
+            "--events",
+            "-e",
+            metavar="LIST",
+            callback=_check_events,
+            help="Which of fork,exec,exit to show.",
+        ),
+    ] = "exec,exit",
+    stats_file: Annotated[
+        Optional[Path],
+        typer.Option("--stats-file", metavar="FILE", help="Write statistics there as JSON."),
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            callback=_check_source,
+            help="auto, bpf, proc-connector, proc-walker or replay:FILE.",
+        ),
+    ] = AUTO,
+    record: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Write what the source reads there, for replay:FILE."),
+    ] = None,
+    exclude_self: Annotated[bool, typer.Option(help="Leave out this program's own events.")] = True,
+    interval: Annotated[
+        int,
+        typer.Option(
+            min=1, max=1000, metavar="MS", help="Time between drains of the perf buffers, in ms."
+        ),
+    ] = 20,
+    max_args_bytes: Annotated[
+        int,
+        typer.Option(min=1, max=32_768, metavar="BYTES", help="Arguments kept per exec."),
+    ] = DEFAULT_ARGS_BYTES,
+    perf_pages: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=16_384,
+            metavar="PAGES",
+            callback=_parse_pages,
+            help="Pages per CPU's perf buffer, a power of two.",
+        ),
+    ] = DEFAULT_PERF_PAGES,
+    receive_buffer: Annotated[
+        int,
+        typer.Option(
+            min=1, max=2**31 - 1, metavar="BYTES", help="The proc connector's receive buffer."
+        ),
+    ] = DEFAULT_RECEIVE_BUFFER,
+    walk_interval: Annotated[
+        int,
+        typer.Option(min=10, max=60_000, metavar="MS", help="Time between walks of /proc, in ms."),
+    ] = 100,
+    capacity: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes remembered, dead and alive.")
+    ] = PID_TREE_CAP,
+    ttl: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="How long the dead are remembered.")
+    ] = PID_TREE_TTL_SECS,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show compiler output and tracebacks on a failure.")
+    ] = False,
+) -> None:
+    """Watch every process of the machine start, exec and end.
+
+    The best source that the machine allows is used: BPF (needs root), else the proc
+    connector, else a walk of /proc; each step down is explained.
+
+    Records go to stdout (or -o), messages to stderr. A row names the process, its
+    user, its command and its ancestors, nearest first; a command in parentheses is
+    inherited from the creator, because the process has not called exec itself.
+
+    \b
+    Examples:
+      proctree-bpf trace                               a table until Ctrl-C
+      proctree-bpf trace -d 10 -e fork,exec,exit       everything, for ten seconds
+      proctree-bpf trace -f jsonl -o events.jsonl      one ECS object a line
+    """
+    options = TraceOptions(
+        format=style,
+        events=_split_events(events),
+        output=output,
+        duration_s=duration,
+        stats_file=stats_file,
+        interval_s=interval / 1000,
+        exclude_self=exclude_self,
+        record=record,
+        source=SourceOptions(
+            source, BpfOptions(max_args_bytes, perf_pages), receive_buffer, walk_interval / 1000
+        ),
+        cache=CacheParams(capacity, ttl),
+        debug=debug,
+    )
+    run_trace(options)
+
+
+@app.command(short_help="Draw the process tree.")
+def tree(
+    pid: Annotated[
+        Optional[int],
+        typer.Argument(min=1, max=_PID_MAX_LIMIT, metavar="[PID]", help="Where to begin."),
+    ] = None,
+    style: Style = queries.Format.TEXT,
+) -> None:
+    """Draw the process tree, or the part below PID.
+
+    \b
+    Example:
+      proctree-bpf tree $$
+    """
+    queries.show_tree(pid, style)
+
+
+@app.command(short_help="Show who started a process.")
+def chain(pid: Pid, style: Style = queries.Format.TEXT) -> None:
+    """Show PID and its ancestors as pid|name|user;… links.
+
+    A snapshot knows present parents only: an orphan shows whoever adopted it.
+
+    \b
+    Example:
+      proctree-bpf chain $$
+    """
+    queries.show_chain(pid, style)
+
+
+@app.command()
+def children(pid: Pid, style: Style = queries.Format.TEXT) -> None:
+    """List the children of PID.
+
+    \b
+    Example:
+      proctree-bpf children $$
+    """
+    queries.show_related(pid, lineage.children, style)
+
+
+@app.command()
+def descendants(pid: Pid, style: Style = queries.Format.TEXT) -> None:
+    """List everything below PID, nearest first.
+
+    \b
+    Example:
+      proctree-bpf descendants $$
+    """
+    queries.show_related(pid, lineage.descendants, style)
+
+
+@app.command()
+def siblings(pid: Pid, style: Style = queries.Format.TEXT) -> None:
+    """List the other children of PID's parent.
+
+    \b
+    Example:
+      proctree-bpf siblings $$
+    """
+    queries.show_related(pid, lineage.siblings, style)
+
+
+@app.command(short_help="List processes by name and user.")
+def find(
+    cmd: Annotated[Optional[str], typer.Option(metavar="NAME", help="Exact name (comm).")] = None,
+    user: Annotated[Optional[str], typer.Option(metavar="USER", help="User name.")] = None,
+    style: Style = queries.Format.TEXT,
+) -> None:
+    """List the processes with a name, of a user, or both; exit status 1 if there are none.
+
+    \b
+    Example:
+      proctree-bpf find --cmd sshd --user root
+    """
+    queries.show_found(cmd, user, style)
+
+
+@app.command(name="is-descendant", short_help="Say whether PID runs under NAME.")
+def is_descendant(
+    pid: Pid,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name (comm) of an ancestor.")],
+    style: Style = queries.Format.TEXT,
+) -> None:
+    """Say whether PID is, or runs under, a process named NAME: exit status 0 yes, 1 no.
+
+    \b
+    Example:
+      proctree-bpf is-descendant $$ sshd && echo "somebody logged in over ssh"
+    """
+    queries.show_is_descendant(pid, name, style)
+
+
+@app.command(short_help="Try what this machine allows.")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try everything that proctree-bpf needs on this machine, and say how to mend what fails.
+
+    Exit status 0 if some source of events works, 69 if none does.
+
+    \b
+    Example:
+      sudo proctree-bpf doctor
+    """
+    run_doctor(as_json=as_json)
+
+
+def main() -> None:
+    """Run ``proctree-bpf``: every error becomes one sentence and a documented exit status."""
+    keep_standard_descriptors()
+    try:
+        app()
+        code: int = ExitCode.DONE
+    except CliError as error:
+        _explain(error)
+        say(str(error))
+        code = error.code
+    except SystemExit as error:
+        # typer ends with 1 when the reader of its help has gone.
+        code = error.code if isinstance(error.code, int) else ExitCode.DONE
+        if code == ExitCode.NO and reader_of_stdout_is_gone():
+            code = ExitCode.DONE
+    except OSError as error:
+        _explain(error)
+        failed = output_failed(error)
+        say(str(failed))
+        code = failed.code
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        _explain(error)
+        say(f"internal error: {error!r}; run again with --debug and report it as a bug.")
+        code = ExitCode.INTERNAL
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit, even if what Python still holds for stdout can no longer be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (OSError, AttributeError):
+        pass
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)

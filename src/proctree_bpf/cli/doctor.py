@@ -1,0 +1,297 @@
+"""``proctree-bpf doctor``: what this machine allows, tried for real, and how to mend it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.cli.exits import ExitCode
+from proctree_bpf.cli.output import write_text
+from proctree_bpf.codecs.btf import Btf
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
+from proctree_bpf.core.events import Exec, Fork
+from proctree_bpf.core.text import visible
+from proctree_bpf.sources import privilege, procfs
+from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.bcc_program import import_bcc
+from proctree_bpf.sources.bpf import BTF_PATH
+from proctree_bpf.sources.choose import LIVE, SourceOptions, candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.sources.base import EventSource
+
+_PROOF_SECONDS = 3.0
+
+
+class Verdict(StrEnum):
+    """How a check ended. Only a source that receives nothing is a FAIL that counts."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of a check, and what mends it if it is not PASS."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+    seconds: float | None = None
+
+
+def _passed(check: str, detail: str) -> Finding:
+    return Finding(check, Verdict.PASS, detail)
+
+
+def _check_bcc() -> Finding:
+    try:
+        bcc = import_bcc()
+    except SourceUnavailableError as error:
+        return Finding("bcc", Verdict.FAIL, error.reason, error.remedy)
+    return _passed("bcc", f"{getattr(bcc, '__version__', 'unknown version')}, {bcc.__file__}")
+
+
+def _check_shadow() -> Finding:
+    """Look for the other project named bcc wherever Python would look."""
+    spec = importlib.util.find_spec("bcc")
+    origin = Path(spec.origin) if spec is not None and spec.origin else None
+    if origin is None or (origin.parent / "libbcc.py").exists():
+        return _passed("bcc is not shadowed", "no other module of that name comes first")
+    return Finding(
+        "bcc is not shadowed",
+        Verdict.WARN,
+        f"{origin} is not BCC but an unrelated project",
+        "pip uninstall bcc",
+    )
+
+
+def _check_libbcc() -> Finding:
+    name = ctypes.util.find_library("bcc") or "libbcc.so.0"
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        return Finding(
+            "libbcc", Verdict.FAIL, str(error), "apt-get install libbpfcc (Fedora: dnf install bcc)"
+        )
+    return _passed("libbcc", name)
+
+
+def _check_btf() -> Finding:
+    remedy = "use a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    try:
+        macros = layout_macros(Btf(BTF_PATH.read_bytes()))
+    except OSError as error:
+        return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error.strerror}", remedy)
+    except (DecodeError, MissingFieldError) as error:
+        return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error}", remedy)
+    return _passed("BTF", f"{BTF_PATH}, {len(macros)} offsets found")
+
+
+def _check_tracepoints() -> Finding:
+    """BTF names every tracepoint, so tracefs need not be mounted."""
+    wanted = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
+    try:
+        btf = Btf(BTF_PATH.read_bytes())
+    except (OSError, DecodeError):
+        return Finding("tracepoints", Verdict.WARN, "cannot be looked up without BTF", "see BTF")
+    missing = [name for name in wanted if btf.prototype_arity(f"btf_trace_{name}") is None]
+    if missing:
+        return Finding(
+            "tracepoints", Verdict.FAIL, f"not in this kernel: {', '.join(missing)}",
+            "use a kernel built with CONFIG_TRACEPOINTS=y",
+        )  # fmt: skip
+    return _passed("tracepoints", ", ".join(wanted))
+
+
+def _check_capabilities() -> Finding:
+    held = privilege.effective_capabilities()
+    wanted = {
+        "CAP_SYS_ADMIN": privilege.CAP_SYS_ADMIN,
+        "CAP_BPF": privilege.CAP_BPF,
+        "CAP_PERFMON": privilege.CAP_PERFMON,
+        "CAP_NET_ADMIN": privilege.CAP_NET_ADMIN,
+    }
+    names = [name for name, number in wanted.items() if held >> number & 1]
+    detail = ", ".join(names) or "none of " + ", ".join(wanted)
+    if privilege.may_load_bpf():
+        return _passed("capabilities", detail)
+    return Finding("capabilities", Verdict.WARN, detail, "sudo proctree-bpf doctor")
+
+
+def _sysctl(name: str) -> str:
+    with suppress(OSError):
+        path = Path("/proc/sys") / name.replace(".", "/")
+        return path.read_text("ascii", "replace").strip()
+    return ""
+
+
+def _check_sysctl(name: str, meaning: str, remedy: str) -> Finding:
+    value = _sysctl(name)
+    if privilege.may_load_bpf() or value in ("", "0", "-1"):
+        return _passed(name, value or "not in this kernel")
+    return Finding(name, Verdict.WARN, f"{value}: {meaning}", remedy)
+
+
+def _check_lockdown() -> Finding:
+    mode = privilege.lockdown_mode()
+    if mode != "confidentiality":
+        return _passed("lockdown", mode)
+    return Finding(
+        "lockdown", Verdict.FAIL, "confidentiality: BPF may not read kernel memory",
+        "boot without lockdown=confidentiality",
+    )  # fmt: skip
+
+
+def _check_memlock() -> Finding:
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    text = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft // 1024} KiB"
+    return _passed("memlock", f"{text}; BCC raises it where the kernel counts BPF memory")
+
+
+def _check_pid_namespace() -> Finding:
+    if privilege.in_initial_pid_namespace():
+        return _passed("PID namespace", "the initial one")
+    return Finding(
+        "PID namespace", Verdict.WARN, "a container's own: only the /proc walker works here",
+        "run on the host, or start the container with --pid=host",
+    )  # fmt: skip
+
+
+def _check_proc() -> Finding:
+    try:
+        pids = procfs.list_pids()
+    except OSError as error:
+        return Finding("/proc", Verdict.FAIL, str(error.strerror), "mount -t proc proc /proc")
+    if 1 not in pids:
+        return Finding(
+            "/proc", Verdict.WARN, f"shows {len(pids)} processes only (hidepid)",
+            "sudo mount -o remount,hidepid=0 /proc",
+        )  # fmt: skip
+    return _passed("/proc", f"shows {len(pids)} processes")
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (
+    _check_bcc,
+    _check_shadow,
+    _check_libbcc,
+    _check_btf,
+    _check_tracepoints,
+    _check_capabilities,
+    lambda: _check_sysctl(
+        "kernel.perf_event_paranoid", "perf buffers need a privilege", "sudo proctree-bpf ..."
+    ),
+    lambda: _check_sysctl(
+        "kernel.unprivileged_bpf_disabled", "BPF needs a privilege", "sudo proctree-bpf ..."
+    ),
+    _check_lockdown,
+    _check_memlock,
+    _check_pid_namespace,
+    _check_proc,
+)
+
+
+def _prove(source: EventSource) -> str | None:
+    """Run a process and wait until the source has told of it; return what is wrong, or None."""
+    source.open()
+    source.read_snapshot(source.poll)
+    child = subprocess.Popen(["/bin/sleep", str(_PROOF_SECONDS)])  # noqa: S603 - fixed words
+    try:
+        deadline = time.monotonic() + _PROOF_SECONDS
+        while time.monotonic() < deadline:
+            if any(_is_about(event, child.pid) for event in source.poll().events):
+                return None
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.wait()
+    return "it opens, but told nothing of a process that was started for it"
+
+
+def _is_about(event: ProcEvent, pid: int) -> bool:
+    return isinstance(event, Fork | Exec) and event.key.pid == pid
+
+
+def _check_source(name: str) -> Finding:
+    source = candidates(SourceOptions(name), None)[0]()
+    check = f"source {name}"
+    begun = time.perf_counter()
+    try:
+        wrong = _prove(source)
+    except SourceUnavailableError as error:
+        return Finding(check, Verdict.FAIL, error.reason, error.remedy)
+    except OSError as error:
+        return Finding(check, Verdict.FAIL, str(error), "report this as a bug")
+    finally:
+        source.close()
+    seconds = round(time.perf_counter() - begun, 3)
+    if wrong is not None:
+        return Finding(check, Verdict.FAIL, wrong, "run it on the host, or report it", seconds)
+    limits = "; ".join(source.blind_spots)
+    detail = "loads, attaches and receives"
+    if limits:
+        return Finding(check, Verdict.PASS, f"receives; cannot know {limits}", seconds=seconds)
+    return Finding(check, Verdict.PASS, detail, seconds=seconds)
+
+
+def examine() -> Iterator[Finding]:
+    """Run every check, the cheap ones first."""
+    for check in _CHECKS:
+        yield check()
+    for name in LIVE:
+        yield _check_source(name)
+
+
+def _line(finding: Finding) -> str:
+    time_taken = f" ({finding.seconds:.2f} s)" if finding.seconds is not None else ""
+    text = f"{finding.verdict:<4}  {finding.check}: {visible(finding.detail)}{time_taken}"
+    return f"{text}\n      to mend it: {visible(finding.remedy)}" if finding.remedy else text
+
+
+def run_doctor(*, as_json: bool) -> None:
+    """Run the checks and say which source ``auto`` would choose.
+
+    Raises:
+        SystemExit: 69 if no source can be used.
+
+    """
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            write_text(_line(finding))  # one by one: the sources take a second
+    working = [
+        name
+        for name in LIVE
+        for finding in findings
+        if finding.check == f"source {name}" and finding.verdict is Verdict.PASS
+    ]
+    chosen = working[0] if working else None
+    if as_json:
+        report: dict[str, Any] = {
+            "user": os.geteuid(),
+            "kernel": os.uname().release,
+            "findings": [asdict(finding) for finding in findings],
+            "source": chosen,
+        }
+        write_text(json.dumps(report, indent=2))
+    else:
+        write_text(f"\nauto would use: {chosen or 'nothing: no source can be used here'}")
+    if chosen is None:
+        raise SystemExit(ExitCode.UNAVAILABLE)

@@ -1,0 +1,85 @@
+"""Exit codes, and errors that become one sentence on stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from enum import IntEnum
+
+from proctree_bpf.core.text import visible
+from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+
+_STDERR = 2
+
+
+class ExitCode(IntEnum):
+    """What the program's exit status means; numbers above 63 as in sysexits(3head)."""
+
+    DONE = 0
+    NO = 1
+    """The answer is no, or there is nothing to answer with."""
+    USAGE = 2
+    BAD_DATA = 65
+    """A recording that cannot be replayed."""
+    UNAVAILABLE = 69
+    """No source of events can be used on this machine."""
+    INTERNAL = 70
+    """A fault of this program, of BPF, or of the output while it ran."""
+    NO_PRIVILEGE = 77
+
+
+class CliError(Exception):
+    """An error to be told in one sentence, with the exit status that goes with it."""
+
+    def __init__(self, sentence: str, code: ExitCode) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+_CODE_OF_REFUSAL = {
+    Refusal.PRIVILEGE: ExitCode.NO_PRIVILEGE,
+    Refusal.UNSUPPORTED: ExitCode.UNAVAILABLE,
+    Refusal.BROKEN: ExitCode.INTERNAL,
+    Refusal.BAD_DATA: ExitCode.BAD_DATA,
+}
+
+
+def say(text: str) -> None:
+    """Tell the user something on stderr, where it is out of the way of the data.
+
+    Nobody may be listening there: that is no reason to stop.
+    """
+    line = f"proctree-bpf: {visible(text)}\n"
+    with suppress(OSError):
+        os.write(_STDERR, line.encode("utf-8", "backslashreplace"))
+
+
+def no_source(refusals: list[SourceUnavailableError]) -> CliError:
+    """Turn the refusals of every source that was tried into a sentence.
+
+    The exit status is the one of the best source.
+    """
+    if len(refusals) == 1:
+        sentence = f"{refusals[0].reason}; {refusals[0].remedy}."
+    else:
+        reasons = "; ".join(refusal.reason for refusal in refusals)
+        sentence = f"no source of events can be used: {reasons}; {refusals[0].remedy}."
+    return CliError(sentence, _CODE_OF_REFUSAL[refusals[0].refusal])
+
+
+def no_proc(error: OSError) -> CliError:
+    """Say that ``/proc`` cannot be listed."""
+    return CliError(
+        f"/proc cannot be listed ({error.strerror}); mount it with 'mount -t proc proc /proc'.",
+        ExitCode.UNAVAILABLE,
+    )
+
+
+def output_failed(error: OSError, name: object = "the output") -> CliError:
+    """Say that what was written did not arrive."""
+    why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+    return CliError(
+        f"{name} could not be written ({why}); what was written before is intact.",
+        ExitCode.INTERNAL,
+    )

@@ -1,0 +1,146 @@
+"""Where records go: stdout or a file, and what the terminal can show."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import stat
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
+from proctree_bpf.sinks.table import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BUFFER_BYTES = 65_536
+
+
+def open_keeping(path: Path) -> int:
+    """Open a file for writing, made if need be but not emptied yet; return its descriptor.
+
+    What an earlier run left stays until ``start_over``: a run that cannot start should
+    not cost it.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def start_over(descriptor: int) -> None:
+    """Empty a regular file."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.ftruncate(descriptor, 0)
+
+
+@contextmanager
+def opened(path: Path | None) -> Iterator[TextIO]:
+    """Open the output: a file, emptied by ``start_over``, or stdout.
+
+    Writes are buffered; sinks flush after each batch.
+
+    Raises:
+        CliError: it cannot be written.
+
+    """
+    if path is None or str(path) == "-":
+        descriptor = os.dup(1)
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise output_failed(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+    else:
+        try:
+            descriptor = open_keeping(path)
+        except OSError as error:
+            raise CliError(
+                f"{path} cannot be written ({error.strerror}); choose another file for -o.",
+                ExitCode.USAGE,
+            ) from error
+    out = open(  # noqa: PTH123, SIM115 - a descriptor; closed below, when its reader may be gone
+        descriptor, "w", _BUFFER_BYTES, encoding="utf-8", errors="backslashreplace"
+    )
+    try:
+        yield out
+    except BaseException:
+        discard(out)
+        raise
+    else:
+        out.close()
+
+
+def discard(out: TextIO) -> None:
+    """Close a file without another attempt to write what it still holds."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, out.fileno())
+    os.close(null)
+    out.close()
+
+
+class ReaderGone:
+    """Tells whether the reader of a pipe has closed it (``| head``), before a write fails."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._poll = select.poll()
+        self._poll.register(out.fileno(), 0)
+
+    def __call__(self) -> bool:
+        """Tell whether writing is pointless now."""
+        return any(flags & select.POLLERR for _, flags in self._poll.poll(0))
+
+
+def wants_colour(out: TextIO) -> bool:
+    """Tell whether to use colours: on a terminal, unless NO_COLOR or a dumb terminal."""
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def table_layout(out: TextIO) -> Layout:
+    """Return how wide a table may be: a terminal's width, or unbounded."""
+    if not out.isatty():
+        return Layout()
+    try:
+        columns = os.get_terminal_size(out.fileno()).columns
+    except OSError:
+        columns = 0
+    return Layout(columns or 80, wants_colour(out))
+
+
+def write_text(text: str) -> None:
+    """Write a query's answer to stdout, with a newline at its end.
+
+    A reader that has gone away is no error: it has seen what it wanted.
+
+    Raises:
+        OSError: it could not be written.
+
+    """
+    encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
+    data = memoryview((text + "\n").encode(encoding, "backslashreplace"))
+    with suppress(BrokenPipeError):
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def keep_standard_descriptors() -> None:
+    """Fill in stdin, stdout and stderr where our parent closed them.
+
+    Otherwise the next file opened would take their place, and get what is not meant for
+    it. Writing to such a stdout fails; what is said on such a stderr is lost.
+    """
+    for descriptor, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)
+
+
+def reader_of_stdout_is_gone() -> bool:
+    """Tell whether stdout is a pipe or socket that nobody reads any more."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(flags & select.POLLERR for _, flags in poll.poll(0))

@@ -1,0 +1,228 @@
+"""The pipeline on a background thread: a live tree for a program that imports us."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.tracker import Applied, Tracker
+from proctree_bpf.core.view import Process
+from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, Pipeline, SelfFilter
+from proctree_bpf.sources import procfs
+from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.choose import SourceOptions, candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.identity import ProcessKey
+    from proctree_bpf.core.model import CacheParams
+    from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.sources.base import EventSource
+
+_log = logging.getLogger(__name__)
+
+
+class _CallbackSink:
+    """Hands records to a user's functions; what they raise is logged, not lost."""
+
+    def __init__(
+        self,
+        on_event: Callable[[Applied], object] | None,
+        on_gap: Callable[[Gap], object] | None,
+    ) -> None:
+        self._on_event = on_event
+        self._on_gap = on_gap
+
+    def write(self, applied: Applied) -> None:
+        if self._on_event is not None:
+            try:
+                self._on_event(applied)
+            except Exception:  # noqa: BLE001 - whatever a user's function raises
+                _log.exception("on_event failed")
+
+    def gap(self, gap: Gap) -> None:
+        if self._on_gap is not None:
+            try:
+                self._on_gap(gap)
+            except Exception:  # noqa: BLE001 - whatever a user's function raises
+                _log.exception("on_gap failed")
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+class Collector:
+    """Keeps a live process tree while its ``with`` block runs.
+
+    >>> with Collector() as collector:  # doctest: +SKIP
+    ...     collector.process(os.getpid()).parents()
+
+    Args:
+        source: where events come from; if None, the best that this machine allows: BPF,
+            else the proc connector, else a walk of ``/proc``. ``source_name`` tells.
+        params: bounds of the tree and the cache.
+        on_event: called on the collector's thread for each event, in causal order. It
+            must be quick: while it runs, the kernel's buffers fill.
+        on_gap: called when events were lost.
+        interval_s: seconds between two drains of the kernel's buffers.
+        tree, cache: other stores to fill.
+        exclude_self: do not call ``on_event`` for this process and its descendants;
+            they are in the tree all the same.
+
+    """
+
+    def __init__(
+        self,
+        source: EventSource | None = None,
+        params: CacheParams | None = None,
+        *,
+        on_event: Callable[[Applied], object] | None = None,
+        on_gap: Callable[[Gap], object] | None = None,
+        interval_s: float = DEFAULT_INTERVAL_S,
+        tree: TreeStore | None = None,
+        cache: CacheStore | None = None,
+        exclude_self: bool = False,
+    ) -> None:
+        # Not "or": an empty store is falsy.
+        self.tree: TreeStore = tree if tree is not None else PidTree(params)
+        self.cache: CacheStore = cache if cache is not None else ProcCache(params)
+        self.ready = threading.Event()
+        """Set once the source is attached and the first snapshot is in the tree."""
+        self._source = source
+        self._sink = _CallbackSink(on_event, on_gap)
+        self._interval_s = interval_s
+        self._exclude_self = exclude_self
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._pipeline: Pipeline | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start, and return once the tree is live.
+
+        Raises:
+            SourceUnavailableError: the source cannot be used.
+            OSError: ``/proc`` cannot be read.
+            RuntimeError: it was started before.
+
+        """
+        self.start_background()
+        while not self.ready.wait(0.05):
+            if self._thread is None or not self._thread.is_alive():
+                break
+        if self._error is not None:
+            raise self._error
+
+    def start_background(self) -> None:
+        """Start, and return at once; ``ready`` tells when the tree is live."""
+        if self._thread is not None:
+            raise RuntimeError("a collector can only be started once")
+        self._thread = threading.Thread(target=self._run, name="proctree-bpf", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Apply what the kernel's buffers still hold, and end the thread.
+
+        Raises:
+            BaseException: whatever ended the thread before.
+
+        """
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self._stop.set()
+            if self._thread is not None:
+                self._thread.join()
+
+    def process(self, pid: int | ProcessKey) -> Process:
+        """Return a view of a process.
+
+        Raises:
+            NoSuchProcessError: the tree knows no such process.
+
+        """
+        return Process(self.tree, self.cache, pid)
+
+    @property
+    def source_name(self) -> str | None:
+        """Which source is in use; None before ``ready``."""
+        return self._pipeline.source.name if self._pipeline is not None else None
+
+    def stats(self) -> dict[str, Any]:
+        """Return what was received, lost and applied so far; empty before the start."""
+        return self._pipeline.summary() if self._pipeline is not None else {}
+
+    def _run(self) -> None:
+        try:
+            pipeline = self._start_best()
+            try:
+                self.ready.set()
+                pipeline.run(self._stop, self._interval_s)
+                pipeline.finish()
+            finally:
+                pipeline.close()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever stops us
+            self._error = error
+            _log.debug("collector ended", exc_info=True)
+
+    def _sources(self) -> Iterator[EventSource]:
+        if self._source is not None:
+            yield self._source
+        else:
+            yield from (make() for make in candidates(SourceOptions(), None))
+
+    def _start_best(self) -> Pipeline:
+        own = SelfFilter(procfs.read_key(os.getpid()))
+        refusals: list[SourceUnavailableError] = []
+        for source in self._sources():
+            tracker = Tracker(self.tree, self.cache, procfs.uid_to_username)
+            pipeline = Pipeline(source, tracker, self._sink)
+            if self._exclude_self:
+                pipeline.hides = own.hides
+            try:
+                pipeline.start()
+            except SourceUnavailableError as error:
+                refusals.append(error)
+                _log.warning("%s cannot be used: %s", pipeline.source.name, error)
+                continue
+            except BaseException:
+                pipeline.close()
+                raise
+            self._pipeline = pipeline
+            return pipeline
+        raise refusals[0]
+
+
+def start_proc_listener(
+    params: CacheParams | None = None,
+) -> tuple[CacheStore, threading.Event]:
+    """Start a collector for the rest of the program; return its cache and readiness flag.
+
+    The flag is set once events arrive. It never is if no source can be used: wait with
+    a timeout, or use ``Collector``, which tells the reason.
+    """
+    collector = Collector(params=params)
+    collector.start_background()
+    return collector.cache, collector.ready

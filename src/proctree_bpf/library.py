@@ -1,0 +1,210 @@
+"""Functions for programs that keep a tree themselves: the core, plus ``/proc`` and the clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import CLOCK_MONOTONIC, clock_gettime_ns
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
+from proctree_bpf.core import lineage
+from proctree_bpf.core.chain import format_chain
+from proctree_bpf.core.events import Exec, ProcEvent
+from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
+from proctree_bpf.core.model import (
+    PID_TREE_CAP,
+    PID_TREE_TTL_SECS,
+    PROC_CACHE_CAP,
+    PROC_CACHE_TTL_SECS,
+    CacheParams,
+    PidNode,
+    ProcessLink,
+    ProcInfo,
+)
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.tracker import Applied, Tracker
+from proctree_bpf.sources import procfs
+from proctree_bpf.sources.clock import boottime_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proctree_bpf.core.stores import CacheStore, TreeStore
+
+
+class DefaultTree(PidTree):
+    """A ``PidTree`` made from a capacity and a TTL in seconds."""
+
+    def __init__(self, capacity: int = PID_TREE_CAP, ttl_secs: float = PID_TREE_TTL_SECS) -> None:
+        super().__init__(CacheParams(capacity, ttl_secs))
+
+
+class DefaultCache(ProcCache):
+    """A ``ProcCache`` made from a capacity and a TTL in seconds."""
+
+    def __init__(
+        self, capacity: int = PROC_CACHE_CAP, ttl_secs: float = PROC_CACHE_TTL_SECS
+    ) -> None:
+        super().__init__(CacheParams(capacity, ttl_secs))
+
+
+def snapshot(tree: TreeStore, cache: CacheStore, proc: str = procfs.PROC) -> int:
+    """Add every process that ``/proc`` shows; return how many were new.
+
+    What the stores already know of a process stays.
+
+    Raises:
+        OSError: ``/proc`` cannot be listed.
+
+    """
+    return Tracker(tree, cache, procfs.uid_to_username).merge_snapshot(procfs.read_snapshot(proc))
+
+
+def snapshot_process_tree(tree: TreeStore, proc: str = procfs.PROC) -> int:
+    """Add every process that ``/proc`` shows to a tree alone; return how many were new.
+
+    Raises:
+        OSError: ``/proc`` cannot be listed.
+
+    """
+    return snapshot(tree, ProcCache(), proc)
+
+
+def resolve(cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC) -> ProcInfo | None:
+    """Return the details of a process: from the cache, else from ``/proc``.
+
+    A cached living process is checked against ``/proc``, so a reused PID gives the
+    process that has it now. What is read is added to the cache.
+    """
+    key = pid if isinstance(pid, ProcessKey) else ProcessKey(pid)
+    cached = cache.get_info(key)
+    if cached is not None and key.start_time_ns:
+        return cached
+    present = procfs.read_key(key.pid, proc)
+    if cached is not None:
+        if not present.start_time_ns or compare(cached.key, present) is not Sameness.DIFFERENT:
+            return cached
+        if cached.exited_ns is None:
+            cache.insert_info(key.pid, replace(cached, exited_ns=present.start_time_ns))
+    entry = procfs.parse_proc_entry(key.pid, proc)
+    if entry is None or compare(entry[1].key, key) is Sameness.DIFFERENT:
+        return None
+    cache.insert_info(key.pid, entry[1])
+    return entry[1]
+
+
+def handle_event(
+    tree: TreeStore, cache: CacheStore, event: ProcEvent, proc: str = procfs.PROC
+) -> Applied | None:
+    """Apply one event from any source; return what came of it, or None if nothing did.
+
+    What an exec event leaves open (name, user, arguments) is read from ``/proc`` at
+    once, if the process is still there. An event without a time gets the present one.
+    """
+    return Tracker(tree, cache, procfs.uid_to_username).apply(_completed(event, proc))
+
+
+def handle_events(
+    tree: TreeStore, cache: CacheStore, events: Iterable[ProcEvent], proc: str = procfs.PROC
+) -> int:
+    """Apply events in their order; return how many changed something."""
+    tracker = Tracker(tree, cache, procfs.uid_to_username)
+    return sum(tracker.apply(_completed(event, proc)) is not None for event in events)
+
+
+# The connector speaks of threads; folding them needs a memory beside each tree.
+_streams: WeakKeyDictionary[TreeStore, ConnectorStream] = WeakKeyDictionary()
+
+
+def handle_proc_events(
+    tree: TreeStore,
+    cache: CacheStore,
+    data: bytes | bytearray | memoryview,
+    n: int | None = None,
+) -> bool:
+    """Apply one datagram of the proc connector (its first ``n`` bytes).
+
+    Names and arguments are read from ``/proc`` at once. Returns whether anything changed.
+    Malformed or foreign messages are passed over. Of a tree that cannot be referred to
+    weakly, threads are not folded from one call to the next.
+    """
+    try:
+        stream = _streams.setdefault(tree, ConnectorStream(procfs.ProcLook()))
+    except TypeError:
+        stream = ConnectorStream(procfs.ProcLook())
+    datagram = bytes(memoryview(data)[: n if n is None else max(n, 0)])
+    monotonic_ns = clock_gettime_ns(CLOCK_MONOTONIC)
+    events, _, _ = stream.feed(Received([datagram], False, monotonic_ns, boottime_ns()))  # noqa: FBT003
+    tracker = Tracker(tree, cache, procfs.uid_to_username)
+    changes = [applied for event in events if (applied := tracker.apply(event)) is not None]
+    return bool(changes)
+
+
+def _completed(event: ProcEvent, proc: str) -> ProcEvent:
+    if not event.timestamp_ns:
+        event = replace(event, timestamp_ns=boottime_ns())
+    if not isinstance(event, Exec) or event.comm is not None:
+        return event
+    entry = procfs.parse_proc_entry(event.key.pid, proc)
+    if entry is None or compare(entry[1].key, event.key) is Sameness.DIFFERENT:
+        return event
+    node, info = entry
+    return replace(
+        event,
+        key=more_exact(event.key, info.key),
+        parent=node.creator,
+        uid=info.uid,
+        gid=info.gid,
+        comm=info.cmd,
+        executable=info.executable,
+        args_raw=info.args_raw,
+        truncated=info.truncated,
+    )
+
+
+def build_chain_links(
+    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+) -> list[ProcessLink]:
+    """Return the chain of a process: itself first, then its creators.
+
+    Where the tree knows nothing more, ``/proc`` is asked, but only for a process that
+    can be the one meant. A link whose ``known`` is False ends a chain that could not be
+    completed.
+    """
+    links = lineage.build_chain_links(tree, cache, pid)
+    seen = {link.pid for link in links if link.known}
+    while not links[-1].known:
+        missing = ProcessKey(links[-1].pid, links[-1].start_time_ns)
+        newest_start = links[-2].start_time_ns if len(links) > 1 else 0
+        entry = None if missing.pid in seen else procfs.parse_proc_entry(missing.pid, proc)
+        if entry is None or not _is_meant(entry[0], missing, newest_start):
+            break
+        seen.add(missing.pid)
+        node, info = entry
+        links[-1] = ProcessLink(node.pid, node.cmd, info.user, node.start_time_ns)
+        if node.ppid:
+            above = lineage.build_chain_links(tree, cache, node.creator)
+            links += above
+            seen.update(link.pid for link in above if link.known)
+    return links
+
+
+def _is_meant(found: PidNode, missing: ProcessKey, child_start_ns: int) -> bool:
+    if compare(found.key, missing) is Sameness.DIFFERENT:
+        return False
+    return not child_start_ns or found.key.ticks <= ProcessKey(0, child_start_ns).ticks
+
+
+def build_chain_string(
+    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+) -> str:
+    """Return the chain as ``pid|cmd|user;pid|cmd|user``; see ``build_chain_links``."""
+    return format_chain(build_chain_links(tree, cache, pid, proc))
+
+
+def build_chain(
+    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+) -> str:
+    """Return the chain as ``pid|cmd|user;pid|cmd|user``; the same as ``build_chain_string``."""
+    return build_chain_string(tree, cache, pid, proc)

@@ -1,0 +1,261 @@
+"""The loop: source -> reorder -> tracker -> filter -> sink.
+
+Start-up attaches first, then reads ``/proc``, then applies what arrived meanwhile, so
+no process falls between the two. After a loss, ``/proc`` is read again and the tree is
+mended; until then it calls itself uncertain.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Gap, ProcEvent
+from proctree_bpf.core.reorder import ReorderBuffer
+from proctree_bpf.sources import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proctree_bpf.core.identity import ProcessKey
+    from proctree_bpf.core.tracker import Applied, Tracker
+    from proctree_bpf.sinks.base import Sink
+    from proctree_bpf.sources.base import EventSource
+
+DEFAULT_INTERVAL_S = 0.02
+# The buffers are drained again after this many records, so that a slow sink does not make
+# the kernel drop: at most a few ms of work.
+_SLICE = 512
+# Beyond this many events in memory (some 250 MB) the kernel's buffers may fill, and what
+# it drops is counted. Unbounded memory would end worse.
+_MAX_HELD = 400_000
+_REPAIR_EVERY_NS = 1_000_000_000
+_STOP_PATIENCE_S = 3.0
+
+
+class StopFlag(Protocol):
+    """What tells ``run`` to end; a ``threading.Event`` is one."""
+
+    def is_set(self) -> bool:
+        """Tell whether to end."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until it is set, so many seconds at the most."""
+
+
+class SelfFilter:
+    """Recognises a process and everything that it creates."""
+
+    def __init__(self, root: ProcessKey) -> None:
+        self._ours = {root.pid: root}
+
+    def hides(self, event: ProcEvent) -> bool:
+        """Tell whether the event belongs to us."""
+        if isinstance(event, Fork):
+            if event.creator.pid in self._ours:
+                self._ours[event.child.pid] = event.child
+                return True
+            self._ours.pop(event.child.pid, None)  # the PID has another owner now
+            return False
+        if event.key.pid not in self._ours:
+            return False
+        if isinstance(event, Exit):
+            del self._ours[event.key.pid]
+        return True
+
+
+@dataclass(slots=True)
+class _Repair:
+    """A look at ``/proc`` that waits until all older events have been applied."""
+
+    begun_ns: int
+    entries: list[procfs.Entry]
+
+
+@dataclass(slots=True)
+class PipelineStats:
+    """What went through a pipeline."""
+
+    written: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENT_KINDS.values(), 0))
+    hidden: int = 0
+    gaps: int = 0
+    lost: int = 0
+    repairs: int = 0
+    snapshot: int = 0
+    snapshot_seconds: float = 0.0
+
+
+class Pipeline:
+    """Runs one source into one tracker and one sink. Used from one thread.
+
+    Args:
+        source: where events come from; opened by ``start``, closed by ``close``.
+        tracker: what keeps the tree.
+        sink: where records go.
+        hides: events for which it returns True are applied but not written.
+
+    """
+
+    def __init__(
+        self,
+        source: EventSource,
+        tracker: Tracker,
+        sink: Sink,
+        hides: Callable[[ProcEvent], bool] = lambda _event: False,
+    ) -> None:
+        self.source = source
+        self.tracker = tracker
+        self.stats = PipelineStats()
+        self._sink = sink
+        self.hides = hides
+        self._order = ReorderBuffer()
+        self._watermark_ns = 0
+        self._ended = False
+        self._repair: _Repair | None = None
+        self._repair_wanted = False
+        self._next_repair_ns = 0
+
+    def start(self) -> None:
+        """Open the source and take the first snapshot.
+
+        Raises:
+            SourceUnavailableError: the source cannot be used.
+            OSError: ``/proc`` cannot be listed.
+
+        """
+        self.source.open()
+        begun = time.perf_counter()
+        entries = self._read_snapshot()
+        execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
+        self.stats.snapshot = self.tracker.merge_snapshot(entries, execed)
+        self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
+
+    def run(self, stop: StopFlag, interval_s: float = DEFAULT_INTERVAL_S) -> None:
+        """Pump until ``stop`` is set or the source has ended.
+
+        A source with a descriptor is polled when that is readable, any other every
+        ``interval_s`` seconds.
+        """
+        descriptor = self.source.fileno()
+        readable = select.poll()
+        if descriptor is not None:
+            readable.register(descriptor, select.POLLIN)
+        while not stop.is_set():
+            begun = time.monotonic()
+            self.pump()
+            if self._ended:
+                return
+            left = max(0.0, interval_s - (time.monotonic() - begun))
+            if descriptor is not None:
+                readable.poll(left * 1000)
+                left = 0.0
+            stop.wait(left)
+
+    def pump(self) -> None:
+        """Drain the source once and write everything that is complete."""
+        self._poll()
+        self._advance()
+        self._sink.flush()
+
+    def finish(self) -> None:
+        """Stop the source and write what its buffers still held."""
+        stopped_ns = self.source.now_ns()
+        self.source.stop()
+        patience = time.monotonic() + _STOP_PATIENCE_S
+        self._poll()
+        while self._watermark_ns < stopped_ns and not self._ended:
+            if time.monotonic() > patience:
+                break
+            time.sleep(0.001)
+            self._poll()
+        self._advance()
+        self._apply_repair()
+        self._write_before(inf)
+        self._sink.flush()
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statistics file says: shapes are in docs/architecture.md."""
+        tracked = self.tracker.stats
+        return {
+            "source": self.source.name,
+            "applied": tracked.applied,
+            "duplicates": tracked.duplicates,
+            "orphans": tracked.orphans,
+            "presumed_exits": tracked.presumed_exits,
+            "evicted": tracked.evicted,
+            "expired": tracked.expired,
+            "late": self._order.late,
+            "written": dict(self.stats.written),
+            "hidden": self.stats.hidden,
+            "gaps": self.stats.gaps,
+            "repairs": self.stats.repairs,
+            "snapshot": {
+                "processes": self.stats.snapshot,
+                "seconds": self.stats.snapshot_seconds,
+            },
+            "tree": len(self.tracker.tree),
+            **self.source.stats(),
+        }
+
+    def _read_snapshot(self) -> list[procfs.Entry]:
+        readings = self.source.read_snapshot(self._poll)
+        return procfs.link_entries(readings, self.source.now_ns())
+
+    def _poll(self) -> None:
+        delivery = self.source.poll()
+        self._ended = delivery.end
+        self._order.push(delivery.events)
+        self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
+        for gap in delivery.gaps:
+            self._note(gap)
+
+    def _note(self, gap: Gap) -> None:
+        self.stats.gaps += 1
+        self.stats.lost += gap.count or 0
+        self.tracker.note_gap(gap)
+        self._repair_wanted = True
+        self._sink.gap(gap)
+
+    def _advance(self) -> None:
+        if self._repair is not None and self._watermark_ns >= self._repair.begun_ns:
+            self._write_before(self._repair.begun_ns)
+            self._apply_repair()
+        self._write_before(self._watermark_ns)
+        now_ns = self.source.now_ns()
+        if self._repair_wanted and self._repair is None and now_ns >= self._next_repair_ns:
+            self._repair_wanted = False
+            self._next_repair_ns = now_ns + _REPAIR_EVERY_NS
+            entries = self._read_snapshot()
+            if entries:  # a recording may end before its repair
+                self._repair = _Repair(now_ns, entries)
+
+    def _apply_repair(self) -> None:
+        if self._repair is None:
+            return
+        repair, self._repair = self._repair, None
+        self.tracker.reconcile(repair.entries, repair.begun_ns, self.source.now_ns())
+        self.tracker.uncertain = self._repair_wanted  # more was lost meanwhile
+        self.stats.repairs += 1
+
+    def _write_before(self, watermark_ns: float) -> None:
+        ready = self._order.release(watermark_ns)
+        for begin in range(0, len(ready), _SLICE):
+            if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
+                self._poll()
+            for event in ready[begin : begin + _SLICE]:
+                self._apply(event)
+
+    def _apply(self, event: ProcEvent) -> None:
+        applied: Applied | None = self.tracker.apply(event)
+        if self.hides(event):
+            self.stats.hidden += 1
+        elif applied is not None:
+            self.stats.written[EVENT_KINDS[type(event)]] += 1
+            self._sink.write(applied)

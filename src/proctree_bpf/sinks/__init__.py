@@ -1,0 +1,1 @@
+"""Events and the tree, as text: one format a file."""

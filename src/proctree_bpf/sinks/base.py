@@ -1,0 +1,35 @@
+"""What the pipeline needs of a sink."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.tracker import Applied
+
+
+class Sink(Protocol):
+    """Takes records in causal order, from one thread."""
+
+    def write(self, applied: Applied) -> None:
+        """Take one event and what is known of its process."""
+
+    def gap(self, gap: Gap) -> None:
+        """Take the news that events were lost."""
+
+    def flush(self) -> None:
+        """Make what was written visible; called after each batch."""
+
+
+class NullSink:
+    """Keeps nothing: for a library user who only wants the tree."""
+
+    def write(self, applied: Applied) -> None:
+        """Drop it."""
+
+    def gap(self, gap: Gap) -> None:
+        """Drop it."""
+
+    def flush(self) -> None:
+        """Do nothing."""

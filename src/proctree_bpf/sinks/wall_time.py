@@ -1,0 +1,53 @@
+"""Times as people and log stores read them. Pure: the offset of the clocks is passed in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+_SECOND_NS = 1_000_000_000
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
+_MANY_DAYS = 1000
+
+
+@lru_cache(maxsize=4096)
+def _utc_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=64)
+def _local_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).astimezone().strftime("%H:%M:%S")
+
+
+def utc_timestamp(wall_ns: int) -> str:
+    """Return RFC 3339 in UTC with ns, ``2026-01-02T03:04:05.678901234Z``."""
+    second, rest = divmod(wall_ns, _SECOND_NS)
+    return f"{_utc_second(second)}.{rest:09d}Z"
+
+
+def local_time_of_day(wall_ns: int) -> str:
+    """Return the local time with ms, ``03:04:05.678``."""
+    second, rest = divmod(wall_ns, _SECOND_NS)
+    return f"{_local_second(second)}.{rest // 1_000_000:03d}"
+
+
+def duration(ns: int) -> str:
+    """Return a time span in at most seven characters.
+
+    For example 250us, 3.1ms, 12.0s, 5m07s, 3h20m, 12d04h, 1234d.
+    """
+    micros = max(ns, 0) // 1000
+    if micros < 1000:  # noqa: PLR2004 - a millisecond
+        return f"{micros}us"
+    if micros < 999_950:  # noqa: PLR2004 - what rounds to less than a second
+        return f"{micros / 1000:.1f}ms"
+    if micros < 59_950_000:  # noqa: PLR2004 - what rounds to less than a minute
+        return f"{micros / 1_000_000:.1f}s"
+    seconds = max(micros // 1_000_000, _MINUTE_S)
+    if seconds < _HOUR_S:
+        return f"{seconds // _MINUTE_S}m{seconds % _MINUTE_S:02d}s"
+    if seconds < _DAY_S:
+        return f"{seconds // _HOUR_S}h{seconds % _HOUR_S // _MINUTE_S:02d}m"
+    days = seconds // _DAY_S
+    return f"{days}d{seconds % _DAY_S // _HOUR_S:02d}h" if days < _MANY_DAYS else f"{days}d"
