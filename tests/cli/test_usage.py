@@ -1,0 +1,127 @@
+"""The command line itself: what it refuses, and what it tells about itself."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+
+import pytest
+
+from support.program import PROGRAM, run
+
+_COMMANDS = (
+    "trace", "tree", "chain", "children", "descendants", "siblings", "find", "is-descendant",
+    "doctor",
+)  # fmt: skip
+_NO_PID = (
+    "0",
+    "-1",
+    "-4194304",
+    "4294967295",
+    "99999999999999999999",
+    "init",
+    "1.5",
+    "",
+    "\u0661x",
+)
+
+
+@pytest.mark.parametrize("pid", _NO_PID)
+def test_what_cannot_be_a_pid_is_a_usage_error(pid: str) -> None:
+    assert "PID" in run("chain", "--", pid).usage_error()
+
+
+@pytest.mark.parametrize("words", [("tree", "0"), ("is-descendant", "0", "sh")], ids=" ".join)
+def test_every_query_refuses_pid_0(words: tuple[str, ...]) -> None:
+    assert "PID" in run(*words).usage_error()
+
+
+def test_a_query_without_its_pid_is_a_usage_error() -> None:
+    assert "PID" in run("children").usage_error()
+
+
+def test_find_needs_something_to_look_for() -> None:
+    result = run("find")
+    assert (result.code, result.out) == (2, "")
+    assert "--cmd" in result.sentence()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-e", "open"),
+        ("-e", "fork,open"),
+        ("-e", ""),
+        ("-f", "xml"),
+        ("-d", "-1"),
+        ("-d", "nan"),
+        ("--interval", "0"),
+        ("--interval", "1001"),
+        ("--max-args-bytes", "0"),
+        ("--max-args-bytes", "32769"),
+        ("--perf-pages", "3"),
+        ("--perf-pages", "100000"),
+        ("--capacity", "0"),
+        ("--source", "ebpf"),
+        ("--source", "replay:"),
+        ("--receive-buffer", "0"),
+        ("--walk-interval", "9"),
+        ("--ttl", "-1"),
+        ("--ttl", "nan"),
+    ],
+    ids="=".join,
+)
+def test_trace_refuses_an_option_out_of_range(options: tuple[str, str]) -> None:
+    assert options[0] in run("trace", *options).usage_error()
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    assert "watch" in run("watch").usage_error()
+
+
+def test_no_command_at_all_shows_what_there_is() -> None:
+    result = run()
+    assert result.code == 2
+    assert all(command in result.out + result.err for command in _COMMANDS)
+
+
+def test_help_lists_every_command_with_a_whole_sentence() -> None:
+    listed = run("--help").out.partition("Commands:\n")[2]
+    told = dict(line.split(maxsplit=1) for line in listed.splitlines())
+    assert sorted(told) == sorted(_COMMANDS)
+    assert {name: text for name, text in told.items() if text.endswith(("...", ":"))} == {}
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    result = run(command, "-h")
+    assert (result.code, result.err) == (0, "")
+    assert re.search(rf"^ +(sudo )?proctree-bpf {command}\b", result.out, re.MULTILINE)
+
+
+def test_help_can_be_shown_where_only_ascii_can() -> None:
+    result = run("chain", "--help", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (result.code, result.err) == (0, "")
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("--version").out == f"proctree-bpf {metadata.version('proctree-bpf')}\n"
+
+
+@pytest.mark.skipif(len(PROGRAM) > 1, reason="needs the installed script proctree-bpf")
+def test_completion_names_the_program() -> None:
+    # Asked as the shell asks: the variable selects what to print.
+    result = run(env={"_PROCTREE_BPF_COMPLETE": "source_bash"})
+    assert (result.code, result.err) == (0, "")
+    assert "proctree-bpf" in result.out
+    assert "_PROCTREE_BPF_COMPLETE=complete_bash" in result.out
+
+
+@pytest.mark.skipif(len(PROGRAM) > 1, reason="needs the installed script proctree-bpf")
+def test_completion_offers_the_commands() -> None:
+    asked = {
+        "_PROCTREE_BPF_COMPLETE": "complete_bash",
+        "COMP_WORDS": "proctree-bpf ",
+        "COMP_CWORD": "1",
+    }
+    assert sorted(run(env=asked).out.split()) == sorted(_COMMANDS)

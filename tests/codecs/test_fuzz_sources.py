@@ -1,0 +1,189 @@
+"""Whatever the bytes are: nothing but DecodeError leaves a decoder, and a stream raises nothing."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter
+from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.perf_stream import Drain
+from proctree_bpf.codecs.recording import (
+    MAGIC,
+    FrameKind,
+    decode_recording,
+    encode_drain,
+    encode_end,
+    encode_frame,
+    encode_header,
+)
+from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.replay import ReplaySource
+from support import sources_messages as wire
+from support.names import unhurried
+from support.sources_look import WrittenProc
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WHAT = st.sampled_from(
+    [wire.NONE, wire.FORK, wire.EXEC, wire.UID, wire.GID, wire.SID, wire.PTRACE, wire.COMM,
+     wire.COREDUMP, wire.EXIT, 0x8]
+)  # fmt: skip
+_SMALL = st.integers(0, 5)
+_U32 = st.integers(0, 2**32 - 1)
+_BODIES = st.one_of(
+    st.builds(wire.fork_body, _SMALL, _SMALL, thread_of=_SMALL),
+    st.builds(wire.task, _SMALL, _SMALL),
+    st.builds(wire.id_body, _SMALL, _U32, _U32, _SMALL),
+    st.builds(wire.comm_body, _SMALL, st.binary(max_size=16), _SMALL),
+    st.builds(wire.exit_body, _SMALL, _U32, tid=_SMALL, parent=_SMALL),
+    st.binary(max_size=40),
+)
+_EVENTS = st.builds(wire.event, _WHAT, _BODIES, st.integers(0, 2**64 - 1), st.integers(0, 3), _U32)
+_MESSAGES = st.one_of(
+    _EVENTS,
+    st.builds(wire.netlink, st.binary(max_size=60), st.integers(0, 9), st.none() | _U32),
+    st.binary(max_size=60),
+)
+_DATAGRAMS = st.lists(_MESSAGES, max_size=4).map(b"".join) | st.binary(max_size=200)
+
+
+def _read(data: bytes) -> int:
+    """Iterate to the end; return the number of messages, read or not."""
+    messages = NetlinkMessageIter(data)
+    steps = 0
+    while True:
+        steps += 1
+        try:
+            message = next(messages, messages)
+        except DecodeError:
+            continue
+        if message is messages:
+            return steps
+        assert message is None or isinstance(message, CnProcEvent)
+
+
+@given(_DATAGRAMS)
+@unhurried
+def test_only_decode_errors_leave_the_iteration_and_it_ends(data: bytes) -> None:
+    assert _read(data) <= len(data) // 16 + 2
+
+
+@given(st.binary(max_size=200), st.integers(-5, 300))
+@unhurried
+def test_only_decode_errors_leave_the_iteration_of_a_part(data: bytes, n: int) -> None:
+    with suppress(DecodeError):
+        list(NetlinkMessageIter(data, n))
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(_DATAGRAMS, max_size=4), st.booleans(), _U32, _U32, st.booleans()),
+        max_size=4,
+    )
+)
+@unhurried
+def test_a_connector_stream_raises_nothing(
+    polls: list[tuple[list[bytes], bool, int, int, bool]],
+) -> None:
+    proc = WrittenProc()
+    stream = ConnectorStream(proc)
+    for datagrams, overrun, monotonic_ns, boottime_ns, there in polls:
+        proc.processes.clear()
+        if there:
+            for pid in range(6):
+                proc.add(pid, boottime_ns, threads=pid % 3)
+        stream.feed(Received(datagrams, overrun, monotonic_ns, boottime_ns))
+        stream.unexplained_overrun()
+        summary = stream.summary()
+        assert summary["received"] == sum(n["received"] for n in summary["by_kind"].values())
+
+
+_PAYLOADS = st.binary(max_size=200) | st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["stats", "looks", "entry", "datagrams", "x"]), inner)
+    ),
+    max_leaves=10,
+).map(lambda value: repr(value).replace("'", '"').encode("utf-8", "surrogatepass"))
+
+
+@given(st.binary(max_size=300))
+@unhurried
+def test_only_decode_errors_leave_the_reader_of_recordings(data: bytes) -> None:
+    with suppress(DecodeError):
+        decode_recording(data)
+    with suppress(DecodeError):
+        decode_recording(MAGIC + data)
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(FrameKind)), _PAYLOADS), max_size=3))
+@unhurried
+def test_only_decode_errors_leave_the_reader_though_the_checksums_are_right(
+    frames: list[tuple[FrameKind, bytes]],
+) -> None:
+    body = b"".join(encode_frame(kind, payload) for kind, payload in frames)
+    for head in (MAGIC, encode_header({"source": "bpf", "cpus": 1, "started_ns": 1})):
+        with suppress(DecodeError):
+            decode_recording(head + body + encode_end())
+
+
+class _InMemory:
+    """As much of a path as a replay wants."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_bytes(self) -> bytes:
+        return self._data
+
+
+def _replay(data: bytes) -> ReplaySource:
+    return ReplaySource(cast("Path", _InMemory(data)))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["source", "cpus", "started_ns", "blind_spots", "boot_id", "host"]),
+        st.sampled_from(["bpf", "proc-connector", "proc-walker"])
+        | st.none() | st.integers() | st.lists(st.integers(), max_size=2) | st.text(max_size=3),
+    )
+)  # fmt: skip
+@unhurried
+def test_whatever_a_header_says_a_replay_opens_or_is_refused(facts: dict[str, object]) -> None:
+    source = _replay(encode_header(facts) + encode_end())
+    try:
+        source.open()
+    except SourceUnavailableError:
+        return
+    assert all(isinstance(spot, str) for spot in source.blind_spots)
+    assert source.poll().end
+    source.stats()
+
+
+@given(
+    st.integers(0, 6).flatmap(
+        lambda kinds: st.tuples(*[st.lists(_U32, min_size=kinds, max_size=kinds)] * 2)
+    ),
+    st.lists(st.binary(max_size=100), max_size=3),
+)
+@unhurried
+def test_whatever_a_drain_counts_a_replay_opens_and_goes_on_or_is_refused(
+    numbers: tuple[list[int], list[int]], records: list[bytes]
+) -> None:
+    begun, failed = map(tuple, numbers)
+    drain = Drain(5, [CpuCounters(begun, failed)], [(0, record) for record in records])
+    header = encode_header({"source": "bpf", "cpus": 1, "started_ns": 1})
+    source = _replay(header + encode_drain(drain) + encode_end())
+    try:
+        source.open()
+    except SourceUnavailableError:
+        return
+    assert source.poll().end

@@ -1,0 +1,630 @@
+"""Each rule of the tracker, one test a sentence; events come from no kernel here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.identity import TICK_NS, ProcessKey
+from proctree_bpf.core.lineage import build_chain_string, children
+from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.tracker import Applied, Tracker, kind_of
+
+S = 1_000_000_000
+USERS = {0: "root", 1000: "ada", 1001: "bob"}
+
+INIT = ProcessKey(1, TICK_NS)
+SHELL = ProcessKey(100, 50 * S + 7)
+CHILD = ProcessKey(200, 60 * S + 123)
+CHILD_TICK = ProcessKey(200, 60 * S)
+LATER = ProcessKey(200, 70 * S + 456)  # another process with the PID of CHILD
+
+FORK = Fork(CHILD.start_time_ns, CHILD, SHELL, parent=SHELL, uid=1000, gid=1000, comm="bash")
+EXEC = Exec(
+    60 * S + 1_000,
+    CHILD,
+    uid=1000,
+    gid=1000,
+    comm="ls",
+    executable="/usr/bin/ls",
+    args_raw=b"ls\0-l\0",
+)
+EXIT = Exit(61 * S, CHILD, status=3 << 8, uid=1000, gid=1000, comm="ls")
+
+
+def entry(
+    key: ProcessKey, creator: ProcessKey, cmd: str, **details: object
+) -> tuple[PidNode, ProcInfo]:
+    """One process as a look at ``/proc`` gives it: ticks, and a parent."""
+    start = key.ticks * TICK_NS
+    node = PidNode(creator.pid, cmd, start, key.pid, creator.ticks * TICK_NS)
+    info = ProcInfo(
+        cmd, "ada", creator.pid, key.pid, start, uid=1000, gid=1000, executable=f"/usr/bin/{cmd}"
+    )
+    return node, replace(info, **details)  # type: ignore[arg-type]
+
+
+SNAPSHOT = [
+    entry(INIT, ProcessKey(0), "init", user="root", uid=0),
+    entry(SHELL, INIT, "bash", args_raw=b"-bash\0"),
+]
+
+
+@pytest.fixture
+def tracker() -> Tracker:
+    """Return a tracker that knows init and a shell from a snapshot."""
+    tracker = Tracker(PidTree(), ProcCache(), USERS.get)
+    tracker.merge_snapshot(SNAPSHOT)
+    return tracker
+
+
+def node_of(tracker: Tracker, who: int | ProcessKey) -> PidNode:
+    node = tracker.tree.get_node(who)
+    assert node is not None
+    return node
+
+
+def info_of(tracker: Tracker, who: int | ProcessKey) -> ProcInfo:
+    info = tracker.cache.get_info(who)
+    assert info is not None
+    return info
+
+
+def state(tracker: Tracker) -> tuple[dict[ProcessKey, PidNode], dict[ProcessKey, ProcInfo]]:
+    nodes = tracker.tree.all_nodes()
+    infos = {node.key: info_of(tracker, node.key) for node in nodes}
+    return {node.key: node for node in nodes}, infos
+
+
+def apply_all(tracker: Tracker, *events: ProcEvent) -> list[Applied | None]:
+    return [tracker.apply(event) for event in events]
+
+
+class TestALifeInOrder:
+    def test_a_forked_process_carries_its_creators_name_and_arguments(
+        self, tracker: Tracker
+    ) -> None:
+        tracker.apply(replace(FORK, comm=None))
+        info = info_of(tracker, CHILD)
+        assert (info.cmd, info.args, info.executable) == ("bash", ("-bash",), "/usr/bin/bash")
+        assert info.inherited
+
+    def test_a_forked_process_has_the_name_that_the_kernel_gave_it(self, tracker: Tracker) -> None:
+        tracker.apply(replace(FORK, comm="worker"))
+        assert node_of(tracker, CHILD).cmd == "worker"
+
+    def test_a_forked_process_knows_who_created_it_for_certain(self, tracker: Tracker) -> None:
+        tracker.apply(FORK)
+        node = node_of(tracker, CHILD)
+        assert node.creator == SHELL
+        assert node.edge is Edge.CREATED
+        assert node.kernel_parent == SHELL
+
+    def test_a_forked_process_runs_as_the_user_of_the_event(self, tracker: Tracker) -> None:
+        tracker.apply(replace(FORK, uid=1001))
+        assert info_of(tracker, CHILD).user == "bob"
+
+    def test_a_forked_process_without_a_user_runs_as_its_creator(self, tracker: Tracker) -> None:
+        tracker.apply(replace(FORK, uid=None))
+        assert (info_of(tracker, CHILD).uid, info_of(tracker, CHILD).user) == (1000, "ada")
+
+    def test_the_parent_is_kept_beside_the_creator_where_they_differ(
+        self, tracker: Tracker
+    ) -> None:
+        tracker.apply(replace(FORK, parent=INIT))
+        node = node_of(tracker, CHILD)
+        assert (node.creator, node.kernel_parent) == (SHELL, INIT)
+
+    def test_a_fork_of_an_unknown_creator_still_makes_a_process(self) -> None:
+        tracker = Tracker(PidTree(), ProcCache())
+        applied = tracker.apply(replace(FORK, comm=None, uid=None))
+        assert applied is not None
+        assert (applied.info.user, applied.info.args) == ("unknown", ())
+        assert node_of(tracker, CHILD).creator == SHELL
+
+    def test_an_exec_ends_the_inheritance(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        info = info_of(tracker, CHILD)
+        assert (info.cmd, info.args, info.executable) == ("ls", ("ls", "-l"), "/usr/bin/ls")
+        assert not info.inherited
+        assert info.exec_ns == EXEC.timestamp_ns
+
+    def test_an_exec_does_not_change_who_the_creator_is(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, replace(EXEC, parent=INIT))
+        node = node_of(tracker, CHILD)
+        assert (node.creator, node.edge, node.kernel_parent) == (SHELL, Edge.CREATED, INIT)
+
+    def test_an_exec_whose_program_is_not_known_does_not_keep_the_old_one(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(
+            tracker,
+            FORK,
+            EXEC,
+            Exec(62 * S, CHILD, comm="sh", args_raw=None, executable=None),
+        )
+        info = info_of(tracker, CHILD)
+        assert (info.cmd, info.executable, info.args_raw) == ("sh", None, None)
+
+    def test_what_a_creator_execs_later_is_not_inherited(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, Exec(62 * S, SHELL, comm="vim", args_raw=b"vim\0"))
+        assert info_of(tracker, CHILD).args == ("-bash",)
+
+    def test_inherited_arguments_stay_marked_as_truncated(self, tracker: Tracker) -> None:
+        apply_all(tracker, Exec(59 * S, SHELL, comm="sh", args_raw=b"sh", truncated=True), FORK)
+        assert info_of(tracker, CHILD).truncated
+
+    def test_an_exit_keeps_the_process_with_its_status(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC, EXIT)
+        info = info_of(tracker, CHILD)
+        assert (info.exit_code, info.exit_signal, info.exited_ns) == (3, None, 61 * S)
+        assert info.args == ("ls", "-l")
+        assert node_of(tracker, CHILD).exited_ns == 61 * S
+
+    def test_every_event_hands_back_what_is_known_after_it(self, tracker: Tracker) -> None:
+        for event in (FORK, EXEC, EXIT):
+            applied = tracker.apply(event)
+            assert applied is not None
+            assert applied.event is event
+            assert applied.node == node_of(tracker, CHILD)
+            assert applied.info == info_of(tracker, CHILD)
+
+    def test_a_rename_changes_the_name_alone(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        before = info_of(tracker, CHILD)
+        assert tracker.apply(Rename(61 * S, CHILD, "renamed")) is not None
+        assert info_of(tracker, CHILD) == replace(before, cmd="renamed")
+        assert node_of(tracker, CHILD).cmd == "renamed"
+
+    def test_a_rename_of_an_unknown_process_makes_nothing(self, tracker: Tracker) -> None:
+        assert tracker.apply(Rename(1, LATER, "ghost")) is None
+        assert tracker.tree.get_node(200) is None
+
+    def test_a_uid_without_a_name_is_shown_as_a_number(self, tracker: Tracker) -> None:
+        tracker.apply(replace(FORK, uid=4_294_967_294))
+        assert info_of(tracker, CHILD).user == "4294967294"
+
+    def test_a_change_of_user_at_exec_is_seen(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, replace(EXEC, uid=0))
+        assert (info_of(tracker, CHILD).uid, info_of(tracker, CHILD).user) == (0, "root")
+
+    def test_a_chain_holds_after_its_middle_has_exited(self, tracker: Tracker) -> None:
+        grandchild = ProcessKey(300, 61 * S + 1)
+        apply_all(
+            tracker,
+            FORK,
+            EXEC,
+            Fork(61 * S + 1, grandchild, CHILD, uid=1000, comm="ls"),
+            EXIT,
+            Exec(62 * S, grandchild, parent=INIT, comm="daemon", args_raw=b"daemon\0"),
+        )
+        assert (
+            build_chain_string(tracker.tree, tracker.cache, 300)
+            == "300|daemon|ada;200|ls|ada;100|bash|ada;1|init|root"
+        )
+
+
+class TestEventsThatComeTwice:
+    @pytest.mark.parametrize("twice", [FORK, EXEC, EXIT], ids=kind_of)
+    def test_a_second_copy_changes_nothing_and_is_called_known(
+        self, tracker: Tracker, twice: ProcEvent
+    ) -> None:
+        apply_all(tracker, *(event for event in (FORK, EXEC, EXIT)))
+        before = state(tracker)
+        assert tracker.apply(twice) is None
+        assert state(tracker) == before
+        assert tracker.stats.duplicates == 1
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_the_whole_story_told_again_changes_nothing(self, tracker: Tracker, count: int) -> None:
+        story = (FORK, EXEC, EXIT)[:count]
+        apply_all(tracker, *story)
+        before = state(tracker)
+        apply_all(tracker, *story)
+        assert state(tracker) == before
+
+    def test_a_rename_to_the_same_name_is_known(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        assert tracker.apply(Rename(61 * S, CHILD, "ls")) is None
+
+    def test_a_second_exit_may_bring_the_status_that_the_first_lacked(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(tracker, FORK, replace(EXIT, status=None))
+        assert tracker.apply(EXIT) is not None
+        assert info_of(tracker, CHILD).exit_code == 3
+        assert tracker.apply(replace(EXIT, status=None)) is None
+        assert info_of(tracker, CHILD).exit_code == 3
+
+    def test_a_copy_of_a_fork_without_start_times_does_not_undo_the_exec(self) -> None:
+        tracker = Tracker(PidTree(), ProcCache())
+        fork = Fork(10, ProcessKey(5), ProcessKey(4), comm="bash")
+        apply_all(tracker, fork, Exec(11, ProcessKey(5), comm="ls"))
+        tracker.apply(fork)
+        assert node_of(tracker, 5).cmd == "ls"
+
+
+class TestEventsThatComeLate:
+    @pytest.mark.parametrize(
+        "order",
+        list(permutations((FORK, EXEC, EXIT))),
+        ids=lambda order: "-".join(map(kind_of, order)),
+    )
+    def test_any_order_tells_the_same_life(
+        self, tracker: Tracker, order: tuple[ProcEvent, ...]
+    ) -> None:
+        apply_all(tracker, *order)
+        node, info = node_of(tracker, CHILD), info_of(tracker, CHILD)
+        assert (node.creator, node.edge) == (SHELL, Edge.CREATED)
+        assert node.exited_ns == EXIT.timestamp_ns
+        assert (node.cmd, info.cmd, info.args) == ("ls", "ls", ("ls", "-l"))
+        assert (info.exit_code, info.user, info.ppid) == (3, "ada", 100)
+        assert not info.inherited
+
+    def test_an_older_exec_does_not_undo_a_newer_one(self, tracker: Tracker) -> None:
+        newer = Exec(62 * S, CHILD, comm="vim", args_raw=b"vim\0")
+        apply_all(tracker, FORK, newer, EXEC)
+        info = info_of(tracker, CHILD)
+        assert (info.cmd, info.args, info.exec_ns) == ("vim", ("vim",), 62 * S)
+
+    def test_a_fork_after_the_exit_does_not_bring_the_process_back(self, tracker: Tracker) -> None:
+        apply_all(tracker, EXIT, FORK)
+        node, info = node_of(tracker, CHILD), info_of(tracker, CHILD)
+        assert (node.exited_ns, info.exited_ns, info.exit_code) == (61 * S, 61 * S, 3)
+        assert (node.creator, node.edge) == (SHELL, Edge.CREATED)
+
+    def test_a_fork_after_the_exit_does_not_undo_the_name_at_the_end(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(tracker, EXIT, FORK)
+        assert (node_of(tracker, CHILD).cmd, info_of(tracker, CHILD).cmd) == ("ls", "ls")
+
+    def test_an_exec_after_the_exit_does_not_bring_the_process_back(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXIT, EXEC)
+        assert node_of(tracker, CHILD).exited_ns == 61 * S
+        assert info_of(tracker, CHILD).exit_code == 3
+
+    def test_an_exit_of_the_former_holder_does_not_end_the_present_one(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(tracker, FORK, Fork(LATER.start_time_ns, LATER, INIT, comm="new"), EXIT)
+        assert node_of(tracker, LATER).exited_ns is None
+        assert node_of(tracker, CHILD).exited_ns is not None
+        assert info_of(tracker, CHILD).exit_code == 3
+
+
+class TestEventsWithoutThoseBefore:
+    def test_an_exec_without_a_fork_makes_a_process_whose_creator_is_only_observed(
+        self, tracker: Tracker
+    ) -> None:
+        assert tracker.apply(replace(EXEC, parent=SHELL)) is not None
+        node = node_of(tracker, CHILD)
+        assert (node.creator, node.edge) == (SHELL, Edge.OBSERVED)
+        assert tracker.stats.orphans == 1
+
+    def test_an_exit_without_a_fork_is_told_with_what_it_carries(self, tracker: Tracker) -> None:
+        applied = tracker.apply(replace(EXIT, parent=SHELL))
+        assert applied is not None
+        assert (applied.info.cmd, applied.info.user, applied.info.exit_code) == ("ls", "ada", 3)
+        assert applied.node.exited_ns == 61 * S
+
+    def test_an_orphan_without_a_parent_is_a_root(self, tracker: Tracker) -> None:
+        tracker.apply(EXEC)
+        assert node_of(tracker, CHILD).ppid == 0
+
+    def test_known_facts_are_not_overwritten_by_unknown_ones(self, tracker: Tracker) -> None:
+        fork = replace(FORK, cgroup_id=77, ns_pid=5)
+        apply_all(tracker, fork, EXEC, Exit(61 * S, CHILD))
+        info = info_of(tracker, CHILD)
+        assert (info.cmd, info.uid, info.gid) == ("ls", 1000, 1000)
+        assert (info.cgroup_id, info.ns_pid, info.user) == (77, 5, "ada")
+
+    def test_an_exec_without_a_user_keeps_the_one_of_the_fork(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, replace(EXEC, uid=None, gid=None))
+        info = info_of(tracker, CHILD)
+        assert (info.uid, info.gid, info.user) == (1000, 1000, "ada")
+
+
+class TestIdentity:
+    def test_a_later_start_proves_that_the_former_holder_has_ended(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, Fork(LATER.start_time_ns, LATER, INIT, comm="new"))
+        assert node_of(tracker, CHILD).exited_ns is not None
+        assert info_of(tracker, CHILD).exited_ns is not None
+        assert node_of(tracker, 200).key == LATER
+        assert tracker.stats.presumed_exits == 1
+
+    @pytest.mark.parametrize(
+        "event",
+        [Exec(71 * S, LATER, comm="new"), Exit(71 * S, LATER, status=0)],
+        ids=kind_of,
+    )
+    def test_so_does_any_event_of_a_later_process(self, tracker: Tracker, event: ProcEvent) -> None:
+        apply_all(tracker, FORK, event)
+        assert node_of(tracker, CHILD).exited_ns is not None
+        assert info_of(tracker, LATER).args == ()
+
+    def test_a_presumed_end_is_not_a_known_status(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, Fork(LATER.start_time_ns, LATER, INIT))
+        assert info_of(tracker, CHILD).status is None
+
+    def test_a_presumed_end_is_corrected_by_the_exit_itself(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, Fork(LATER.start_time_ns, LATER, INIT))
+        assert tracker.apply(EXIT) is not None
+        assert info_of(tracker, CHILD).exit_code == 3
+        assert node_of(tracker, CHILD).exited_ns == 61 * S
+
+    def test_an_earlier_start_ends_nobody(self, tracker: Tracker) -> None:
+        apply_all(tracker, Fork(LATER.start_time_ns, LATER, INIT, comm="new"), FORK)
+        assert node_of(tracker, LATER).exited_ns is None
+        assert node_of(tracker, 200).key == LATER
+
+    def test_a_reused_pid_does_not_inherit_from_its_former_holder(self, tracker: Tracker) -> None:
+        apply_all(
+            tracker,
+            FORK,
+            EXEC,
+            Fork(65 * S, ProcessKey(300, 65 * S), CHILD, comm="ls"),
+            EXIT,
+            Fork(LATER.start_time_ns, LATER, INIT, comm="new"),
+        )
+        assert children(tracker.tree, LATER) == []
+        assert children(tracker.tree, CHILD) == [300]
+        assert node_of(tracker, LATER).creator == INIT
+
+    def test_an_exact_sighting_upgrades_what_the_snapshot_read(self, tracker: Tracker) -> None:
+        applied = tracker.apply(Exec(61 * S, SHELL, comm="zsh"))
+        assert applied is not None
+        assert applied.node.start_time_ns == SHELL.start_time_ns
+        assert node_of(tracker, 100).key == SHELL
+        assert len(tracker.tree) == 2
+
+    @pytest.mark.parametrize("event", [EXEC, EXIT], ids=kind_of)
+    def test_a_tick_reading_never_downgrades_an_exact_one(
+        self, tracker: Tracker, event: Exec | Exit
+    ) -> None:
+        apply_all(tracker, FORK)
+        applied = tracker.apply(replace(event, key=CHILD_TICK))
+        assert applied is not None
+        assert node_of(tracker, 200).key == CHILD
+        assert info_of(tracker, 200).key == CHILD
+        assert (applied.node.key, applied.info.key) == (CHILD, CHILD)
+
+    def test_an_event_without_a_start_time_is_about_the_living_process(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(tracker, FORK, replace(EXEC, key=ProcessKey(200)))
+        assert info_of(tracker, CHILD).cmd == "ls"
+        assert node_of(tracker, 200).key == CHILD
+        tracker.apply(replace(EXIT, key=ProcessKey(200)))
+        assert node_of(tracker, CHILD).exited_ns == 61 * S
+
+    def test_an_exec_after_the_end_is_of_another_process_if_no_start_time_says_otherwise(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(tracker, FORK, EXEC, EXIT, Exec(80 * S, ProcessKey(200), comm="new"))
+        assert info_of(tracker, CHILD).cmd == "ls"
+        newest = node_of(tracker, 200)
+        assert (newest.cmd, newest.exited_ns) == ("new", None)
+
+    def test_events_without_start_times_make_two_lives_of_one_pid(self) -> None:
+        tracker = Tracker(PidTree(), ProcCache())
+        key, creator = ProcessKey(5), ProcessKey(4)
+        apply_all(
+            tracker,
+            Fork(10, key, creator, comm="one"),
+            Exit(20, key, status=0),
+            Fork(30, key, creator, comm="two"),
+        )
+        node = node_of(tracker, 5)
+        assert (node.cmd, node.exited_ns) == ("two", None)
+        tracker.expire(20 + 601 * S)
+        assert tracker.tree.get_node(5) == node
+        assert tracker.tree.all_pids() == [5]
+
+
+class TestTheSnapshot:
+    def test_it_adds_what_the_stream_has_not_told(self) -> None:
+        tracker = Tracker(PidTree(), ProcCache())
+        assert tracker.merge_snapshot(SNAPSHOT) == 2
+        assert tracker.tree.all_pids() == [1, 100]
+        assert node_of(tracker, 100).edge is Edge.OBSERVED
+
+    def test_taken_twice_it_adds_nothing(self, tracker: Tracker) -> None:
+        before = state(tracker)
+        assert tracker.merge_snapshot(SNAPSHOT) == 0
+        assert state(tracker) == before
+
+    def test_it_never_overwrites_the_stream(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        before = state(tracker)
+        assert tracker.merge_snapshot([entry(CHILD, INIT, "stale")]) == 0
+        assert state(tracker) == before
+
+    def test_it_never_overwrites_a_stream_without_start_times(self) -> None:
+        tracker = Tracker(PidTree(), ProcCache())
+        apply_all(
+            tracker,
+            Fork(10, ProcessKey(200), ProcessKey(100), comm="bash"),
+            Exec(11, ProcessKey(200), comm="ls", args_raw=b"ls\0"),
+        )
+        tracker.merge_snapshot([entry(CHILD, INIT, "stale")])
+        node, info = node_of(tracker, 200), info_of(tracker, 200)
+        assert (node.ppid, node.edge, node.cmd) == (100, Edge.CREATED, "ls")
+        assert info.args == ("ls",)
+
+    def test_it_does_not_bring_back_what_the_stream_saw_ending(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXIT)
+        tracker.merge_snapshot([entry(CHILD, SHELL, "ls")])
+        assert node_of(tracker, CHILD).exited_ns == 61 * S
+
+    def test_a_later_process_in_it_proves_that_the_former_holder_has_ended(
+        self, tracker: Tracker
+    ) -> None:
+        apply_all(tracker, FORK, EXEC)
+        tracker.merge_snapshot([entry(LATER, INIT, "new")])
+        assert node_of(tracker, 200).cmd == "new"
+        assert node_of(tracker, CHILD).exited_ns is not None
+        assert info_of(tracker, CHILD).exited_ns is not None
+
+    def test_a_fork_replayed_after_it_makes_the_edge_certain(self, tracker: Tracker) -> None:
+        tracker.merge_snapshot([entry(CHILD, INIT, "ls")])
+        tracker.apply(FORK)
+        node = node_of(tracker, CHILD)
+        assert (node.creator, node.edge) == (SHELL, Edge.CREATED)
+        assert len(tracker.tree) == 3
+
+    def test_a_fork_and_exec_replayed_after_it_end_with_the_exec(self, tracker: Tracker) -> None:
+        tracker.merge_snapshot([entry(CHILD, SHELL, "ls")], {CHILD})
+        apply_all(tracker, FORK, EXEC)
+        info = info_of(tracker, CHILD)
+        assert (info.args, info.inherited) == (("ls", "-l"), False)
+
+    def test_what_it_read_after_a_pending_exec_is_not_given_to_earlier_children(
+        self, tracker: Tracker
+    ) -> None:
+        parent = entry(CHILD, SHELL, "ls", args_raw=b"ls\0-l\0")
+        tracker.merge_snapshot([parent], {CHILD})
+        grandchild = ProcessKey(300, 60 * S + 500)
+        tracker.apply(Fork(grandchild.start_time_ns, grandchild, CHILD, comm="bash"))
+        info = info_of(tracker, grandchild)
+        assert (info.args_raw, info.executable) == (None, None)
+
+    def test_it_fills_a_cache_that_a_full_tree_left_empty(self) -> None:
+        tree = PidTree()
+        Tracker(tree, ProcCache()).merge_snapshot(SNAPSHOT)
+        fresh = Tracker(tree, ProcCache())
+        fresh.merge_snapshot(SNAPSHOT)
+        assert info_of(fresh, 100).user == "ada"
+
+
+class TestRepairAfterAGap:
+    NOW = 90 * S
+    BEGUN = 89 * S
+
+    def reconcile(self, tracker: Tracker, *entries: tuple[PidNode, ProcInfo]) -> None:
+        tracker.uncertain = True
+        tracker.reconcile([*SNAPSHOT, *entries], self.BEGUN, self.NOW)
+
+    def test_what_is_applied_during_a_gap_is_marked_uncertain(self, tracker: Tracker) -> None:
+        tracker.uncertain = True
+        applied = tracker.apply(FORK)
+        assert applied is not None
+        assert applied.uncertain
+
+    def test_the_repair_ends_the_uncertainty(self, tracker: Tracker) -> None:
+        self.reconcile(tracker)
+        applied = tracker.apply(FORK)
+        assert applied is not None
+        assert not applied.uncertain
+
+    def test_a_process_whose_fork_was_lost_is_added(self, tracker: Tracker) -> None:
+        self.reconcile(tracker, entry(CHILD, SHELL, "ls"))
+        assert node_of(tracker, CHILD).cmd == "ls"
+
+    def test_a_process_whose_exit_was_lost_has_ended(self, tracker: Tracker) -> None:
+        tracker.apply(FORK)
+        self.reconcile(tracker)
+        assert node_of(tracker, CHILD).exited_ns == self.NOW
+        assert info_of(tracker, CHILD).exited_ns == self.NOW
+        assert info_of(tracker, CHILD).status is None
+        assert tracker.stats.presumed_exits == 1
+
+    def test_a_process_whose_exec_was_lost_gets_its_name(self, tracker: Tracker) -> None:
+        tracker.apply(FORK)
+        self.reconcile(tracker, entry(CHILD, SHELL, "ls", args_raw=b"ls\0"))
+        node, info = node_of(tracker, CHILD), info_of(tracker, CHILD)
+        assert (node.cmd, info.args, info.inherited) == ("ls", ("ls",), False)
+        assert (node.creator, node.edge, node.key) == (SHELL, Edge.CREATED, CHILD)
+
+    def test_a_process_born_after_the_look_began_has_not_ended(self, tracker: Tracker) -> None:
+        young = ProcessKey(300, self.BEGUN + 1)
+        tracker.apply(Fork(young.start_time_ns, young, SHELL))
+        self.reconcile(tracker)
+        assert node_of(tracker, young).exited_ns is None
+
+    def test_a_process_that_was_seen_again_still_lives(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        self.reconcile(tracker, entry(CHILD, SHELL, "ls"))
+        assert node_of(tracker, CHILD).exited_ns is None
+        assert tracker.stats.presumed_exits == 0
+
+    def test_a_pid_that_was_reused_during_the_gap_is_two_processes(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        self.reconcile(tracker, entry(LATER, INIT, "new"))
+        assert node_of(tracker, CHILD).exited_ns is not None
+        assert (node_of(tracker, 200).cmd, node_of(tracker, 200).exited_ns) == ("new", None)
+
+    def test_an_ended_process_is_left_as_it_was(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC, EXIT)
+        before = info_of(tracker, CHILD)
+        self.reconcile(tracker)
+        assert info_of(tracker, CHILD) == before
+
+    def test_what_did_not_change_is_left_as_it_was(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        before = state(tracker)
+        self.reconcile(tracker, entry(CHILD, SHELL, "ls", args_raw=b"ls\0-l\0"))
+        assert state(tracker) == before
+
+    def test_an_orphan_keeps_its_creator_beside_whoever_adopted_it(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK)
+        self.reconcile(tracker, entry(CHILD, INIT, "ls"))
+        node = node_of(tracker, CHILD)
+        assert node.creator == SHELL
+        assert node.kernel_parent.pid == 1
+
+    def test_a_change_of_user_keeps_the_rest(self, tracker: Tracker) -> None:
+        apply_all(tracker, replace(FORK, cgroup_id=77), EXEC)
+        self.reconcile(
+            tracker,
+            entry(CHILD, SHELL, "ls", uid=1001, user="bob", args_raw=b"ls\0-l\0"),
+        )
+        info = info_of(tracker, CHILD)
+        assert (info.uid, info.user) == (1001, "bob")
+        assert (info.exec_ns, info.cgroup_id) == (EXEC.timestamp_ns, 77)
+
+    def test_learning_the_path_of_an_inherited_program_is_no_exec(self, tracker: Tracker) -> None:
+        nameless = replace(SNAPSHOT[1][1], executable=None)
+        tracker.cache.insert_info(100, nameless)
+        tracker.apply(FORK)
+        assert info_of(tracker, CHILD).executable is None
+        self.reconcile(tracker, entry(CHILD, SHELL, "bash", args_raw=b"-bash\0"))
+        assert info_of(tracker, CHILD).inherited
+
+
+class TestForgetting:
+    def test_time_moves_with_the_events(self) -> None:
+        tracker = Tracker(PidTree(CacheParams(ttl_secs=5)), ProcCache(CacheParams(ttl_secs=5)))
+        apply_all(tracker, FORK, EXIT)
+        tracker.apply(Exec(EXIT.timestamp_ns + 4 * S, SHELL, comm="sh"))
+        assert tracker.tree.get_node(CHILD) is not None
+        tracker.apply(Exec(EXIT.timestamp_ns + 6 * S, SHELL, comm="sh"))
+        assert tracker.tree.get_node(CHILD) is None
+        assert tracker.cache.get_info(CHILD) is None
+        assert tracker.stats.expired == 1
+
+    def test_the_living_outlast_any_time(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC)
+        tracker.expire(10**9 * S)
+        assert build_chain_string(tracker.tree, tracker.cache, 200) == (
+            "200|ls|ada;100|bash|ada;1|init|root"
+        )
+
+    def test_evictions_are_counted(self) -> None:
+        tracker = Tracker(PidTree(CacheParams(capacity=1)), ProcCache(CacheParams(capacity=1)))
+        apply_all(tracker, FORK, EXIT, Exec(62 * S, SHELL, comm="sh"))
+        assert tracker.stats.evicted == 1
+        assert tracker.tree.all_pids() == [100]
+
+    def test_a_process_whose_details_are_lost_is_still_told(self) -> None:
+        tracker = Tracker(PidTree(), ProcCache(CacheParams(capacity=1)))
+        apply_all(tracker, Exec(59 * S, SHELL, comm="sh", uid=0), FORK)
+        applied = tracker.apply(EXIT)
+        assert applied is not None
+        applied = tracker.apply(Exit(62 * S, SHELL, status=0))
+        assert applied is not None
+        assert (applied.info.cmd, applied.info.exit_code) == ("sh", 0)
