@@ -35,7 +35,18 @@ LAYERS = (
 PURE = {
     *("__future__", "abc", "base64", "bisect", "cachetools", "collections", "contextlib"),
     *("dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "operator"),
-    *("re", "struct", "threading", "types", "typing", "unicodedata", "weakref", "zlib"),
+    *(
+        "fnmatch",
+        "re",
+        "shlex",
+        "struct",
+        "threading",
+        "types",
+        "typing",
+        "unicodedata",
+        "weakref",
+        "zlib",
+    ),
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

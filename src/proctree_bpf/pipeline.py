@@ -46,6 +46,16 @@ class StopFlag(Protocol):
         """Sleep until it is set, so many seconds at the most."""
 
 
+class RecordFilter(Protocol):
+    """Chooses which records are written; ``core.filters.Filter`` is one."""
+
+    def survey(self) -> None:
+        """Decide for all that the tree knows now."""
+
+    def admits(self, applied: Applied) -> bool:
+        """Tell whether a record is wanted; asked for each event, in order."""
+
+
 class SelfFilter:
     """Recognises a process and everything that it creates."""
 
@@ -81,6 +91,7 @@ class PipelineStats:
 
     written: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EVENT_KINDS.values(), 0))
     hidden: int = 0
+    filtered: int = 0
     gaps: int = 0
     lost: int = 0
     repairs: int = 0
@@ -96,6 +107,7 @@ class Pipeline:
         tracker: what keeps the tree.
         sink: where records go.
         hides: events for which it returns True are applied but not written.
+        wanted: what is applied but not wanted by it is not written either.
 
     """
 
@@ -105,12 +117,14 @@ class Pipeline:
         tracker: Tracker,
         sink: Sink,
         hides: Callable[[ProcEvent], bool] = lambda _event: False,
+        wanted: RecordFilter | None = None,
     ) -> None:
         self.source = source
         self.tracker = tracker
         self.stats = PipelineStats()
         self._sink = sink
         self.hides = hides
+        self.wanted = wanted
         self._order = ReorderBuffer()
         self._watermark_ns = 0
         self._ended = False
@@ -124,6 +138,7 @@ class Pipeline:
         Raises:
             SourceUnavailableError: the source cannot be used.
             OSError: ``/proc`` cannot be listed.
+            FilterError: the filter asks for a process that is not there.
 
         """
         self.source.open()
@@ -132,6 +147,7 @@ class Pipeline:
         execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
         self.stats.snapshot = self.tracker.merge_snapshot(entries, execed)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
+        self._survey()
 
     def run(self, stop: StopFlag, interval_s: float = DEFAULT_INTERVAL_S) -> None:
         """Pump until ``stop`` is set or the source has ended.
@@ -153,6 +169,10 @@ class Pipeline:
                 readable.poll(left * 1000)
                 left = 0.0
             stop.wait(left)
+
+    def _survey(self) -> None:
+        if self.wanted is not None:
+            self.wanted.survey()
 
     def pump(self) -> None:
         """Drain the source once and write everything that is complete."""
@@ -194,6 +214,7 @@ class Pipeline:
             "late": self._order.late,
             "written": dict(self.stats.written),
             "hidden": self.stats.hidden,
+            "filtered": self.stats.filtered,
             "gaps": self.stats.gaps,
             "repairs": self.stats.repairs,
             "snapshot": {
@@ -243,6 +264,7 @@ class Pipeline:
         self.tracker.reconcile(repair.entries, repair.begun_ns, self.source.now_ns())
         self.tracker.uncertain = self._repair_wanted  # more was lost meanwhile
         self.stats.repairs += 1
+        self._survey()
 
     def _write_before(self, watermark_ns: float) -> None:
         ready = self._order.release(watermark_ns)
@@ -254,8 +276,13 @@ class Pipeline:
 
     def _apply(self, event: ProcEvent) -> None:
         applied: Applied | None = self.tracker.apply(event)
-        if self.hides(event):
+        # Both are asked for every event: they follow who begets whom.
+        hidden = self.hides(event)
+        admitted = applied is not None and (self.wanted is None or self.wanted.admits(applied))
+        if hidden:
             self.stats.hidden += 1
-        elif applied is not None:
+        elif applied is not None and admitted:
             self.stats.written[EVENT_KINDS[type(event)]] += 1
             self._sink.write(applied)
+        elif applied is not None:
+            self.stats.filtered += 1

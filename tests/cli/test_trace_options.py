@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.program import actions, of_process, run, tracing
+from support.program import PROGRAM, actions, of_process, run, tracing
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -140,3 +140,11 @@ def test_a_dash_is_stdout(tmp_path: Path) -> None:
     assert result.out.startswith("TIME ")
     assert not (tmp_path / "-").exists()
     assert not os.path.lexists("-")
+
+
+def test_what_others_wrote_to_stdout_before_stays(tmp_path: Path) -> None:
+    target = tmp_path / "log"
+    script = 'echo evidence; "$@" trace -d 0'
+    with target.open("w") as log:
+        subprocess.run(["sh", "-c", script, "sh", *PROGRAM], stdout=log, timeout=60, check=True)
+    assert target.read_text().startswith("evidence\nTIME ")

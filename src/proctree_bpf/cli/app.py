@@ -13,9 +13,11 @@ import typer
 from proctree_bpf.cli import queries
 from proctree_bpf.cli.doctor import run_doctor
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed, say
+from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
 from proctree_bpf.cli.trace import Format, TraceOptions, run_trace
 from proctree_bpf.core import lineage
+from proctree_bpf.core.filter_terms import Question
 from proctree_bpf.core.model import PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
 from proctree_bpf.sources.bpf import DEFAULT_ARGS_BYTES, DEFAULT_PERF_PAGES, BpfOptions
 from proctree_bpf.sources.choose import AUTO, LIVE, SourceOptions, is_source
@@ -81,6 +83,7 @@ def _parse_pages(pages: int) -> int:
 
 
 @app.command(short_help="Watch processes start, exec and end, live.")
+@with_filter_options
 def trace(
     style: Annotated[
         Format, typer.Option("--format", "-f", help="Table, JSON lines (ECS), or chain strings.")
@@ -156,9 +159,20 @@ def trace(
     ttl: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="How long the dead are remembered.")
     ] = PID_TREE_TTL_SECS,
+    include_self: Annotated[
+        bool, typer.Option(help="Whether an ancestor that is asked for is shown itself.")
+    ] = True,
+    by_parent: Annotated[
+        bool,
+        typer.Option(
+            "--by-parent", help="Ask for the kernel's present parents instead of the creators."
+        ),
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show compiler output and tracebacks on a failure.")
     ] = False,
+    *,
+    questions: tuple[Question, ...] = (),
 ) -> None:
     """Watch every process of the machine start, exec and end.
 
@@ -169,9 +183,15 @@ def trace(
     user, its command and its ancestors, nearest first; a command in parentheses is
     inherited from the creator, because the process has not called exec itself.
 
+    Filters choose records: values separated by commas, and an option given again, are
+    alternatives; different options must all hold. Ancestry means creation: whoever was
+    started by sshd's children stays under sshd, also when they are gone.
+
     \b
     Examples:
       proctree-bpf trace                               a table until Ctrl-C
+      proctree-bpf trace --ancestor sshd               what was started over ssh
+      proctree-bpf trace --ancestor-pid 4242 --failed  what failed below one process
       proctree-bpf trace -d 10 -e fork,exec,exit       everything, for ten seconds
       proctree-bpf trace -f jsonl -o events.jsonl      one ECS object a line
     """
@@ -188,6 +208,7 @@ def trace(
             source, BpfOptions(max_args_bytes, perf_pages), receive_buffer, walk_interval / 1000
         ),
         cache=CacheParams(capacity, ttl),
+        filters=FilterOptions(questions, include_self, by_parent),
         debug=debug,
     )
     run_trace(options)

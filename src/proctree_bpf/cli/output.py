@@ -9,7 +9,7 @@ import select
 import stat
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
 from proctree_bpf.sinks.table import Layout
@@ -40,9 +40,14 @@ def start_over(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
 
 
+def is_named(path: Path | None) -> TypeGuard[Path]:
+    """Tell whether the output is a file of a name: stdout may hold what others wrote."""
+    return path is not None and str(path) != "-"
+
+
 @contextmanager
 def opened(path: Path | None) -> Iterator[TextIO]:
-    """Open the output: a file, emptied by ``start_over``, or stdout.
+    """Open the output: a file, to be emptied by ``start_over``, or stdout, which is not.
 
     Writes are buffered; sinks flush after each batch.
 
@@ -50,7 +55,7 @@ def opened(path: Path | None) -> Iterator[TextIO]:
         CliError: it cannot be written.
 
     """
-    if path is None or str(path) == "-":
+    if not is_named(path):
         descriptor = os.dup(1)
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise output_failed(OSError(errno.EBADF, os.strerror(errno.EBADF)))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from proctree_bpf.cli import output
 from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, output_failed, say
 from proctree_bpf.core.events import EVENT_KINDS
+from proctree_bpf.core.filter_terms import FilterError
+from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline, SelfFilter
@@ -24,6 +26,7 @@ from proctree_bpf.sinks.jsonl import JsonlSink
 from proctree_bpf.sinks.table import TableSink
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
 from proctree_bpf.sources.choose import candidates
 from proctree_bpf.sources.clock import wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.model import CacheParams
     from proctree_bpf.core.tracker import Applied
@@ -66,6 +70,7 @@ class TraceOptions:
     exclude_self: bool
     source: SourceOptions
     cache: CacheParams
+    filters: FilterOptions
     debug: bool
     wall_offset_ns: int = field(default_factory=wall_offset_ns)
 
@@ -257,12 +262,13 @@ def _start_best(
         tree, cache = PidTree(options.cache), ProcCache(options.cache)
         sink = _EventFilter(_make_sink(options, out, tree, cache, source), options.events)
         tracker = Tracker(tree, cache, procfs.uid_to_username)
-        pipeline = Pipeline(source, tracker, sink)
+        pipeline = Pipeline(source, tracker, sink, wanted=_make_filter(options, tree, cache))
         if options.exclude_self and not isinstance(source, ReplaySource):
             pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
         try:
             _start(pipeline, options)
-            output.start_over(out.fileno())
+            if output.is_named(options.output):
+                output.start_over(out.fileno())
         except SourceUnavailableError as error:
             refusals.append(error)
         else:
@@ -272,9 +278,30 @@ def _start_best(
     raise no_source(refusals)
 
 
+def _make_filter(options: TraceOptions, tree: PidTree, cache: ProcCache) -> Filter | None:
+    filters = options.filters
+    if not filters.questions:
+        return None
+    cgroups = CgroupPaths(cgroup_root())
+    for path in (p for q in filters.questions if q.term.name == "cgroup" for p in q.alternatives):
+        if cgroups.directory(path) is None:
+            raise CliError(
+                f"there is no cgroup {path} in the cgroup v2 hierarchy; "
+                "give a path as /proc/PID/cgroup shows it after '0::'.",
+                ExitCode.NO,
+            )
+    return Filter(
+        filters.questions, tree, cache,
+        include_self=filters.include_self, by_parent=filters.by_parent, in_cgroup=cgroups,
+    )  # fmt: skip
+
+
 def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     try:
         pipeline.start()
+    except FilterError as error:
+        pipeline.close()
+        raise CliError(f"{error}.", ExitCode.NO) from error
     except SourceUnavailableError as error:
         for line in error.log.splitlines() if options.debug else ():
             say(line)
