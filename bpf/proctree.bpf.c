@@ -7,7 +7,7 @@
  * an OFF_* offset that the loader took from the running kernel's BTF; no kernel
  * version is tested anywhere.
  */
-#include "proctree.h"
+#include "reading.h"
 
 /* Knobs, set by the loader with -D:
  *   MAX_ARGS_BYTES   argv bytes copied per exec
@@ -16,6 +16,7 @@
  *   UPID_SIZE        sizeof(struct upid)
  *   HAVE_GROUP_DEAD  sched_process_exit passes group_dead (Linux 6.18)
  *   IN_EXECVE_OFF, IN_EXECVE_MASK  task_struct.in_execve, where there is one
+ *   KERNEL_FILTER    filter.bpf.c stands before this file
  */
 
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
@@ -27,75 +28,11 @@ struct exec_scratch {
 	char data[PT_EXE_ROOM + PT_FILENAME_ROOM + MAX_ARGS_BYTES];
 };
 
-BPF_PERF_OUTPUT(events);
-BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
 /* An ordinary array with a slot per CPU: a per-CPU value may not exceed 32 KiB.
  * Only on_exec uses it, and the kernel never runs a program twice at once on one
  * CPU (bpf_prog.active), so a slot has one writer even where tracepoints can be
  * preempted. */
 BPF_ARRAY(scratch, struct exec_scratch, SCRATCH_SLOTS);
-
-static inline __attribute__((always_inline)) u64 read_u64(u64 base, u64 offset)
-{
-	u64 value = 0;
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
-	return value;
-}
-
-static inline __attribute__((always_inline)) u32 read_u32(u64 base, u64 offset)
-{
-	u32 value = 0;
-	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
-	return value;
-}
-
-static inline __attribute__((always_inline)) void read_comm(char *comm, u64 task)
-{
-	bpf_probe_read_kernel(comm, PT_COMM_LEN, (void *)(task + OFF_TASK_COMM));
-}
-
-static inline __attribute__((always_inline)) int is_leader(u64 task)
-{
-	return read_u32(task, OFF_TASK_PID) == read_u32(task, OFF_TASK_TGID);
-}
-
-/* The identity of the process that a task belongs to. */
-static inline __attribute__((always_inline)) u64 start_of(u64 task)
-{
-	return read_u64(read_u64(task, OFF_TASK_LEADER), OFF_TASK_START);
-}
-
-static inline __attribute__((always_inline)) u64 cgroup_of(u64 task)
-{
-	u64 css_set = read_u64(task, OFF_TASK_CGROUPS);
-	u64 cgroup = read_u64(css_set, OFF_CSS_SET_DFL_CGRP);
-	return read_u64(read_u64(cgroup, OFF_CGROUP_KN), OFF_KERNFS_ID);
-}
-
-static inline __attribute__((always_inline)) u32 pid_in_own_namespace(u64 task)
-{
-	u64 pid = read_u64(task, OFF_TASK_THREAD_PID);
-	u64 level = read_u32(pid, OFF_PID_LEVEL) & 0x3f; /* MAX_PID_NS_LEVEL is 32 */
-	return read_u32(pid, OFF_PID_NUMBERS + level * UPID_SIZE + OFF_UPID_NR);
-}
-
-/* Counts before it stamps: whoever reads the counters after taking a time T
- * knows of every record stamped before T, also of one still on its way. */
-static inline __attribute__((always_inline)) struct pt_counters *begin(struct pt_header *h, u32 kind)
-{
-	u32 zero = 0;
-	struct pt_counters *c = counters.lookup(&zero);
-	if (!c)
-		return 0;
-	c->begun[kind] += 1;
-	h->seq = c->begun[kind];
-	h->version = PT_WIRE_VERSION;
-	h->kind = kind;
-	h->flags = 0;
-	h->cpu = bpf_get_smp_processor_id();
-	h->time_ns = bpf_ktime_get_boot_ns();
-	return c;
-}
 
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -104,9 +41,19 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 
 	struct pt_fork rec = {};
+#ifdef KERNEL_FILTER
+	u32 verdict = filter_fork(task, child);
+	if (!verdict)
+		return 0;
+	if (verdict == JOINS_LATE)
+		verdict = announce(ctx, task, PT_MET_BY_FORK, DOUBTS + PT_JOINED_LATE);
+#endif
 	struct pt_counters *c = begin(&rec.h, PT_FORK);
 	if (!c)
 		return 0;
+#ifdef KERNEL_FILTER
+	doubt_if(verdict, &rec.h);
+#endif
 
 	u64 parent = read_u64(child, OFF_TASK_REAL_PARENT);
 	u64 cred = read_u64(child, OFF_TASK_REAL_CRED);
@@ -130,7 +77,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 /* Writes the components of mm->exe_file's path, innermost first, and returns
  * their length. bpf_d_path() is not allowed in raw tracepoints, so this walks
  * the dentries and crosses mounts as fs/d_path.c does. */
-static inline __attribute__((always_inline)) u32 read_exe(struct exec_scratch *s, u64 mm)
+INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 {
 	u64 file = read_u64(mm, OFF_MM_EXE_FILE);
 	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
@@ -168,7 +115,7 @@ static inline __attribute__((always_inline)) u32 read_exe(struct exec_scratch *s
 	return 0;
 }
 
-static inline __attribute__((always_inline)) u32 read_filename(struct exec_scratch *s, u32 at, u64 bprm)
+INLINE u32 read_filename(struct exec_scratch *s, u32 at, u64 bprm)
 {
 	u64 filename = read_u64(bprm, OFF_BPRM_FILENAME);
 	int n = bpf_probe_read_kernel_str(&s->data[at & (PT_EXE_ROOM - 1)], PT_FILENAME_ROOM,
@@ -180,7 +127,7 @@ static inline __attribute__((always_inline)) u32 read_filename(struct exec_scrat
 	return n & (2 * PT_FILENAME_ROOM - 1);
 }
 
-static inline __attribute__((always_inline)) u32 read_args(struct exec_scratch *s, u32 at, u64 mm)
+INLINE u32 read_args(struct exec_scratch *s, u32 at, u64 mm)
 {
 	u64 start = read_u64(mm, OFF_MM_ARG_START);
 	u64 total = read_u64(mm, OFF_MM_ARG_END) - start;
@@ -210,9 +157,21 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_scratch *s = scratch.lookup(&cpu);
 	if (!s)
 		return 0;
+#ifdef KERNEL_FILTER
+	u32 verdict = filter_exec(task);
+	if (!verdict)
+		return 0;
+	if (verdict == JOINS)
+		verdict = announce(ctx, task, PT_MET, SENDS);
+	else if (verdict == JOINS_LATE)
+		verdict = announce(ctx, task, PT_MET, DOUBTS + PT_JOINED_LATE);
+#endif
 	struct pt_counters *c = begin(&s->rec.h, PT_EXEC);
 	if (!c)
 		return 0;
+#ifdef KERNEL_FILTER
+	doubt_if(verdict, &s->rec.h);
+#endif
 
 	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
 	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
@@ -255,6 +214,10 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 	struct pt_exit rec = {};
+#ifdef KERNEL_FILTER
+	if (!filter_exit(task))
+		return 0;
+#endif
 	struct pt_counters *c = begin(&rec.h, PT_EXIT);
 	if (!c)
 		return 0;
@@ -273,6 +236,10 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 		rec.status = read_u32(signal, OFF_SIGNAL_GROUP_EXIT_CODE);
 	else
 		rec.status = read_u32(leader, OFF_TASK_EXIT_CODE);
+	rec.cgroup_id = cgroup_of(task);
+	rec.cpu_ns = read_u64(signal, OFF_SIGNAL_RUNTIME) + read_u64(task, OFF_TASK_RUNTIME);
+	if (leader != task)
+		rec.cpu_ns += read_u64(leader, OFF_TASK_RUNTIME);
 	read_comm(rec.comm, leader);
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
@@ -294,13 +261,23 @@ int on_rename(struct bpf_raw_tracepoint_args *ctx)
 #endif
 
 	struct pt_rename rec = {};
+	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
+#ifdef KERNEL_FILTER
+	u32 verdict = filter_rename(task, rec.comm);
+	if (!verdict)
+		return 0;
+	if (verdict == JOINS_LATE)
+		verdict = announce(ctx, task, PT_MET_BY_RENAME, DOUBTS + PT_JOINED_LATE);
+#endif
 	struct pt_counters *c = begin(&rec.h, PT_RENAME);
 	if (!c)
 		return 0;
+#ifdef KERNEL_FILTER
+	doubt_if(verdict, &rec.h);
+#endif
 
 	rec.tgid = read_u32(task, OFF_TASK_TGID);
 	rec.start_ns = read_u64(task, OFF_TASK_START);
-	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
 		c->failed[PT_RENAME] += 1;

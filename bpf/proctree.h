@@ -9,7 +9,7 @@
 #ifndef PROCTREE_H
 #define PROCTREE_H
 
-#define PT_WIRE_VERSION 1
+#define PT_WIRE_VERSION 2
 #define PT_COMM_LEN 16
 
 enum pt_kind {
@@ -17,7 +17,10 @@ enum pt_kind {
 	PT_EXEC = 1,
 	PT_EXIT = 2,
 	PT_RENAME = 3,
-	PT_KINDS = 4,
+	PT_MET = 4, /* told by on_exec; each program counts its own */
+	PT_MET_BY_RENAME = 5,
+	PT_MET_BY_FORK = 6,
+	PT_KINDS = 7,
 };
 
 /* pt_header.flags */
@@ -74,11 +77,13 @@ struct pt_exec {
 	__u32 reserved;
 };
 
-/* 80 bytes */
+/* 96 bytes */
 struct pt_exit {
 	struct pt_header h;
 	__u64 start_ns;
 	__u64 parent_start_ns;
+	__u64 cgroup_id;
+	__u64 cpu_ns; /* run time of all its threads */
 	__u32 tgid;
 	__u32 parent_tgid;
 	__u32 uid;
@@ -97,10 +102,79 @@ struct pt_rename {
 	char comm[PT_COMM_LEN];
 };
 
+/* 88 bytes. Only with a filter in the kernel: an ancestor of a process that is now
+ * followed, of which the reader may not have heard. */
+struct pt_met {
+	struct pt_header h;
+	__u64 start_ns;
+	__u64 creator_start_ns;
+	__u64 exited_ns; /* 0 while it lives */
+	__u32 tgid;
+	__u32 creator_tgid;
+	__u32 uid;
+	__u32 gid;
+	__u32 reserved[2];
+	char comm[PT_COMM_LEN];
+};
+
 /* One per CPU. begun is counted before the record is stamped and submitted. */
 struct pt_counters {
 	__u64 begun[PT_KINDS];
 	__u64 failed[PT_KINDS];
+	__u64 dropped; /* events that a filter in the kernel left out */
+};
+
+/* What follows is only for a filter in the kernel; see filter.bpf.c. */
+
+/* A process. start_ns is exact, or in pt_seed's key the multiple of a tick, PT_TICK_NS,
+ * that /proc shows. */
+struct pt_key {
+	__u64 start_ns;
+	__u64 tgid;
+};
+
+#define PT_TICK_NS 10000000ULL
+
+/* What the reader says of a process that it knew when the filter was set. */
+struct pt_seed {
+	struct pt_key creator;
+	__u32 followed;
+	__u32 announced;
+};
+
+/* What the BPF side knows of a process since it was attached. */
+struct pt_proc {
+	struct pt_key creator; /* tgid 0: born before, and not seeded */
+	__u64 exited_ns;
+	__u32 refs; /* one while it lives, and one for each process that it created */
+	__u32 generation; /* of the seeds with which followed was decided; 0: never */
+	__u32 followed;
+	__u32 announced; /* the reader knows it, and hears of its changes */
+	__u32 has_children;
+	__u32 uid;
+	__u32 gid;
+	__u32 reserved;
+	char comm[PT_COMM_LEN];
+};
+
+/* Set by the reader. */
+struct pt_control {
+	__u32 filtering;
+	__u32 generation; /* of the seeds */
+};
+
+/* Set by the BPF side when it can no longer decide; cleared by the reader. While why is
+ * not 0, everything is sent. */
+struct pt_doubt {
+	__u64 since_ns; /* of the record that made it doubt */
+	__u64 why;
+};
+
+enum pt_why {
+	PT_SURE = 0,
+	PT_JOINED_LATE = 1, /* by exec after it had children, or by a rename */
+	PT_TABLE_FULL = 2,
+	PT_TOO_DEEP = 3,
 };
 
 #endif

@@ -26,6 +26,7 @@ LAYERS = (
     {"core"},
     {"codecs"},
     {"sources", "sinks"},
+    {"narrowing"},
     {"pipeline", "library"},
     {"collector"},
     {"cli"},

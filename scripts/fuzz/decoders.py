@@ -32,7 +32,15 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, What
     from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
     from proctree_bpf.codecs.errors import DecodeError
-    from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, RENAME, decode
+    from proctree_bpf.codecs.perf_records import (
+        EXEC,
+        EXIT,
+        FORK,
+        MET,
+        RENAME,
+        WIRE_VERSION,
+        decode,
+    )
     from proctree_bpf.codecs.perf_stream import Drain
     from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
     from proctree_bpf.codecs.recording import FrameKind, Looks
@@ -56,13 +64,14 @@ _MOST_STEPS = 10_000
 
 
 def _perf_records() -> list[bytes]:
-    head = (1, 10**9, 1)
+    head = (1, 10**9, WIRE_VERSION)
     text = b"sh\0/bin/sh\0sh\0-c\0"
     return [
         FORK.pack(*head, 0, 0, 0, 5, 4, 4, 1, 300, 200, 200, 300, 0, 0, b"sh"),
         EXEC.pack(*head, 1, 0, 0, 5, 4, 1, 300, 200, 0, 0, b"sh", 6, 3, 8, 6, 0) + text,
-        EXIT.pack(*head, 2, 0, 0, 5, 4, 300, 200, 0, 0, 256, 0, b"sh"),
+        EXIT.pack(*head, 2, 0, 0, 5, 4, 7, 9, 300, 200, 0, 0, 256, 0, b"sh"),
         RENAME.pack(*head, 3, 0, 0, 5, 300, 0, b"other"),
+        MET.pack(*head, 4, 0, 0, 5, 4, 0, 300, 200, 0, 0, 0, 0, b"sh"),
     ]
 
 

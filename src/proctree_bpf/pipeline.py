@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.tracker import Applied, Tracker
+    from proctree_bpf.narrowing import Narrowing
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource
 
@@ -108,6 +109,8 @@ class Pipeline:
         sink: where records go.
         hides: events for which it returns True are applied but not written.
         wanted: what is applied but not wanted by it is not written either.
+        narrow: called once the source is open; may return what keeps a filter in the
+            kernel in step with ``wanted``.
 
     """
 
@@ -116,8 +119,10 @@ class Pipeline:
         source: EventSource,
         tracker: Tracker,
         sink: Sink,
+        *,
         hides: Callable[[ProcEvent], bool] = lambda _event: False,
         wanted: RecordFilter | None = None,
+        narrow: Callable[[], Narrowing | None] = lambda: None,
     ) -> None:
         self.source = source
         self.tracker = tracker
@@ -125,6 +130,8 @@ class Pipeline:
         self._sink = sink
         self.hides = hides
         self.wanted = wanted
+        self.narrowing: Narrowing | None = None
+        self.narrow = narrow
         self._order = ReorderBuffer()
         self._watermark_ns = 0
         self._ended = False
@@ -148,6 +155,7 @@ class Pipeline:
         self.stats.snapshot = self.tracker.merge_snapshot(entries, execed)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
         self._survey()
+        self.narrowing = self.narrow()
 
     def run(self, stop: StopFlag, interval_s: float = DEFAULT_INTERVAL_S) -> None:
         """Pump until ``stop`` is set or the source has ended.
@@ -193,6 +201,7 @@ class Pipeline:
             self._poll()
         self._advance()
         self._apply_repair()
+        self._catch_up()
         self._write_before(inf)
         self._sink.flush()
 
@@ -222,6 +231,7 @@ class Pipeline:
                 "seconds": self.stats.snapshot_seconds,
             },
             "tree": len(self.tracker.tree),
+            "kernel_filter": self.narrowing.summary() if self.narrowing is not None else None,
             **self.source.stats(),
         }
 
@@ -234,6 +244,8 @@ class Pipeline:
         self._ended = delivery.end
         self._order.push(delivery.events)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
+        if delivery.doubt is not None and self.narrowing is not None:
+            self.narrowing.note(delivery.doubt)
         for gap in delivery.gaps:
             self._note(gap)
 
@@ -242,20 +254,43 @@ class Pipeline:
         self.stats.lost += gap.count or 0
         self.tracker.note_gap(gap)
         self._repair_wanted = True
+        if self.narrowing is not None:
+            self.narrowing.widen(self.source.now_ns())
         self._sink.gap(gap)
 
     def _advance(self) -> None:
         if self._repair is not None and self._watermark_ns >= self._repair.begun_ns:
             self._write_before(self._repair.begun_ns)
             self._apply_repair()
-        self._write_before(self._watermark_ns)
+        complete_ns = self._watermark_ns  # it goes up while records are written
+        self._write_before(complete_ns)
         now_ns = self.source.now_ns()
+        if self.narrowing is not None:
+            if complete_ns >= self.narrowing.hold_ns:
+                self._catch_up()
+            elif not self.tracker.uncertain:
+                self.narrowing.advance(self.tracker.tree, complete_ns, now_ns)
         if self._repair_wanted and self._repair is None and now_ns >= self._next_repair_ns:
             self._repair_wanted = False
             self._next_repair_ns = now_ns + _REPAIR_EVERY_NS
             entries = self._read_snapshot()
             if entries:  # a recording may end before its repair
                 self._repair = _Repair(now_ns, entries)
+
+    def _catch_up(self) -> None:
+        """Learn of all that a filter in the kernel had left out before it began to doubt.
+
+        What has happened since then is held back meanwhile, as at the start.
+        """
+        if self.narrowing is None or self.narrowing.hold_ns == inf:
+            return
+        begun_ns = self.source.now_ns()
+        entries = self.narrowing.complete(self._read_snapshot())
+        execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
+        self.tracker.reconcile(entries, begun_ns, self.source.now_ns(), execed)
+        self.tracker.uncertain = self._repair_wanted or self._repair is not None
+        self._survey()
+        self.narrowing.caught_up(self.source.now_ns())
 
     def _apply_repair(self) -> None:
         if self._repair is None:
@@ -267,6 +302,8 @@ class Pipeline:
         self._survey()
 
     def _write_before(self, watermark_ns: float) -> None:
+        if self.narrowing is not None:
+            watermark_ns = min(watermark_ns, self.narrowing.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _SLICE):
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:

@@ -21,7 +21,16 @@ from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, subscription
 from proctree_bpf.codecs.cn_stream import Received
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, KINDS, RENAME, decode
+from proctree_bpf.codecs.perf_records import (
+    EXEC,
+    EXIT,
+    FORK,
+    KINDS,
+    MET,
+    RENAME,
+    WIRE_VERSION,
+    decode,
+)
 from proctree_bpf.codecs.perf_stream import Drain, PerfStream
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.codecs.recording import (
@@ -98,13 +107,15 @@ def only_decode_error(decoder: Callable[[bytes], object], data: bytes) -> object
 
 # Perf records
 
-_HEADS = [(9, 1_000, 1, kind, 0, 0) for kind in range(4)]
+_K = len(KINDS)
+_HEADS = [(9, 1_000, WIRE_VERSION, kind, 0, 0) for kind in range(len(KINDS))]
 PERF_RECORDS = [
     FORK.pack(*_HEADS[0], 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, b"bash"),
     EXEC.pack(*_HEADS[1], 1, 2, 3, 4, 5, 6, 7, b"ls", 6, 11, 5, 6, 0)
     + b"ls\0bin\0usr\0./ls\0ls\0-l\0",
-    EXIT.pack(*_HEADS[2], 1, 2, 3, 4, 5, 6, 7, 0, b"ls"),
+    EXIT.pack(*_HEADS[2], 1, 2, 8, 9, 3, 4, 5, 6, 7, 0, b"ls"),
     RENAME.pack(*_HEADS[3], 1, 2, 0, b"ls"),
+    *(MET.pack(*head, 1, 2, 0, 3, 4, 5, 6, 0, 0, b"ls") for head in _HEADS[4:]),
 ]
 perf_records = st.one_of(
     st.binary(max_size=200), st.builds(mutate, st.sampled_from(PERF_RECORDS), mutations)
@@ -124,7 +135,7 @@ def test_a_perf_record_is_an_event_or_a_decode_error(data: bytes) -> None:
     st.lists(
         st.tuples(
             st.lists(st.tuples(st.integers(0, 1), perf_records), max_size=4),
-            st.lists(st.integers(0, 5), min_size=16, max_size=16),
+            st.lists(st.integers(0, 5), min_size=4 * _K, max_size=4 * _K),
         ),
         max_size=4,
     )
@@ -137,8 +148,8 @@ def test_a_stream_of_perf_records_never_fails(
     records = 0
     for number, (arrived, numbers) in enumerate(drains, 1):
         counters = [
-            CpuCounters(tuple(numbers[at : at + 4]), tuple(numbers[at + 4 : at + 8]))
-            for at in (0, 8)
+            CpuCounters(tuple(numbers[at : at + _K]), tuple(numbers[at + _K : at + 2 * _K]))
+            for at in (0, 2 * _K)
         ]
         records += len(arrived)
         stream.feed(Drain(number * 1_000_000, counters, arrived))

@@ -10,7 +10,7 @@ from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from support.btf_blobs import BtfBlob, kernel_like
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
-PROGRAM = Path(__file__).parents[2] / "bpf" / "proctree.bpf.c"
+PROGRAMS = sorted((Path(__file__).parents[2] / "bpf").glob("*.[ch]"))
 
 
 def macros_of(blob: BtfBlob) -> dict[str, int]:
@@ -95,7 +95,7 @@ class TestThisKernel:
     def test_the_program_asks_for_no_macro_that_nobody_defines(
         self, macros: dict[str, int]
     ) -> None:
-        asked = set(re.findall(r"\bOFF_[A-Z_]+\b", PROGRAM.read_text()))
+        asked = set(re.findall(r"\bOFF_[A-Z_]+\b", "".join(p.read_text() for p in PROGRAMS)))
         assert asked <= macros.keys()
 
     def test_offsets_agree_with_what_every_kernel_has_in_common(

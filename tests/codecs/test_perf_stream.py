@@ -9,12 +9,12 @@ from proctree_bpf.core.arrivals import CLOCK_SLACK_NS, CpuCounters
 START = 1_000_000_000
 MS = 1_000_000
 EXIT_KIND, RENAME_KIND = 2, 3
-NONE = CpuCounters((0, 0, 0, 0), (0, 0, 0, 0))
+NONE = CpuCounters((0,) * len(KINDS), (0,) * len(KINDS))
 
 
 def exit_record(seq: int, time_ns: int, pid: int = 7) -> bytes:
     head = (seq, time_ns, WIRE_VERSION, EXIT_KIND, 0, 0)
-    return EXIT.pack(*head, 1, 1, pid, 1, 0, 0, 0, 0, b"x")
+    return EXIT.pack(*head, 1, 1, 0, 0, pid, 1, 0, 0, 0, 0, b"x")
 
 
 def rename_record(seq: int, time_ns: int) -> bytes:
@@ -22,7 +22,9 @@ def rename_record(seq: int, time_ns: int) -> bytes:
 
 
 def exits(begun: int, failed: int = 0) -> CpuCounters:
-    return CpuCounters((0, 0, begun, 0), (0, 0, failed, 0))
+    return CpuCounters(
+        (0, 0, begun, *(0,) * (len(KINDS) - 3)), (0, 0, failed, *(0,) * (len(KINDS) - 3))
+    )
 
 
 @pytest.fixture
@@ -66,7 +68,10 @@ def test_a_loss_is_a_gap_with_its_kind_and_cpu(stream: PerfStream) -> None:
 
 def test_the_summary_counts_by_cpu_and_by_kind(stream: PerfStream) -> None:
     records = [(0, exit_record(1, START)), (1, rename_record(1, START + 1))]
-    counters = [exits(2, failed=1), CpuCounters((0, 0, 0, 1), (0, 0, 0, 0))]
+    counters = [
+        exits(2, failed=1),
+        CpuCounters((0, 0, 0, 1, *(0,) * (len(KINDS) - 4)), (0,) * len(KINDS)),
+    ]
     stream.feed(Drain(START + MS, counters, records))
     summary = stream.summary()
     assert (summary["received"], summary["lost"], summary["undecodable"]) == (2, 1, 0)

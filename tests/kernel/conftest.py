@@ -88,6 +88,7 @@ def helpers() -> Iterator[Helpers]:
             quit=_compile(directory / "quit", ["quit.c"], *_BARE),
             holder=_compile(directory / "holder", ["holder.c"], *_BARE),
             spawner=_compile(directory / "spawner", ["spawner.c"]),
+            clan=_compile(directory / "clan", ["clan.c"]),
         )
 
 

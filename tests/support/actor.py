@@ -59,6 +59,7 @@ class Helpers:
     quit: Path
     holder: Path
     spawner: Path
+    clan: Path
 
 
 class Actor:

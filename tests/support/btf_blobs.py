@@ -94,12 +94,13 @@ def kernel_like(
     ``flags`` adds to task_struct bit-fields of one bit, so many bits from its old end.
     """
     structs = {
+        "sched_entity": "sum_exec_runtime",
         "task_struct": "pid tgid start_boottime real_parent group_leader signal mm comm exit_code "
         "real_cred thread_pid cgroups",
         "css_set": "dfl_cgrp",
         "cgroup": "kn",
         "kernfs_node": "id",
-        "signal_struct": "live flags group_exit_code",
+        "signal_struct": "live flags group_exit_code sum_sched_runtime",
         "mm_struct": "arg_start arg_end exe_file",
         "cred": "uid gid",
         "linux_binprm": "filename",
@@ -121,6 +122,7 @@ def kernel_like(
         if name == "task_struct":
             end = 64 * len(fields)
             fields += [(label, long, end + bit, 1) for label, bit in (flags or {}).items()]
+            fields.append(("se", ids["sched_entity"], end + 64))
         ids[name] = blob.struct(name, 8 * len(fields), *fields)
     named = [] if without == ("dentry", "d_name") else [("d_name", ids["qstr"], 64)]
     parent = [] if without == ("dentry", "d_parent") else [("d_parent", long, 0)]

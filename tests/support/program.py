@@ -146,14 +146,16 @@ class Trace:
             lambda: "tracing with" in self.err() or self.process.poll() is not None,
         )
 
-    def stop(self, number: signal.Signals = signal.SIGINT) -> Result:
+    def stop(
+        self, number: signal.Signals = signal.SIGINT, patience_s: float = PATIENCE_S
+    ) -> Result:
         """Send a signal and wait for the end."""
         self.process.send_signal(number)
-        return self.wait()
+        return self.wait(patience_s)
 
-    def wait(self) -> Result:
+    def wait(self, patience_s: float = PATIENCE_S) -> Result:
         """Wait for the end."""
-        self.process.wait(PATIENCE_S)
+        self.process.wait(patience_s)
         return Result(self.process.returncode, self.out(), self.err())
 
 

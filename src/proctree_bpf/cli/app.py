@@ -14,6 +14,7 @@ from proctree_bpf.cli import queries
 from proctree_bpf.cli.doctor import run_doctor
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed, say
 from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
+from proctree_bpf.cli.filtering import FilterIn
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
 from proctree_bpf.cli.trace import Format, TraceOptions, run_trace
 from proctree_bpf.core import lineage
@@ -168,6 +169,9 @@ def trace(
             "--by-parent", help="Ask for the kernel's present parents instead of the creators."
         ),
     ] = False,
+    filter_in: Annotated[
+        FilterIn, typer.Option(help="Where to decide about ancestry: in the kernel if it can.")
+    ] = FilterIn.AUTO,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show compiler output and tracebacks on a failure.")
     ] = False,
@@ -208,7 +212,7 @@ def trace(
             source, BpfOptions(max_args_bytes, perf_pages), receive_buffer, walk_interval / 1000
         ),
         cache=CacheParams(capacity, ttl),
-        filters=FilterOptions(questions, include_self, by_parent),
+        filters=FilterOptions(questions, include_self, by_parent, filter_in),
         debug=debug,
     )
     run_trace(options)

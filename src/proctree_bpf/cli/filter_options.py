@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proctree_bpf.cli.filtering import FilterIn
 from proctree_bpf.core.filter_terms import NOT, TERMS, FilterError, Question, Value, question
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class FilterOptions:
     questions: tuple[Question, ...] = ()
     include_self: bool = True
     by_parent: bool = False
+    where: FilterIn = FilterIn.AUTO
 
     def __str__(self) -> str:
         return " ".join(map(str, self.questions))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.cli import output
 from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, output_failed, say
+from proctree_bpf.cli.filtering import FilterPlan
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
-from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline, SelfFilter
@@ -26,7 +26,6 @@ from proctree_bpf.sinks.jsonl import JsonlSink
 from proctree_bpf.sinks.table import TableSink
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
-from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
 from proctree_bpf.sources.choose import candidates
 from proctree_bpf.sources.clock import wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
@@ -217,7 +216,8 @@ def _trace(
     recorder: Recorder | None,
     begun: float,
 ) -> dict[str, Any]:
-    pipeline, sink = _start_best(options, out, recorder)
+    plan = FilterPlan(options.filters, options.cache.capacity, records_all=recorder is not None)
+    pipeline, sink = _start_best(options, out, recorder, plan)
     source = pipeline.source
     try:
         startup = time.perf_counter() - begun
@@ -243,6 +243,9 @@ def _trace(
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
         _say_summary(summary, elapsed, source.blind_spots)
+        of_filter = plan.sentence(summary)
+        if of_filter is not None:
+            say(of_filter)
     finally:
         pipeline.close()
     if stop.pipe_closed:
@@ -251,18 +254,19 @@ def _trace(
 
 
 def _start_best(
-    options: TraceOptions, out: TextIO, recorder: Recorder | None
+    options: TraceOptions, out: TextIO, recorder: Recorder | None, plan: FilterPlan
 ) -> tuple[Pipeline, _EventFilter]:
     """Start the best source that can be used, and say of each better one why it cannot."""
     refusals: list[SourceUnavailableError] = []
-    for make in candidates(options.source, recorder):
+    for make in candidates(plan.source_options(options.source), recorder):
         source = make()
         if isinstance(source, ReplaySource):
             _load(source)
         tree, cache = PidTree(options.cache), ProcCache(options.cache)
         sink = _EventFilter(_make_sink(options, out, tree, cache, source), options.events)
         tracker = Tracker(tree, cache, procfs.uid_to_username)
-        pipeline = Pipeline(source, tracker, sink, wanted=_make_filter(options, tree, cache))
+        pipeline = Pipeline(source, tracker, sink)
+        plan.attach(pipeline, tree, cache)
         if options.exclude_self and not isinstance(source, ReplaySource):
             pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
         try:
@@ -278,30 +282,15 @@ def _start_best(
     raise no_source(refusals)
 
 
-def _make_filter(options: TraceOptions, tree: PidTree, cache: ProcCache) -> Filter | None:
-    filters = options.filters
-    if not filters.questions:
-        return None
-    cgroups = CgroupPaths(cgroup_root())
-    for path in (p for q in filters.questions if q.term.name == "cgroup" for p in q.alternatives):
-        if cgroups.directory(path) is None:
-            raise CliError(
-                f"there is no cgroup {path} in the cgroup v2 hierarchy; "
-                "give a path as /proc/PID/cgroup shows it after '0::'.",
-                ExitCode.NO,
-            )
-    return Filter(
-        filters.questions, tree, cache,
-        include_self=filters.include_self, by_parent=filters.by_parent, in_cgroup=cgroups,
-    )  # fmt: skip
-
-
 def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     try:
         pipeline.start()
     except FilterError as error:
         pipeline.close()
         raise CliError(f"{error}.", ExitCode.NO) from error
+    except CliError:
+        pipeline.close()
+        raise
     except SourceUnavailableError as error:
         for line in error.log.splitlines() if options.debug else ():
             say(line)

@@ -32,6 +32,8 @@ _MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
     "SIGNAL_LIVE": (("signal_struct", "live"),),
     "SIGNAL_FLAGS": (("signal_struct", "flags"),),
     "SIGNAL_GROUP_EXIT_CODE": (("signal_struct", "group_exit_code"),),
+    "SIGNAL_RUNTIME": (("signal_struct", "sum_sched_runtime"),),
+    "TASK_RUNTIME": (("task_struct", "se.sum_exec_runtime"),),
     "MM_ARG_START": (("mm_struct", "arg_start"),),
     "MM_ARG_END": (("mm_struct", "arg_end"),),
     "MM_EXE_FILE": (("mm_struct", "exe_file"),),

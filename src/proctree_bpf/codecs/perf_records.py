@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import decode_name
-from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename
 from proctree_bpf.core.identity import ProcessKey
 
-WIRE_VERSION = 1
-KINDS = ("fork", "exec", "exit", "rename")
+WIRE_VERSION = 2
+KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork")
 _FORK, _EXEC, _EXIT, _RENAME = range(4)
 
 _ARGS_TRUNCATED = 0x1
@@ -21,8 +21,9 @@ _EXE_INCOMPLETE = 0x4
 HEADER = struct.Struct("=QQHHHH")
 FORK = struct.Struct("=QQHHHHQQQQIIIIII16s")
 EXEC = struct.Struct("=QQHHHHQQQIIII16sIHHII")
-EXIT = struct.Struct("=QQHHHHQQIIIIII16s")
+EXIT = struct.Struct("=QQHHHHQQQQIIIIII16s")
 RENAME = struct.Struct("=QQHHHHQII16s")
+MET = struct.Struct("=QQHHHHQQQIIIIII16s")
 
 
 class PerfRecord(NamedTuple):
@@ -97,7 +98,7 @@ def _path(components: bytes) -> str | None:
 def _exit(data: bytes) -> PerfRecord:
     (
         seq, time_ns, _, _, _, _,
-        start, parent_start, tgid, parent, uid, gid, status, _, comm,
+        start, parent_start, cgroup_id, cpu_ns, tgid, parent, uid, gid, status, _, comm,
     ) = EXIT.unpack_from(data)  # fmt: skip
     event = Exit(
         timestamp_ns=time_ns,
@@ -107,6 +108,8 @@ def _exit(data: bytes) -> PerfRecord:
         uid=uid,
         gid=gid,
         comm=_comm(comm),
+        cgroup_id=cgroup_id,
+        cpu_ns=cpu_ns,
     )
     return PerfRecord(_EXIT, seq, event)
 
@@ -117,7 +120,24 @@ def _rename(data: bytes) -> PerfRecord:
     return PerfRecord(_RENAME, seq, event)
 
 
-_DECODERS = (_fork, _exec, _exit, _rename)
+def _met(data: bytes) -> PerfRecord:
+    (
+        seq, time_ns, _, kind, _, _,
+        start, creator_start, exited_ns, tgid, creator, uid, gid, _, _, comm,
+    ) = MET.unpack_from(data)  # fmt: skip
+    event = Met(
+        timestamp_ns=time_ns,
+        key=ProcessKey(tgid, start),
+        creator=ProcessKey(creator, creator_start),
+        uid=uid,
+        gid=gid,
+        comm=_comm(comm),
+        exited_ns=exited_ns or None,
+    )
+    return PerfRecord(kind, seq, event)
+
+
+_DECODERS = (_fork, _exec, _exit, _rename, _met, _met, _met)
 
 
 def decode(data: bytes) -> PerfRecord:

@@ -132,6 +132,7 @@ class Exit:
     gid: int | None = None
     comm: str | None = None
     cpu_ns: int | None = None
+    cgroup_id: int | None = None
 
     @property
     def pid(self) -> int:
@@ -184,6 +185,28 @@ class Setid:
 
 
 @dataclass(frozen=True, slots=True)
+class Met:
+    """A process that has been there for a while: an ancestor of one that is followed.
+
+    A source that leaves out most processes tells so of those whose names are needed.
+    ``creator`` has PID 0 if it is not known.
+    """
+
+    timestamp_ns: int
+    key: ProcessKey
+    creator: ProcessKey
+    comm: str
+    uid: int | None = None
+    gid: int | None = None
+    exited_ns: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The PID."""
+        return self.key.pid
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Events are known to be lost: how many, of which kind, where and when.
 
@@ -201,11 +224,12 @@ class Gap:
     until_ns: int = 0
 
 
-ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid
+ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | Met
 EVENT_KINDS: dict[type, str] = {
     Fork: "fork",
     Exec: "exec",
     Exit: "exit",
     Rename: "rename",
     Setid: "setid",
+    Met: "met",
 }

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
 
@@ -80,6 +80,7 @@ class Tracker:
             Exit: self._exit,
             Rename: self._rename,
             Setid: self._setid,
+            Met: self._met,
         }
 
     def apply(self, event: ProcEvent) -> Applied | None:
@@ -284,6 +285,7 @@ class Tracker:
             start_time_ns=start_ns,
             status=event.status,
             exited_ns=event.timestamp_ns,
+            cgroup_id=event.cgroup_id if event.cgroup_id is not None else info.cgroup_id,
             cpu_ns=event.cpu_ns if event.cpu_ns is not None else info.cpu_ns,
         )
         self._store(node, info)
@@ -310,6 +312,27 @@ class Tracker:
         info = replace(info, uid=uid, gid=gid, user=self._user(uid))
         self._store(node, info)
         return Applied(event, node, info, self.uncertain)
+
+    def _met(self, event: Met) -> None:
+        """Take in a process that was there already; nothing happened to it now."""
+        known = self._known(event.key)
+        if known is None:
+            self._presume_former_exited(event.key, event.timestamp_ns)
+            node = PidNode(
+                ppid=event.creator.pid,
+                cmd=event.comm,
+                start_time_ns=event.key.start_time_ns,
+                pid=event.key.pid,
+                creator_start_ns=event.creator.start_time_ns,
+                edge=Edge.CREATED if event.creator.pid else Edge.OBSERVED,
+                exited_ns=event.exited_ns,
+            )
+            info = _info_of(node)
+        else:
+            start_ns = more_exact(known[0].key, event.key).start_time_ns
+            node = replace(known[0], cmd=event.comm, start_time_ns=start_ns)
+            info = replace(known[1], cmd=event.comm, start_time_ns=start_ns)
+        self._store(node, replace(info, uid=event.uid, gid=event.gid, user=self._user(event.uid)))
 
     def _discover(self, event: Exec | Exit) -> tuple[PidNode, ProcInfo]:
         """Begin the record of a process whose fork was not seen."""
@@ -366,19 +389,25 @@ class Tracker:
         return added
 
     def reconcile(
-        self, entries: Collection[tuple[PidNode, ProcInfo]], begun_ns: int, now_ns: int
+        self,
+        entries: Collection[tuple[PidNode, ProcInfo]],
+        begun_ns: int,
+        now_ns: int,
+        execed_since: Collection[ProcessKey] = (),
     ) -> None:
         """Mend the tree after a gap with a later look at ``/proc``.
 
-        Every event from before the look began, at ``begun_ns``, must have been applied.
-        Processes that are missing are added, those that are known are brought up to
-        date, and those that should have been there have ended. Both times are
-        CLOCK_BOOTTIME.
+        Every event from before the look began, at ``begun_ns``, must have been applied,
+        or else ``execed_since`` be the processes for which an exec still waits. Processes
+        that are missing are added, those that are known are brought up to date, and those
+        that should have been there have ended. Both times are CLOCK_BOOTTIME.
         """
-        self.merge_snapshot(entries)
+        self.merge_snapshot(entries, execed_since)
+        execed = {(key.pid, key.ticks) for key in execed_since}
         for node, info in entries:
-            self._refresh(node, info)
-        seen = {(node.pid, node.key.ticks) for node, _ in entries}
+            if (node.pid, node.key.ticks) not in execed:
+                self._refresh(node, info)
+        seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for node in self.tree.all_nodes():
             gone = node.exited_ns is None and (node.pid, node.key.ticks) not in seen
             if gone and 0 < node.start_time_ns < begun_ns:
@@ -390,6 +419,8 @@ class Tracker:
         known = self._known(seen.key)
         if known is None or known[0].exited_ns is not None:
             return
+        if seen.exited_ns is not None or details.args_raw is None:
+            return  # it is ending: what it ran is no longer told there
         node, info = known
         if node.name_uncertain:
             node = replace(node, name_uncertain=False)

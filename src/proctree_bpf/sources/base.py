@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.events import Gap, ProcEvent
+    from proctree_bpf.sources.bpf_filter import Doubt
     from proctree_bpf.sources.procfs import Reading
 
 
@@ -51,13 +52,15 @@ class Delivery:
 
     ``events`` are in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
-    counted in a gap. ``end`` says that nothing will ever follow.
+    counted in a gap. ``end`` says that nothing will ever follow. ``doubt`` says that a
+    filter in the kernel has stopped to decide.
     """
 
     watermark_ns: int
     events: list[ProcEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
+    doubt: Doubt | None = None
 
 
 class EventSource(Protocol):

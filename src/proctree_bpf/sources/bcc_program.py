@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.codecs.perf_records import KINDS
 from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.bpf_filter import MAX_NAMES
+from proctree_bpf.sources.bpf_table import BpfTable
 from proctree_bpf.sources.privilege import lockdown_mode
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _TRACEPOINTS = {
 }
 # The reader drains on a timer; a wake-up per event would cost more than all the rest.
 _WAKEUP_EVENTS = 128
+# One after another: BCC knows its maps in one file only.
+_SENDING, _FILTER, _PROGRAMS = "sending.bpf.c", "filter.bpf.c", "proctree.bpf.c"
 _INSTALL_BCC = (
     "install the distribution's package (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc)"
 )
@@ -137,8 +141,14 @@ def _read_source(path: Path) -> bytes:
 class BccProgram:
     """The compiled program. ``open_buffers`` and then ``attach`` before ``drain``."""
 
-    def __init__(self, bcc: Any, macros: Mapping[str, int], max_args_bytes: int) -> None:
-        """Compile.
+    def __init__(
+        self,
+        bcc: Any,
+        macros: Mapping[str, int],
+        max_args_bytes: int,
+        filter_slots: int | None = None,
+    ) -> None:
+        """Compile; with room for ``filter_slots`` processes, also a filter.
 
         Raises:
             SourceUnavailableError: the compiler or the kernel refused.
@@ -149,9 +159,13 @@ class BccProgram:
         defines = {
             **macros, "MAX_ARGS_BYTES": max_args_bytes, "SCRATCH_SLOTS": self.cpus
         }  # fmt: skip
+        files = [_SENDING, _PROGRAMS]
+        if filter_slots is not None:
+            files.insert(1, _FILTER)
+            defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": filter_slots, "MAX_NAMES": MAX_NAMES}
         cflags = [f"-D{name}={value}" for name, value in defines.items()]
         log: list[str] = []
-        source = _read_source(directory / "proctree.bpf.c")
+        source = b"".join(_read_source(directory / name) for name in files)
         try:
             with (
                 _environment("BCC_KERNEL_SOURCE", str(directory / "include")),
@@ -164,9 +178,12 @@ class BccProgram:
                 ]
         except Exception as error:
             raise _refused(error, log[0] if log else "") from error
-        self._lookup = bcc.libbcc.lib.bpf_lookup_elem
+        self._lib = bcc.libbcc.lib
+        self._lookup = self._lib.bpf_lookup_elem
         self._counters_fd = self._bpf[b"counters"].map_fd
-        self._layout = struct.Struct(f"={2 * len(KINDS)}Q")
+        self._layout = struct.Struct(f"={2 * len(KINDS) + 1}Q")
+        self.dropped = 0
+        """Events that the filter left out, as of the last reading of the counters."""
         self._key = ctypes.c_uint32(0)
         possible = len(bcc.utils.get_possible_cpus())
         self._counters = ctypes.create_string_buffer(self._layout.size * possible)
@@ -222,12 +239,19 @@ class BccProgram:
         if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
             raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
         kinds = len(KINDS)
+        self.dropped = 0
         found = [CpuCounters((0,) * kinds, (0,) * kinds)] * self.cpus
         for cpu, values in zip(
             self._possible, self._layout.iter_unpack(self._counters), strict=True
         ):
-            found[cpu] = CpuCounters(values[:kinds], values[kinds:])
+            found[cpu] = CpuCounters(values[:kinds], values[kinds : 2 * kinds])
+            self.dropped += values[-1]
         return found
+
+    def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
+        """Return one of the program's maps."""
+        fd = self._bpf[name.encode()].map_fd
+        return BpfTable(self._lib, fd, key_size, value_size)
 
     def drain(self) -> list[tuple[int, bytes]]:
         """Return the records that are in the buffers, as (CPU, bytes)."""

@@ -15,6 +15,7 @@ from proctree_bpf.codecs.perf_stream import Drain, PerfStream
 from proctree_bpf.core.events import Gap
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
 from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
+from proctree_bpf.sources.bpf_filter import KernelFilter
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.privilege import in_initial_pid_namespace, may_load_bpf
@@ -28,6 +29,7 @@ BTF_PATH = Path("/sys/kernel/btf/vmlinux")
 DEFAULT_ARGS_BYTES = 4096
 MAX_ARGS_BYTES = 32_768
 DEFAULT_PERF_PAGES = 256
+DEFAULT_FILTER_SLOTS = 65_536
 _MISSES_EVERY_NS = 1_000_000_000
 
 
@@ -36,12 +38,17 @@ class BpfOptions:
     """How to run the BPF source.
 
     ``max_args_bytes`` (up to 32 KiB) limits what is copied of an argument block;
-    ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two.
+    ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two. If
+    ``filter_names`` is not None, the kernel's side can leave out what does not come from
+    processes of these names (comm), or from others that are seeded; it knows up to
+    ``filter_slots`` processes.
     """
 
     max_args_bytes: int = DEFAULT_ARGS_BYTES
     perf_pages: int = DEFAULT_PERF_PAGES
     btf_path: Path = BTF_PATH
+    filter_names: tuple[str, ...] | None = None
+    filter_slots: int = DEFAULT_FILTER_SLOTS
 
     def __post_init__(self) -> None:
         if not 0 < self.max_args_bytes <= MAX_ARGS_BYTES:
@@ -61,6 +68,8 @@ class BpfSource(LiveSource):
         self._program: BccProgram | None = None
         self._stream: PerfStream | None = None
         self._seconds: dict[str, float] = {}
+        self.kernel_filter: KernelFilter | None = None
+        """The filter in the kernel, once open, if ``filter_names`` asked for one."""
         self._missed = 0
         self._next_misses_ns = 0
 
@@ -83,12 +92,16 @@ class BpfSource(LiveSource):
         with self._phase("import_bcc"):
             bcc = import_bcc()
         with self._phase("compile"):
-            program = BccProgram(bcc, macros, self._options.max_args_bytes)
+            names = self._options.filter_names
+            slots = self._options.filter_slots if names is not None else None
+            program = BccProgram(bcc, macros, self._options.max_args_bytes, slots)
         try:
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns)
+                if names is not None:
+                    self.kernel_filter = KernelFilter(program, names)
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
@@ -151,7 +164,9 @@ class BpfSource(LiveSource):
         if taken_ns >= self._next_misses_ns:
             self._next_misses_ns = taken_ns + _MISSES_EVERY_NS
             gaps += self._new_misses(taken_ns)
-        return Delivery(watermark_ns, events, gaps)
+        # After the drain: whoever has received the record that raised it can see the doubt.
+        doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
+        return Delivery(watermark_ns, events, gaps, doubt=doubt)
 
     def _new_misses(self, now_ns: int) -> list[Gap]:
         missed = self._program.missed() if self._program is not None else 0
@@ -179,4 +194,6 @@ class BpfSource(LiveSource):
         if summary:
             summary["lost"] += self._missed
             summary["missed"] = self._missed
+        if self.kernel_filter is not None and self._program is not None:
+            summary["dropped_in_kernel"] = self._program.dropped
         return {"startup_seconds": dict(self._seconds), **summary}

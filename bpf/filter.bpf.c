@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Leaves out what does not run under the processes that are followed.
+ *
+ * The reader has the last word: what is sent here may be more than is wanted, and is
+ * never less. A process is followed if its creator was when it was born, if it was seeded
+ * so, or once its name is in the map of names; for the rest of its life. Its ancestors are
+ * announced: the reader is told of them and of each change in them, because their names
+ * are shown.
+ *
+ * The hand-over, without a window in which a child can slip through:
+ *
+ * 1. After attaching, everything is sent; births, names and ends are noted in procs.
+ * 2. The reader reads /proc, applies what came meanwhile, and clears the doubt.
+ * 3. When all that happened before that has been applied, it writes a seed for each
+ *    process that it knows to live, and only then sets filtering.
+ * 4. A child that was born meanwhile has no seed, so the answer is looked for with its
+ *    creators, in procs and in seeds, at the first event for which it is needed.
+ * 5. What cannot be decided here raises a doubt: from that very record on everything is
+ *    sent again. The reader then looks at /proc and at procs, and begins at 2.
+ *
+ * procs keeps a process that has ended while any that it created is kept, so the way up
+ * is whole also behind a double fork. An entry is removed by whoever drops the last
+ * reference and finds the entry still there; so it happens once.
+ */
+
+#define MAX_UNSEEDED 8 /* births in a row between the seeds and the filter */
+#define MAX_ANCESTORS 24
+#define MAX_RELEASED 32 /* of a longer line of the dead, the upper part stays in procs */
+
+enum verdict {
+	DROPS = 0,
+	SENDS = 1,
+	JOINS = 2, /* is followed from now on; its ancestors are to be announced */
+	JOINS_LATE = 3, /* as well, and raises a doubt */
+	DOUBTS = 16, /* plus a pt_why */
+};
+
+enum answer {
+	NO = 0,
+	YES = 1,
+	UNKNOWN = 2,
+};
+
+struct name {
+	char comm[PT_COMM_LEN];
+};
+
+BPF_HASH(procs, struct pt_key, struct pt_proc, MAX_PROCS);
+BPF_HASH(seeds, struct pt_key, struct pt_seed, MAX_PROCS);
+BPF_HASH(names, struct name, u8, MAX_NAMES);
+BPF_ARRAY(control, struct pt_control, 1);
+BPF_ARRAY(doubt, struct pt_doubt, 1);
+
+/* The generation of the seeds while the filter is in force, else 0. */
+INLINE u32 generation_in_force(void)
+{
+	u32 zero = 0;
+	struct pt_control *set = control.lookup(&zero);
+	struct pt_doubt *d = doubt.lookup(&zero);
+	if (!set || !d || !set->filtering || d->why)
+		return 0;
+	return set->generation;
+}
+
+/* To be called once the record is counted and stamped, and before it is sent: so whoever
+ * has received it can see the doubt. */
+INLINE void doubt_if(u32 verdict, struct pt_header *h)
+{
+	u32 zero = 0;
+	if (verdict < DOUBTS)
+		return;
+	struct pt_doubt *d = doubt.lookup(&zero);
+	if (!d || d->why)
+		return;
+	d->since_ns = h->time_ns;
+	d->why = verdict - DOUBTS;
+}
+
+INLINE u32 drop(void)
+{
+	u32 zero = 0;
+	struct pt_counters *c = counters.lookup(&zero);
+	if (c)
+		c->dropped += 1;
+	return DROPS;
+}
+
+INLINE struct pt_key key_of(u64 task)
+{
+	struct pt_key key = {.start_ns = start_of(task), .tgid = read_u32(task, OFF_TASK_TGID)};
+	return key;
+}
+
+/* The reader may know only the tick in which a process started. */
+INLINE struct pt_seed *seed_of(struct pt_key *key)
+{
+	struct pt_seed *seed = seeds.lookup(key);
+	if (seed)
+		return seed;
+	struct pt_key tick = {
+		.start_ns = key->start_ns / PT_TICK_NS * PT_TICK_NS, .tgid = key->tgid
+	};
+	return seeds.lookup(&tick);
+}
+
+/* Whether a process is followed, as those above it say. */
+INLINE u32 ask_above(struct pt_key *who, u32 generation)
+{
+	struct pt_key key = *who;
+
+#pragma unroll
+	for (int step = 0; step < MAX_UNSEEDED; step++) {
+		struct pt_proc *p = procs.lookup(&key);
+		if (p && p->followed)
+			return YES;
+		if (p && p->generation == generation)
+			return NO;
+		struct pt_seed *seed = seed_of(&key);
+		if (seed)
+			return seed->followed ? YES : NO;
+		if (!p || !p->creator.tgid)
+			return UNKNOWN;
+		key = p->creator;
+	}
+	return UNKNOWN;
+}
+
+/* Decides, once for each generation of seeds. */
+INLINE u32 is_followed(struct pt_key *key, struct pt_proc *p, u32 generation)
+{
+	if (p->followed)
+		return YES;
+	if (p->generation == generation)
+		return NO;
+	u32 answer = ask_above(key, generation);
+	if (answer == UNKNOWN)
+		return UNKNOWN;
+	struct pt_seed *seed = seed_of(key);
+	if (seed && seed->announced)
+		p->announced = 1;
+	p->followed = answer;
+	p->generation = generation;
+	return answer;
+}
+
+INLINE void note_user(struct pt_proc *p, u64 task)
+{
+	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
+	p->uid = read_u32(cred, OFF_CRED_UID);
+	p->gid = read_u32(cred, OFF_CRED_GID);
+}
+
+INLINE int is_wanted(char *comm)
+{
+	struct name name = {};
+	bpf_probe_read_kernel_str(name.comm, PT_COMM_LEN, comm);
+	return names.lookup(&name) != 0;
+}
+
+/* What is noted of a living process; begun now for one that was there before us. */
+INLINE struct pt_proc *entry_of(struct pt_key *key)
+{
+	struct pt_proc *p = procs.lookup(key);
+	if (p)
+		return p;
+	struct pt_proc fresh = {.refs = 1, .has_children = 1};
+	struct pt_seed *seed = seed_of(key);
+	if (seed)
+		fresh.creator = seed->creator;
+	procs.update(key, &fresh);
+	return procs.lookup(key);
+}
+
+INLINE u32 filter_fork(u64 task, u64 child)
+{
+	u32 generation = generation_in_force();
+	struct pt_key creator = key_of(task), key = key_of(child);
+	struct pt_proc fresh = {.creator = creator, .refs = 1};
+	u32 answer = UNKNOWN, verdict = SENDS;
+
+	read_comm(fresh.comm, child);
+	note_user(&fresh, child);
+	struct pt_proc *p = procs.lookup(&creator);
+	if (p) {
+		__sync_fetch_and_add(&p->refs, 1);
+		p->has_children = 1;
+		if (generation)
+			answer = is_followed(&creator, p, generation);
+		else
+			answer = p->followed ? YES : UNKNOWN;
+	} else if (generation) {
+		answer = ask_above(&creator, generation);
+	}
+	fresh.followed = answer == YES;
+	if (answer != UNKNOWN)
+		fresh.generation = generation;
+	/* A thread gives its own name to what it forks. */
+	if (!fresh.followed && is_wanted(fresh.comm)) {
+		fresh.followed = 1;
+		if (generation)
+			verdict = JOINS_LATE;
+	}
+	if (procs.update(&key, &fresh) != 0)
+		return DOUBTS + PT_TABLE_FULL;
+	if (generation && answer == NO && !fresh.followed)
+		return drop();
+	return verdict;
+}
+
+INLINE u32 filter_exec(u64 task)
+{
+	u32 generation = generation_in_force(), answer = UNKNOWN;
+	struct pt_key key = key_of(task);
+	struct pt_proc *p = entry_of(&key);
+	if (!p)
+		return DOUBTS + PT_TABLE_FULL;
+	if (generation)
+		answer = is_followed(&key, p, generation);
+	read_comm(p->comm, task);
+	note_user(p, task);
+	if (!p->followed && is_wanted(p->comm)) {
+		p->followed = 1;
+		if (p->has_children)
+			return generation ? JOINS_LATE : DOUBTS + PT_JOINED_LATE;
+		return generation ? JOINS : SENDS;
+	}
+	if (generation && answer == NO && !p->announced)
+		return drop();
+	return SENDS;
+}
+
+INLINE u32 filter_rename(u64 task, char *comm)
+{
+	u32 generation = generation_in_force(), answer = UNKNOWN;
+	struct pt_key key = key_of(task);
+	struct pt_proc *p = entry_of(&key);
+	if (!p)
+		return DOUBTS + PT_TABLE_FULL;
+	if (generation)
+		answer = is_followed(&key, p, generation);
+	__builtin_memcpy(p->comm, comm, PT_COMM_LEN);
+	if (!p->followed && is_wanted(comm)) {
+		p->followed = 1;
+		if (generation)
+			return JOINS_LATE;
+		return p->has_children ? DOUBTS + PT_JOINED_LATE : SENDS;
+	}
+	if (generation && answer == NO && !p->announced)
+		return drop();
+	return SENDS;
+}
+
+/* Drops a process's own reference, and that on its creator when nothing else needs it. */
+INLINE void release(struct pt_key *of)
+{
+	struct pt_key key = *of;
+
+#pragma unroll
+	for (int step = 0; step < MAX_RELEASED; step++) {
+		struct pt_proc *p = procs.lookup(&key);
+		if (!p)
+			return;
+		struct pt_key creator = p->creator;
+		__sync_fetch_and_add(&p->refs, -1);
+		if (p->refs != 0 || procs.delete(&key) != 0)
+			return;
+		key = creator;
+	}
+}
+
+INLINE u32 filter_exit(u64 task)
+{
+	u32 generation = generation_in_force(), verdict = SENDS;
+	struct pt_key key = key_of(task);
+	struct pt_proc *p = procs.lookup(&key);
+	if (!p) {
+		struct pt_seed *seed = seed_of(&key);
+		if (generation && seed && !seed->followed && !seed->announced)
+			return drop();
+		return SENDS;
+	}
+	if (generation && is_followed(&key, p, generation) == NO && !p->announced)
+		verdict = drop();
+	p->exited_ns = bpf_ktime_get_boot_ns();
+	release(&key);
+	return verdict;
+}
+
+/* Tells the reader of a process that joins and of those above it, nearest first, up to
+ * one that it hears of already. Returns the verdict on the record that follows. */
+INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
+{
+	struct pt_key key = key_of(task);
+
+#pragma unroll
+	for (int step = 0; step < MAX_ANCESTORS; step++) {
+		struct pt_proc *p = procs.lookup(&key);
+		if (!p) {
+			/* Unchanged since it was seeded. */
+			struct pt_seed *seed = seed_of(&key);
+			if (!seed || seed->announced)
+				return verdict;
+			seed->announced = 1;
+			key = seed->creator;
+		} else {
+			if (p->announced)
+				return verdict;
+			p->announced = 1;
+			struct pt_met rec = {};
+			struct pt_counters *c = begin(&rec.h, kind);
+			if (!c)
+				return DOUBTS + PT_TOO_DEEP;
+			rec.start_ns = key.start_ns;
+			rec.tgid = key.tgid;
+			rec.creator_start_ns = p->creator.start_ns;
+			rec.creator_tgid = p->creator.tgid;
+			rec.exited_ns = p->exited_ns;
+			rec.uid = p->uid;
+			rec.gid = p->gid;
+			__builtin_memcpy(rec.comm, p->comm, PT_COMM_LEN);
+			if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+				c->failed[kind] += 1;
+			key = p->creator;
+		}
+		if (!key.tgid)
+			return verdict;
+	}
+	return DOUBTS + PT_TOO_DEEP;
+}

@@ -1,0 +1,123 @@
+"""Where a trace's filter is decided: in the kernel when it can be, and here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.cli.exits import CliError, ExitCode
+from proctree_bpf.core.filters import Filter
+from proctree_bpf.narrowing import Decidable, Narrowing, decidable
+from proctree_bpf.sources.bpf import BpfSource
+from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
+
+if TYPE_CHECKING:
+    from proctree_bpf.cli.filter_options import FilterOptions
+    from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.pipeline import Pipeline
+    from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.sources.choose import SourceOptions
+
+
+class FilterIn(StrEnum):
+    """Where to filter."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    USER = "user"
+
+
+class FilterPlan:
+    """Makes the filter of a trace, and says where it was decided.
+
+    Args:
+        options: what is wanted.
+        slots: how many processes the kernel's side may know.
+        records_all: everything is needed here, for a recording.
+
+    Raises:
+        CliError: the filter was to be decided in the kernel, which cannot; or it names a
+            cgroup that is not there.
+
+    """
+
+    def __init__(self, options: FilterOptions, slots: int, *, records_all: bool) -> None:
+        self._options = options
+        self._slots = slots
+        self._cgroups = CgroupPaths(cgroup_root())
+        self._part: Decidable | str = self._decidable(records_all)
+        if options.where is FilterIn.KERNEL and isinstance(self._part, str):
+            raise CliError(
+                f"the kernel cannot decide this filter: {self._part}; leave out --filter-in.",
+                ExitCode.USAGE,
+            )
+        self._check_cgroups()
+
+    def _decidable(self, records_all: bool) -> Decidable | str:  # noqa: FBT001 - as given
+        if not self._options.questions:
+            return "there is none"
+        if self._options.where is FilterIn.USER:
+            return "--filter-in user"
+        if records_all:
+            return "a recording is to have everything"
+        return decidable(self._options.questions, by_parent=self._options.by_parent)
+
+    def _check_cgroups(self) -> None:
+        for question in self._options.questions:
+            for path in question.alternatives if question.term.name == "cgroup" else ():
+                if self._cgroups.directory(path) is None:
+                    raise CliError(
+                        f"there is no cgroup {path} in the cgroup v2 hierarchy; "
+                        "give a path as /proc/PID/cgroup shows it after '0::'.",
+                        ExitCode.NO,
+                    )
+
+    def source_options(self, options: SourceOptions) -> SourceOptions:
+        """Have the BPF source prepared for a filter, if the kernel is to decide it."""
+        if isinstance(self._part, str):
+            return options
+        bpf = replace(options.bpf, filter_names=self._part.names, filter_slots=self._slots)
+        return replace(options, bpf=bpf)
+
+    def attach(self, pipeline: Pipeline, tree: TreeStore, cache: CacheStore) -> None:
+        """Give a pipeline the filter."""
+        options = self._options
+        if not options.questions:
+            return
+        wanted = Filter(
+            options.questions, tree, cache,
+            include_self=options.include_self, by_parent=options.by_parent,
+            in_cgroup=self._cgroups,
+        )  # fmt: skip
+        pipeline.wanted = wanted
+        pipeline.narrow = lambda: self._narrowing(pipeline.source, wanted)
+
+    def _narrowing(self, source: EventSource, wanted: Filter) -> Narrowing | None:
+        kernel = source.kernel_filter if isinstance(source, BpfSource) else None
+        if kernel is None or isinstance(self._part, str):
+            if self._options.where is FilterIn.KERNEL:
+                raise CliError(
+                    f"the source is {source.name}, and only bpf can filter in the kernel; "
+                    "leave out --filter-in.",
+                    ExitCode.UNAVAILABLE,
+                )
+            return None
+        return Narrowing(kernel, wanted, self._part)
+
+    def sentence(self, summary: dict[str, Any]) -> str | None:
+        """Return what to say of the filter at the end."""
+        if not self._options.questions:
+            return None
+        kernel = summary["kernel_filter"]
+        if kernel is None:
+            reason = self._part if isinstance(self._part, str) else "only bpf can do it elsewhere"
+            return f"filtered in user space ({reason}); {summary['filtered']} events left out"
+        dropped = summary.get("dropped_in_kernel", 0)
+        text = (
+            f"filtered in the kernel, which left out {dropped} events, "
+            f"and in user space, {summary['filtered']}"
+        )
+        if kernel["given_up"]:
+            text += f"; the kernel stopped filtering: {kernel['given_up']}"
+        return text

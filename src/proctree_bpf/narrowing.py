@@ -1,0 +1,191 @@
+"""Keeps a filter in the kernel in step with the one here, which has the last word.
+
+The kernel leaves out what surely does not run under the ancestors asked for; of the
+rest, everything is sent. How the two take over from each other without losing anything
+is told in bpf/filter.bpf.c; this is the reader's side of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from proctree_bpf.core.ancestry_filter import AncestryFilter
+from proctree_bpf.core.lineage import lineage
+from proctree_bpf.core.model import Edge, PidNode, ProcInfo
+from proctree_bpf.sources.bpf_filter import MAX_NAMES, KernelFilter, Noted, Seed, Why
+from proctree_bpf.sources.procfs import uid_to_username
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from proctree_bpf.core.filter_terms import Question
+    from proctree_bpf.core.filters import Filter
+    from proctree_bpf.core.stores import TreeStore
+    from proctree_bpf.sources.bpf_filter import Doubt
+    from proctree_bpf.sources.procfs import Entry
+
+# Two CPUs that doubt at once may each note its own time, microseconds apart.
+_DOUBT_SLACK_NS = 1_000_000
+# After a doubt, everything is sent for so long: looking at /proc each time has its price.
+_PAUSE_NS = 1_000_000_000
+_DECIDABLE = ("ancestor", "ancestor-pid")
+
+
+@dataclass(frozen=True, slots=True)
+class Decidable:
+    """What of a filter the kernel can decide: the question's place among those of ancestry."""
+
+    index: int
+    names: tuple[str, ...]
+
+
+def decidable(questions: Sequence[Question], *, by_parent: bool) -> Decidable | str:
+    """Return what the kernel can decide of a filter, or the reason why it cannot."""
+    if by_parent:
+        return "it knows who created whom, and --by-parent asks for something else"
+    ancestral = [q for q in questions if q.term.name.startswith("ancestor")]
+    for index, question in enumerate(ancestral):
+        if question.negated or question.term.name not in _DECIDABLE:
+            continue
+        names = question.alternatives if question.term.name == "ancestor" else ()
+        if len(names) > MAX_NAMES:
+            return f"it can look for {MAX_NAMES} names at the most"
+        return Decidable(index, names)
+    return "it decides by the names or the PIDs of ancestors only"
+
+
+class Narrowing:
+    """Decides when the kernel may filter, and what it must be told for that."""
+
+    def __init__(self, kernel: KernelFilter, wanted: Filter, part: Decidable) -> None:
+        self._kernel = kernel
+        self._wanted = wanted
+        self._bit = 1 << part.index
+        self._cleared_ns: int | None = None
+        self._resume_ns = 0
+        self.hold_ns: float = inf
+        """Events from here on wait until the tree has caught up."""
+        self.given_up: str | None = None
+        self.doubts: dict[str, int] = {}
+        self.times_on = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the kernel filters now, unless it has just begun to doubt."""
+        return self._kernel.is_on
+
+    def note(self, doubt: Doubt) -> None:
+        """Take the news that the kernel's side cannot decide any more."""
+        if doubt.why is Why.TABLE_FULL:
+            self.given_up = "the kernel's table of processes was full (--capacity)"
+        if self._kernel.is_on:
+            self.doubts[doubt.why.name.lower()] = self.doubts.get(doubt.why.name.lower(), 0) + 1
+            self._kernel.switch_off()
+            self.hold_ns = doubt.since_ns - _DOUBT_SLACK_NS
+        self._cleared_ns = None
+
+    def widen(self, now_ns: int) -> None:
+        """Have everything sent, because the tree is to be mended."""
+        if self._kernel.is_on:
+            self._kernel.switch_off()
+        self._cleared_ns = None
+        self._resume_ns = now_ns + _PAUSE_NS
+
+    def caught_up(self, now_ns: int) -> None:
+        """Go on: the tree knows all that was left out."""
+        self.hold_ns = inf
+        self._resume_ns = now_ns + _PAUSE_NS
+
+    def advance(self, tree: TreeStore, watermark_ns: int, now_ns: int) -> None:
+        """Set the filter when all that happened before has been applied to the tree."""
+        if self.given_up or self._kernel.is_on or self.hold_ns < inf or now_ns < self._resume_ns:
+            return
+        if self._cleared_ns is None:
+            self._kernel.clear_doubt()
+            self._cleared_ns = now_ns
+        elif watermark_ns >= self._cleared_ns:
+            self._cleared_ns = None
+            if self._kernel.switch_on(self._seeds(tree)):
+                self.times_on += 1
+            else:
+                self.given_up = "the kernel's table of processes is too small (--capacity)"
+
+    def _seeds(self, tree: TreeStore) -> list[Seed]:
+        ancestry = self._wanted.ancestry
+        if not isinstance(ancestry, AncestryFilter):
+            raise TypeError("only a filter by creators can be handed to the kernel")
+        living = [node for node in tree.all_nodes() if node.exited_ns is None]
+        followed = {node.key for node in living if ancestry.marks(node) & self._bit}
+        announced = set(followed)
+        for node in living:
+            if node.key not in followed:
+                continue
+            for ancestor in lineage(tree, node.creator):
+                if ancestor.key in announced:
+                    break
+                announced.add(ancestor.key)
+        return [
+            Seed(node.key, node.creator, node.key in followed, node.key in announced)
+            for node in living
+        ]
+
+    def complete(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Add to a look at ``/proc`` what the kernel's side has noted: who created whom."""
+        noted = {(each.key.pid, each.key.ticks): each for each in self._kernel.noted()}
+        found = []
+        for node, info in entries:
+            each = noted.pop((node.pid, node.key.ticks), None)
+            found.append((node, info) if each is None else _sharpened(node, info, each))
+        found += [_entry_of(each) for each in noted.values() if each.exited_ns is not None]
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the statistics file says of it."""
+        return {
+            "times_on": self.times_on,
+            "doubts": dict(self.doubts),
+            "given_up": self.given_up,
+        }
+
+
+def _sharpened(node: PidNode, info: ProcInfo, noted: Noted) -> Entry:
+    info = replace(info, start_time_ns=noted.key.start_time_ns)
+    node = replace(node, start_time_ns=noted.key.start_time_ns)
+    creator = noted.creator
+    if not creator.pid:
+        return node, info
+    node = replace(
+        node,
+        ppid=creator.pid,
+        creator_start_ns=creator.start_time_ns,
+        edge=Edge.CREATED,
+        parent=node.creator if node.ppid != creator.pid else None,
+    )
+    return node, replace(info, ppid=creator.pid)
+
+
+def _entry_of(noted: Noted) -> Entry:
+    """Make an entry of a process that has ended but created some that live."""
+    creator = noted.creator
+    node = PidNode(
+        ppid=creator.pid,
+        cmd=noted.comm,
+        start_time_ns=noted.key.start_time_ns,
+        pid=noted.key.pid,
+        creator_start_ns=creator.start_time_ns,
+        edge=Edge.CREATED if creator.pid else Edge.OBSERVED,
+        exited_ns=noted.exited_ns,
+    )
+    info = ProcInfo(
+        cmd=noted.comm,
+        user=uid_to_username(noted.uid) or str(noted.uid),
+        ppid=creator.pid,
+        tgid=noted.key.pid,
+        start_time_ns=noted.key.start_time_ns,
+        uid=noted.uid,
+        gid=noted.gid,
+        exited_ns=noted.exited_ns,
+    )
+    return node, info

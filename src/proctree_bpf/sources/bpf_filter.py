@@ -1,0 +1,133 @@
+"""The maps of a filter in the kernel (bpf/filter.bpf.c), and what they hold."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from proctree_bpf.codecs.proc_files import decode_name
+from proctree_bpf.core.identity import ProcessKey
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from proctree_bpf.sources.bcc_program import BccProgram
+
+MAX_NAMES = 1024
+"""How many names a filter in the kernel can look for (MAX_NAMES in filter.bpf.c)."""
+
+# The layouts are in bpf/proctree.h.
+_KEY = struct.Struct("=QQ")
+_SEED = struct.Struct("=QQII")
+_PROC = struct.Struct("=QQQIIIIIIII16s")
+_CONTROL = struct.Struct("=II")
+_DOUBT = struct.Struct("=QQ")
+_NAME = struct.Struct("=16s")
+_FIRST = struct.pack("=I", 0)
+
+
+class Why(IntEnum):
+    """Why the kernel's side could not decide; ``enum pt_why``."""
+
+    JOINED_LATE = 1
+    TABLE_FULL = 2
+    TOO_DEEP = 3
+
+
+class Doubt(NamedTuple):
+    """From ``since_ns`` (CLOCK_BOOTTIME) on, everything was sent."""
+
+    since_ns: int
+    why: Why
+
+
+class Seed(NamedTuple):
+    """What is said of a living process before the filter is set."""
+
+    key: ProcessKey
+    creator: ProcessKey
+    followed: bool
+    announced: bool
+
+
+class Noted(NamedTuple):
+    """What the BPF side knows of a process: exact, also of one that was never sent."""
+
+    key: ProcessKey
+    creator: ProcessKey
+    exited_ns: int | None
+    uid: int
+    gid: int
+    comm: str
+
+
+def _pack_key(key: ProcessKey) -> bytes:
+    return _KEY.pack(key.start_time_ns, key.pid)
+
+
+class KernelFilter:
+    """Sets the filter of a program that was compiled with one."""
+
+    def __init__(self, program: BccProgram, names: Iterable[str]) -> None:
+        self._procs = program.table("procs", _KEY.size, _PROC.size)
+        self._seeds = program.table("seeds", _KEY.size, _SEED.size)
+        self._control = program.table("control", len(_FIRST), _CONTROL.size)
+        self._doubt = program.table("doubt", len(_FIRST), _DOUBT.size)
+        self._seeded: set[bytes] = set()
+        self._generation = 0
+        self.is_on = False
+        table = program.table("names", _NAME.size, 1)
+        for name in names:
+            table.put(_NAME.pack(name.encode("utf-8", "surrogateescape")[:15]), b"\1")
+
+    def doubt(self) -> Doubt | None:
+        """Return why and since when the kernel's side decides nothing, if that is so."""
+        since_ns, why = _DOUBT.unpack(self._doubt.get(_FIRST) or bytes(_DOUBT.size))
+        return Doubt(since_ns, Why(why)) if why else None
+
+    def clear_doubt(self) -> None:
+        """Begin anew: what raises a doubt from now on is to be heeded."""
+        self._doubt.put(_FIRST, bytes(_DOUBT.size))
+
+    def switch_on(self, seeds: Collection[Seed]) -> bool:
+        """Leave out in the kernel what does not come from what is followed.
+
+        Returns False, and changes nothing that is in force, if there is no room.
+        """
+        wanted = {_pack_key(seed.key) for seed in seeds}
+        for key in self._seeded - wanted:
+            self._seeds.remove(key)
+        self._seeded &= wanted
+        for seed in seeds:
+            key = _pack_key(seed.key)
+            value = _pack_key(seed.creator) + struct.pack("=II", seed.followed, seed.announced)
+            if not self._seeds.put(key, value):
+                return False
+            self._seeded.add(key)
+        self._generation += 1
+        self._control.put(_FIRST, _CONTROL.pack(1, self._generation))
+        self.is_on = True
+        return True
+
+    def switch_off(self) -> None:
+        """Send everything."""
+        self._control.put(_FIRST, _CONTROL.pack(0, self._generation))
+        self.is_on = False
+
+    def noted(self) -> Iterator[Noted]:
+        """Yield what is noted of each process; entries may come and go meanwhile."""
+        for raw in self._procs.keys():  # noqa: SIM118 - no dict
+            value = self._procs.get(raw)
+            if value is None:
+                continue
+            start_ns, tgid = _KEY.unpack(raw)
+            creator_ns, creator, exited_ns, *_, uid, gid, _, comm = _PROC.unpack(value)
+            yield Noted(
+                ProcessKey(tgid, start_ns),
+                ProcessKey(creator, creator_ns),
+                exited_ns or None,
+                uid,
+                gid,
+                decode_name(comm.partition(b"\0")[0]),
+            )

@@ -1,0 +1,50 @@
+"""A BPF map as bytes: what BCC's own tables would wrap into ctypes objects."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class BpfTable:
+    """One map; ``lib`` is libbcc as ctypes has it."""
+
+    def __init__(self, lib: Any, fd: int, key_size: int, value_size: int) -> None:
+        self._lib = lib
+        self._fd = fd
+        self._key_size = key_size
+        self._value = ctypes.create_string_buffer(value_size)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key, or None."""
+        if self._lib.bpf_lookup_elem(self._fd, ctypes.c_char_p(key), self._value) != 0:
+            return None
+        return self._value.raw
+
+    def put(self, key: bytes, value: bytes) -> bool:
+        """Set a value; return whether there was room."""
+        result: int = self._lib.bpf_update_elem(
+            self._fd, ctypes.c_char_p(key), ctypes.c_char_p(value), 0
+        )
+        return result == 0
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key, if it is there."""
+        self._lib.bpf_delete_elem(self._fd, ctypes.c_char_p(key))
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield each key; those that come or go meanwhile may be missed or come twice."""
+        key = ctypes.create_string_buffer(self._key_size)
+        found = ctypes.create_string_buffer(self._key_size)
+        if self._lib.bpf_get_first_key(self._fd, found, self._key_size) != 0:
+            return
+        seen: set[bytes] = set()
+        while found.raw not in seen:
+            seen.add(found.raw)
+            yield found.raw
+            key.raw = found.raw
+            if self._lib.bpf_get_next_key(self._fd, key, found) != 0:
+                return

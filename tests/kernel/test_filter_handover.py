@@ -1,0 +1,234 @@
+"""The filter in the kernel takes over, doubts, and takes over again: nobody slips through."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
+from proctree_bpf.core.filters import Filter
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.narrowing import Narrowing, decidable
+from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.sources.bpf_filter import Doubt, Why
+from proctree_bpf.sources.clock import boottime_ns
+from support.clan import Clan
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.actor import Helpers, Stage
+    from support.clan import Events
+
+_HANDOVERS = 200
+
+
+class Filtered:
+    """A pipeline with a filter in the kernel, pumped only when told to."""
+
+    def __init__(self, terms: str, slots: int = 65_536) -> None:
+        self.tree, self.cache = PidTree(), ProcCache()
+        self.wanted = Filter.parse(terms, self.tree, self.cache)
+        part = decidable(self.wanted.questions, by_parent=False)
+        assert not isinstance(part, str)
+        options = BpfOptions(perf_pages=1024, filter_names=part.names, filter_slots=slots)
+        self.source = BpfSource(options)
+        self.applied: list[Applied] = []
+        self.gaps: list[Gap] = []
+        self.pipeline = Pipeline(
+            self.source, Tracker(self.tree, self.cache), self, wanted=self.wanted,
+            narrow=lambda: self._narrow(part),
+        )  # fmt: skip
+
+    def _narrow(self, part: object) -> Narrowing:
+        assert self.source.kernel_filter is not None
+        return Narrowing(self.source.kernel_filter, self.wanted, part)  # type: ignore[arg-type]
+
+    @property
+    def narrowing(self) -> Narrowing:
+        assert self.pipeline.narrowing is not None
+        return self.pipeline.narrowing
+
+    def write(self, applied: Applied) -> None:
+        self.applied.append(applied)
+
+    def gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def until(self, what: str, condition: Callable[[], bool]) -> None:
+        def pumped() -> bool:
+            self.pipeline.pump()
+            return condition()
+
+        wait_until(what, pumped)
+
+    def until_on(self) -> None:
+        self.until("the kernel filters", lambda: self.narrowing.is_on)
+
+    def until_told(self, pid: int, kind: type) -> None:
+        self.until(f"{kind.__name__} of {pid}", lambda: kind in self.told_of(pid))
+
+    def told_of(self, pid: int) -> list[type]:
+        return [type(a.event) for a in self.applied if a.event.key.pid == pid]
+
+    def hand_over_again(self) -> None:
+        """As if the kernel's side had begun to doubt now; at once, without the usual pause."""
+        self.narrowing.note(Doubt(boottime_ns(), Why.JOINED_LATE))
+        self.until("it has caught up", lambda: self.narrowing.hold_ns == float("inf"))
+        self.narrowing._resume_ns = 0
+
+    def check(self, truth: Events) -> None:
+        self.pipeline.finish()
+        assert self.gaps == []
+        forks = {(a.event.child.pid, a.event.creator.pid) for a in self.of(Fork)}  # type: ignore[union-attr]
+        execs = {(a.event.key.pid, a.info.args[-1]) for a in self.of(Exec)}
+        exits = {(a.event.key.pid, a.info.args[-1], a.info.exit_code) for a in self.of(Exit)}
+        assert forks == set(truth.forks)
+        assert execs == set(truth.execs)
+        assert exits == set(truth.exits)
+
+    def of(self, kind: type) -> list[Applied]:
+        return [applied for applied in self.applied if isinstance(applied.event, kind)]
+
+
+@pytest.fixture
+def begun() -> Iterator[Callable[..., Filtered]]:
+    running: list[Filtered] = []
+
+    def begin(terms: str, slots: int = 65_536) -> Filtered:
+        filtered = Filtered(terms, slots)
+        filtered.pipeline.start()
+        running.append(filtered)
+        return filtered
+
+    yield begin
+    for filtered in running:
+        filtered.pipeline.finish()
+        filtered.pipeline.close()
+
+
+@pytest.mark.timeout(400)
+def test_hundreds_of_hand_overs_lose_nobody(
+    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+) -> None:
+    filtered = begun("ancestor=kinsman")
+    truth: Events | None = None
+    done = 0
+    for seed in range(1000):
+        clan = Clan(helpers, tmp_path, "kinsman", 60, seed)
+        other = Clan(helpers, tmp_path, "stranger", 30, seed + 1)
+        while clan.popen.poll() is None:
+            filtered.until_on()
+            filtered.hand_over_again()
+            done += 1
+        other.finish()
+        members = clan.finish()
+        truth = members if truth is None else truth | members
+        if done >= _HANDOVERS:
+            break
+    assert truth is not None
+    assert filtered.narrowing.times_on >= _HANDOVERS
+    filtered.check(truth)
+
+
+def test_what_ran_before_the_start_is_followed(
+    begun: Callable[..., Filtered], stage: Stage
+) -> None:
+    with stage.play("crowd", "3") as actor:
+        actor.await_report("child", 3)
+        filtered = begun(f"ancestor-pid={actor.pid}")
+        filtered.until_on()
+        actor.finish()
+        for report in actor.all_of("child"):
+            filtered.until_told(report.pid, Exit)
+
+
+_LATE = """
+import os, sys
+ready, go = os.pipe(), os.pipe()
+middle = os.fork()
+if not middle:
+    if not os.fork():
+        os.write(ready[1], str(os.getpid()).encode())
+        os.close(go[1])
+        os.read(go[0], 1)
+        os.execv("/bin/true", ["true", "of a daemon"])
+    os._exit(0)
+os.waitpid(middle, 0)
+print(os.read(ready[0], 16).decode(), flush=True)
+sys.stdin.readline()
+os.execv(sys.argv[1], ["late", "1"])
+"""
+
+
+def test_children_that_it_had_before_its_exec_are_followed(
+    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+) -> None:
+    """The kernel's side cannot know them: it doubts, and the tree catches up."""
+    joiner = tmp_path / "late-joiner"
+    joiner.symlink_to(helpers.quit)
+    filtered = begun("ancestor=late-joiner")
+    filtered.until_on()
+    with subprocess.Popen(
+        [sys.executable, "-c", _LATE, joiner],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        daemon = int(process.stdout.readline())
+        assert filtered.told_of(process.pid) == filtered.told_of(daemon) == []
+        process.stdin.write("go\n")  # its end closes the pipe that the daemon waits at
+        process.stdin.flush()
+        filtered.until_told(daemon, Exit)
+    filtered.until_told(process.pid, Exit)
+    assert filtered.told_of(daemon) == [Exec, Exit]
+    assert filtered.told_of(process.pid) == [Exec, Exit]
+    assert filtered.narrowing.doubts == {"joined_late": 1}
+    filtered.until_on()
+
+
+def test_a_new_name_is_heeded(begun: Callable[..., Filtered]) -> None:
+    filtered = begun("ancestor=renamed-one")
+    filtered.until_on()
+    script = "printf renamed-one >/proc/$$/comm; true; /bin/true under it; exit 7"
+    with subprocess.Popen(["sh", "-c", script]) as process:
+        filtered.until_told(process.pid, Exit)
+    (line,) = {a.info.args for a in filtered.of(Exec)}
+    assert line == ("/bin/true", "under", "it")
+    assert filtered.narrowing.doubts == {"joined_late": 1}
+
+
+def test_a_table_that_is_too_small_loses_nobody(
+    begun: Callable[..., Filtered], helpers: Helpers, stage: Stage, tmp_path: Path
+) -> None:
+    filtered = begun("ancestor=kinsman", slots=30)
+    with stage.play("crowd", "60") as crowd:
+        crowd.await_report("child", 60)
+        truth = Clan(helpers, tmp_path, "kinsman", 300, 4).finish()
+    filtered.check(truth)
+    assert filtered.narrowing.given_up is not None
+    assert "--capacity" in filtered.narrowing.given_up
+    assert not filtered.narrowing.is_on
+
+
+def test_those_that_end_are_forgotten_in_the_kernel(
+    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+) -> None:
+    filtered = begun("ancestor=kinsman")
+    filtered.until_on()
+    truth = Clan(helpers, tmp_path, "kinsman", 300, 8).finish()
+    kernel = filtered.source.kernel_filter
+    assert kernel is not None
+    noted = {each.key for each in kernel.noted()}
+    filtered.check(truth)
+    assert not noted & {applied.event.key for applied in filtered.of(Exit)}

@@ -1,0 +1,79 @@
+"""A random family under the ancestor, and another that is not, while both CPUs are busy."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.clan import Clan, Events, events_of
+from support.program import Result, json_lines, tracing
+from support.spawner import Spawner, unique
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.actor import Helpers
+
+_SIZE = 300
+_ALL = ("-f", "jsonl", "-e", "fork,exec,exit")
+_FOREVER = 10_000_000
+# What the noise left in the buffers is read to the end, at some 20 000 events a second.
+_PATIENCE_S = 80.0
+
+
+@contextmanager
+def noise(helpers: Helpers, directory: Path) -> Iterator[None]:
+    """Two spawners that have nothing to do with it keep both CPUs busy."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    spawners = [
+        Spawner(helpers, directory, unique(f"noise-{cpu}"), _FOREVER, cpu=cpu) for cpu in cpus
+    ]
+    try:
+        yield
+    finally:
+        spawned = [spawner.stop() for spawner in spawners]
+    assert all(spawned)
+
+
+def run_families(helpers: Helpers, directory: Path, name: str, seed: int) -> Events:
+    """Run two families of that name, one after the other, and one of another at once."""
+    with noise(helpers, directory):
+        other = Clan(helpers, directory, "unrelated", _SIZE, seed + 1)
+        truth = Clan(helpers, directory, name, _SIZE, seed).finish()
+        truth |= Clan(helpers, directory, name, _SIZE, seed + 2).finish()
+        other.finish()
+    return truth
+
+
+def check(result: Result, truth: Events) -> None:
+    assert result.code == 0, result.err
+    assert "nothing lost" in result.err
+    told = events_of(json_lines(result.out))
+    assert told.execs == truth.execs
+    assert told.forks == truth.forks
+    assert told.exits == truth.exits
+
+
+@pytest.mark.parametrize("where", ["user", "kernel"])
+@pytest.mark.parametrize("seed", [11, 22])
+def test_what_is_told_is_what_ran_under_the_ancestor(
+    helpers: Helpers, tmp_path: Path, where: str, seed: int
+) -> None:
+    name = f"agent-{seed}"
+    stats_file = tmp_path / "stats"
+    options = ["--ancestor", name, "--filter-in", where, "--stats-file", str(stats_file)]
+    with tracing(*_ALL, *options, "--perf-pages", "2048") as trace:
+        truth = run_families(helpers, tmp_path, name, seed)
+        check(trace.stop(patience_s=_PATIENCE_S), truth)
+    stats = json.loads(stats_file.read_text())
+    if where == "kernel":
+        assert stats["kernel_filter"]["times_on"] >= 1
+        assert stats["dropped_in_kernel"] > 0
+        assert stats["kernel_filter"]["given_up"] is None
+    else:
+        assert stats["kernel_filter"] is None
