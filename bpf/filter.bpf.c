@@ -21,7 +21,9 @@
  *
  * procs keeps a process that has ended while any that it created is kept, so the way up
  * is whole also behind a double fork. An entry is removed by whoever drops the last
- * reference and finds the entry still there; so it happens once.
+ * reference and finds the entry still there; so it happens once. While there is a doubt,
+ * nothing is removed: the reader must find whoever it did not know. It then removes the
+ * dead that have no children itself, from below.
  */
 
 #define MAX_UNSEEDED 8 /* births in a row between the seeds and the filter */
@@ -75,6 +77,13 @@ INLINE void doubt_if(u32 verdict, struct pt_header *h)
 		return;
 	d->since_ns = h->time_ns;
 	d->why = verdict - DOUBTS;
+}
+
+INLINE int is_doubting(void)
+{
+	u32 zero = 0;
+	struct pt_doubt *d = doubt.lookup(&zero);
+	return d && d->why;
 }
 
 INLINE u32 drop(void)
@@ -283,7 +292,8 @@ INLINE u32 filter_exit(u64 task)
 	if (generation && is_followed(&key, p, generation) == NO && !p->announced)
 		verdict = drop();
 	p->exited_ns = bpf_ktime_get_boot_ns();
-	release(&key);
+	if (!is_doubting())
+		release(&key);
 	return verdict;
 }
 

@@ -78,7 +78,7 @@ class Narrowing:
 
     def note(self, doubt: Doubt) -> None:
         """Take the news that the kernel's side cannot decide any more."""
-        if doubt.why is Why.TABLE_FULL:
+        if doubt.why is Why.TABLE_FULL and not self.given_up:
             self.given_up = "the kernel's table of processes was full (--capacity)"
         if self._kernel.is_on:
             self.doubts[doubt.why.name.lower()] = self.doubts.get(doubt.why.name.lower(), 0) + 1
@@ -97,6 +97,7 @@ class Narrowing:
         """Go on: the tree knows all that was left out."""
         self.hold_ns = inf
         self._resume_ns = now_ns + _PAUSE_NS
+        self._kernel.clear_doubt()
 
     def advance(self, tree: TreeStore, watermark_ns: int, now_ns: int) -> None:
         """Set the filter when all that happened before has been applied to the tree."""
@@ -104,6 +105,7 @@ class Narrowing:
             return
         if self._cleared_ns is None:
             self._kernel.clear_doubt()
+            self._kernel.sweep()
             self._cleared_ns = now_ns
         elif watermark_ns >= self._cleared_ns:
             self._cleared_ns = None
@@ -160,7 +162,7 @@ def _sharpened(node: PidNode, info: ProcInfo, noted: Noted) -> Entry:
         node,
         ppid=creator.pid,
         creator_start_ns=creator.start_time_ns,
-        edge=Edge.CREATED,
+        edge=Edge.LEARNT,
         parent=node.creator if node.ppid != creator.pid else None,
     )
     return node, replace(info, ppid=creator.pid)
@@ -175,7 +177,7 @@ def _entry_of(noted: Noted) -> Entry:
         start_time_ns=noted.key.start_time_ns,
         pid=noted.key.pid,
         creator_start_ns=creator.start_time_ns,
-        edge=Edge.CREATED if creator.pid else Edge.OBSERVED,
+        edge=Edge.LEARNT if creator.pid else Edge.OBSERVED,
         exited_ns=noted.exited_ns,
     )
     info = ProcInfo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.narrowing import Narrowing, decidable
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.bpf_filter import Doubt, Why
+from proctree_bpf.sources.bpf_filter import Why
 from proctree_bpf.sources.clock import boottime_ns
 from support.clan import Clan
 from support.waiting import wait_until
@@ -80,23 +81,32 @@ class Filtered:
         return [type(a.event) for a in self.applied if a.event.key.pid == pid]
 
     def hand_over_again(self) -> None:
-        """As if the kernel's side had begun to doubt now; at once, without the usual pause."""
-        self.narrowing.note(Doubt(boottime_ns(), Why.JOINED_LATE))
-        self.until("it has caught up", lambda: self.narrowing.hold_ns == float("inf"))
+        """Let the kernel's side doubt, and take over again without the usual pause."""
+        kernel = self.source.kernel_filter
+        assert kernel is not None
+        doubt = struct.pack("=QQ", boottime_ns(), Why.JOINED_LATE)
+        assert kernel._doubt.put(bytes(4), doubt)
+        self.until("the doubt is noticed", lambda: not self.narrowing.is_on)
+        self.until("it goes on", lambda: self.narrowing.hold_ns == float("inf"))
         self.narrowing._resume_ns = 0
 
     def check(self, truth: Events) -> None:
         self.pipeline.finish()
         assert self.gaps == []
         forks = {(a.event.child.pid, a.event.creator.pid) for a in self.of(Fork)}  # type: ignore[union-attr]
-        execs = {(a.event.key.pid, a.info.args[-1]) for a in self.of(Exec)}
-        exits = {(a.event.key.pid, a.info.args[-1], a.info.exit_code) for a in self.of(Exit)}
+        execs = {(a.event.key.pid, last_of(a)) for a in self.of(Exec)}
+        exits = {(a.event.key.pid, last_of(a), a.info.exit_code) for a in self.of(Exit)}
         assert forks == set(truth.forks)
         assert execs == set(truth.execs)
         assert exits == set(truth.exits)
 
     def of(self, kind: type) -> list[Applied]:
         return [applied for applied in self.applied if isinstance(applied.event, kind)]
+
+
+def last_of(applied: Applied) -> str:
+    """Return a process's last argument: the id of a member of a clan."""
+    return applied.info.args[-1] if applied.info.args else f"no arguments: {applied}"
 
 
 @pytest.fixture

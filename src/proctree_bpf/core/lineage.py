@@ -67,7 +67,7 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
     for node in lineage(tree, pid):
         if node.cmd == target_cmd:
             return Answer.YES
-        if node.name_uncertain or (node.ppid and node.edge is not Edge.CREATED):
+        if node.name_uncertain or (node.ppid and node.edge is Edge.OBSERVED):
             certain = False
         last = node
     if last is None or last.ppid not in (0, last.pid):

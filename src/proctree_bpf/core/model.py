@@ -39,6 +39,9 @@ class Edge(Enum):
 
     CREATED = "created"
     """From the fork event itself: certain, and fixed for life."""
+    LEARNT = "learnt"
+    """From what the kernel's side had noted: as certain, but the fork event, if it is still
+    to come, has not been applied."""
     OBSERVED = "observed"
     """It was the kernel's parent when looked at: an ancestor, though perhaps only the one
     that adopted an orphan."""

@@ -324,7 +324,7 @@ class Tracker:
                 start_time_ns=event.key.start_time_ns,
                 pid=event.key.pid,
                 creator_start_ns=event.creator.start_time_ns,
-                edge=Edge.CREATED if event.creator.pid else Edge.OBSERVED,
+                edge=Edge.LEARNT if event.creator.pid else Edge.OBSERVED,
                 exited_ns=event.exited_ns,
             )
             info = _info_of(node)

@@ -115,6 +115,27 @@ class KernelFilter:
         self._control.put(_FIRST, _CONTROL.pack(0, self._generation))
         self.is_on = False
 
+    def sweep(self) -> int:
+        """Remove the dead that created nothing that is kept; return how many.
+
+        The kernel's side does so by itself, but for those that end while it doubts.
+        """
+        entries = {each.key: each for each in self.noted()}
+        children: dict[ProcessKey, int] = {}
+        for each in entries.values():
+            children[each.creator] = children.get(each.creator, 0) + 1
+        removable = [e for e in entries.values() if e.exited_ns and not children.get(e.key)]
+        removed = 0
+        while removable:
+            each = removable.pop()
+            self._procs.remove(_pack_key(each.key))
+            removed += 1
+            children[each.creator] -= 1
+            creator = entries.get(each.creator)
+            if creator is not None and creator.exited_ns and not children[each.creator]:
+                removable.append(creator)
+        return removed
+
     def noted(self) -> Iterator[Noted]:
         """Yield what is noted of each process; entries may come and go meanwhile."""
         for raw in self._procs.keys():  # noqa: SIM118 - no dict

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+# Enough for a full table, read several times over.
+_MOST_STEPS = 1_000_000
 
 
 class BpfTable:
@@ -35,16 +35,19 @@ class BpfTable:
         """Remove a key, if it is there."""
         self._lib.bpf_delete_elem(self._fd, ctypes.c_char_p(key))
 
-    def keys(self) -> Iterator[bytes]:
-        """Yield each key; those that come or go meanwhile may be missed or come twice."""
+    def keys(self) -> list[bytes]:
+        """Return all keys that are there throughout, and perhaps some that came or went.
+
+        The kernel begins anew if the key that it is to go on from has gone.
+        """
         key = ctypes.create_string_buffer(self._key_size)
         found = ctypes.create_string_buffer(self._key_size)
         if self._lib.bpf_get_first_key(self._fd, found, self._key_size) != 0:
-            return
-        seen: set[bytes] = set()
-        while found.raw not in seen:
-            seen.add(found.raw)
-            yield found.raw
+            return []
+        keys: dict[bytes, None] = {}
+        for _ in range(_MOST_STEPS):
+            keys[found.raw] = None
             key.raw = found.raw
             if self._lib.bpf_get_next_key(self._fd, key, found) != 0:
-                return
+                break
+        return list(keys)
