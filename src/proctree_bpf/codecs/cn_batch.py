@@ -1,0 +1,64 @@
+"""What the proc connector messages of one poll say of each other. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from proctree_bpf.codecs.cn_proc import What
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctree_bpf.codecs.cn_proc import CnProcEvent
+
+_SIGNAL_MASK = 0x7F  # of a wait(2) status
+
+
+class Batch(NamedTuple):
+    """What the messages of one poll say of each other."""
+
+    outdated: set[int]
+    """Forks and execs whose PID was forked, or called exec, again since: what ``/proc``
+    says of it now is about the later event."""
+    execed: set[int]
+    """Forks whose child has called exec since: one look answers both."""
+    other_status: dict[int, int]
+    """With what the last thread to end, leaders apart, ended in each process."""
+
+
+def batch_of(messages: Sequence[CnProcEvent]) -> Batch:
+    """Compare the messages of one poll with each other."""
+    batch = Batch(set(), set(), {})
+    forked: set[int] = set()
+    execed: set[int] = set()
+    for index in range(len(messages) - 1, -1, -1):
+        message = messages[index]
+        pid = message.tgid
+        if message.what == What.FORK and not message.is_thread:
+            if pid in forked:
+                batch.outdated.add(index)
+            elif pid in execed:
+                batch.execed.add(index)
+            forked.add(pid)
+        elif message.what == What.EXEC:
+            if pid in forked or pid in execed:
+                batch.outdated.add(index)
+            execed.add(pid)
+        elif message.what == What.EXIT and message.is_thread:
+            batch.other_status.setdefault(pid, message.values[0])
+    return batch
+
+
+def status_of(leader: int | None, other: int | None) -> int | None:
+    """Return the wait(2) status of a process whose leader was not the last to end, perhaps.
+
+    If they disagree, it depends on how the last one ended which of the two it is. A signal
+    ends all alike, but only the thread that it came to tells of a core dump.
+    """
+    if leader is None:
+        return None
+    if other is None:
+        return leader if leader & _SIGNAL_MASK else None
+    if leader & _SIGNAL_MASK and not (leader ^ other) & _SIGNAL_MASK:
+        return leader | other
+    return leader if leader == other else None
