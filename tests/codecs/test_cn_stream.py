@@ -268,6 +268,21 @@ class TestThreads:
         scene.proc.add(_OTHER, _SECOND, threads=2)
         assert scene.poll(scene.kernel.exit(_OTHER, tid=401)) == []
 
+    @pytest.mark.parametrize("dumping", [0, 301, 302])
+    def test_a_core_dump_is_told_whichever_thread_told_of_it_and_when(
+        self, scene: Scene, dumping: int
+    ) -> None:
+        """Only the thread that the signal came to has the flag."""
+        scene.child()
+        threads = [scene.kernel.thread(_CHILD, tid) for tid in (301, 302)]
+        ends = [
+            scene.kernel.exit(_CHILD, 6 | (0x80 if tid == dumping else 0), tid=tid)
+            for tid in (301, 0, 302)
+        ]
+        (end,) = scene.poll(*threads, *ends)
+        assert isinstance(end, Exit)
+        assert end.status == 6 | 0x80
+
     def test_an_exec_leaves_one_thread(self, scene: Scene) -> None:
         scene.child()
         threads = [scene.kernel.thread(_CHILD, tid) for tid in (301, 302)]

@@ -22,7 +22,7 @@ from proctree_bpf.sources.proc_connector import _MOST_DATAGRAMS, ProcConnectorSo
 from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.recorder import Recorder
 from support import sources_messages as wire
-from support.connector import monotonic_ns, read_all, touch_every_cpu, write_own_name
+from support.connector import HUGE_BUFFER, monotonic_ns, read_all, touch_every_cpu, write_own_name
 from support.sources_session import Session, replayed
 from support.spawner import Spawner
 from support.waiting import PATIENCE_S
@@ -34,14 +34,13 @@ if TYPE_CHECKING:
     from support.actor import Helpers
 
 _SMALL_BUFFER = 32 * 1024
-_HUGE_BUFFER = 1 << 30
 
 
 class Witness:
     """Another subscription with a buffer that never fills: all that the kernel sent."""
 
     def __init__(self) -> None:
-        self._connector = ProcConnector(receive_buffer=_HUGE_BUFFER)
+        self._connector = ProcConnector(receive_buffer=HUGE_BUFFER)
         self._connector.set_nonblocking()
         self.sent: list[tuple[int, int, int]] = []
 

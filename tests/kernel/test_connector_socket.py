@@ -28,7 +28,14 @@ from proctree_bpf.codecs.cn_proc import (
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
 from proctree_bpf.sources.proc_socket import ProcConnector
 from support import sources_messages as wire
-from support.connector import monotonic_ns, read_all, touch_every_cpu, write_own_name
+from support.connector import (
+    HUGE_BUFFER,
+    monotonic_ns,
+    read_all,
+    read_all_but_losses,
+    touch_every_cpu,
+    write_own_name,
+)
 from support.live import as_identity
 from support.proc_truth import identity
 from support.waiting import PATIENCE_S, wait_until
@@ -38,13 +45,11 @@ if TYPE_CHECKING:
 
     from support.actor import Stage
 
-_HUGE_BUFFER = 1 << 30
-
 
 class TestSocket:
     @pytest.fixture
     def connector(self) -> Iterator[ProcConnector]:
-        with ProcConnector(receive_buffer=_HUGE_BUFFER) as connector:
+        with ProcConnector(receive_buffer=HUGE_BUFFER) as connector:
             yield connector
 
     def own(self, connector: ProcConnector) -> CnProcEvent:
@@ -84,7 +89,7 @@ class TestSocket:
         timer.join()
 
     def test_waiting_ends_at_the_deadline(self) -> None:
-        with ProcConnector(events=[What.COREDUMP]) as connector:
+        with ProcConnector([What.COREDUMP], HUGE_BUFFER) as connector:
             connector.recv_timeout(0.0)
             begun = time.monotonic()
             while connector.recv_timeout(0.1) is not None:
@@ -92,7 +97,7 @@ class TestSocket:
             assert 0.09 < time.monotonic() - begun < 5
 
     def test_no_time_to_wait_is_a_look(self) -> None:
-        with ProcConnector(events=[What.COREDUMP]) as connector:
+        with ProcConnector([What.COREDUMP], HUGE_BUFFER) as connector:
             begun = time.monotonic()
             connector.recv_timeout(0)
             assert time.monotonic() - begun < 1
@@ -119,7 +124,7 @@ class TestSocket:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
         spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
         try:
-            with ProcConnector() as connector:
+            with ProcConnector(receive_buffer=HUGE_BUFFER) as connector:
                 assert connector.fileno() >= 1024
                 write_own_name()
                 assert connector.recv_timeout(1) is not None
@@ -132,7 +137,7 @@ class TestSocket:
         "wanted", [{What.EXIT}, {What.FORK, What.EXIT}, {What.COMM}, {What.EXEC}], ids=str
     )
     def test_only_the_kinds_that_were_asked_for_come(self, stage: Stage, wanted: set[What]) -> None:
-        with ProcConnector(wanted, _HUGE_BUFFER) as connector:
+        with ProcConnector(wanted, HUGE_BUFFER) as connector:
             child = stage.played("spawn", stage.helpers.quit, "0").await_report("child")
             renamer = stage.play("rename", "filtered")
             with renamer:
@@ -263,7 +268,7 @@ class TestPublicNames:
         connector = proctree_bpf.try_create_connector()
         assert connector is not None
         with connector, pytest.raises(WouldBlock):
-            read_all(connector)
+            read_all_but_losses(connector)
 
     def test_where_there_is_none_nothing_is_raised(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -280,7 +285,10 @@ class TestPublicNames:
 
     def test_proc_events_fill_a_tree_and_a_cache(self, stage: Stage) -> None:
         tree, cache = PidTree(), ProcCache()
-        with ProcConnector() as connector, stage.hold("a name", "an argument") as actor:
+        with (
+            ProcConnector(receive_buffer=HUGE_BUFFER) as connector,
+            stage.hold("a name", "an argument") as actor,
+        ):
             who = identity(actor.pid)
 
             def known() -> bool:
@@ -313,7 +321,7 @@ class TestPublicNames:
 
     def test_after_an_exit_the_process_is_dead(self, stage: Stage) -> None:
         tree, cache = PidTree(), ProcCache()
-        with ProcConnector() as connector:
+        with ProcConnector(receive_buffer=HUGE_BUFFER) as connector:
             with stage.play("fork") as actor:
                 proctree_bpf.snapshot(tree, cache)
                 child = actor.await_report("child")

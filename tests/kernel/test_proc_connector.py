@@ -14,6 +14,7 @@ import pytest
 from proctree_bpf import Exec, Exit, Fork, Rename
 from proctree_bpf.core.events import Setid
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
+from support.connector import HUGE_BUFFER
 from support.live import as_identity
 from support.proc_truth import comm, identity, status_field
 from support.sources_session import Session
@@ -29,9 +30,10 @@ _UNLIMITED = str(2**64 - 1)
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    session = Session(ProcConnectorSource())
+    session = Session(ProcConnectorSource(receive_buffer=HUGE_BUFFER))
     with session:
         yield session
+    assert session.source.stats()["lost"] == 0
 
 
 class TestThreads:
@@ -66,7 +68,7 @@ class TestThreads:
     def test_a_process_that_was_there_before_ends_with_its_last_thread(self, stage: Stage) -> None:
         with stage.play("leader-first") as actor:
             survivor = actor.await_report("survivor")
-            with Session(ProcConnectorSource()) as session:
+            with Session(ProcConnectorSource(receive_buffer=HUGE_BUFFER)) as session:
                 session.settle()
                 assert session.kinds(survivor.who) == []
                 actor.finish()
@@ -105,7 +107,7 @@ class TestThreads:
     ) -> None:
         with stage.play("leader-first", stage.helpers.holder) as actor:
             survivor = actor.await_report("survivor")
-            with Session(ProcConnectorSource()) as session:
+            with Session(ProcConnectorSource(receive_buffer=HUGE_BUFFER)) as session:
                 session.settle()
                 os.kill(survivor.pid, 0)
                 actor.release()

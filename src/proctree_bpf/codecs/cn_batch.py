@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from proctree_bpf.codecs.cn_proc import CnProcEvent
 
-_SIGNAL_MASK = 0x7F  # of a wait(2) status
+# Of a wait(2) status.
+_SIGNAL_MASK = 0x7F
+_CORE_DUMP_FLAG = 0x80
 
 
 class Batch(NamedTuple):
@@ -53,7 +55,7 @@ def status_of(leader: int | None, other: int | None) -> int | None:
     """Return the wait(2) status of a process whose leader was not the last to end, perhaps.
 
     If they disagree, it depends on how the last one ended which of the two it is. A signal
-    ends all alike, but only the thread that it came to tells of a core dump.
+    ends all alike.
     """
     if leader is None:
         return None
@@ -62,3 +64,13 @@ def status_of(leader: int | None, other: int | None) -> int | None:
     if leader & _SIGNAL_MASK and not (leader ^ other) & _SIGNAL_MASK:
         return leader | other
     return leader if leader == other else None
+
+
+def is_core_dump(status: int) -> bool:
+    """Tell whether a signal ended a thread and the kernel wrote a core dump."""
+    return bool(status & _SIGNAL_MASK and status & _CORE_DUMP_FLAG)
+
+
+def with_core_dump(status: int) -> int:
+    """Return the status of a process of which one thread told of a core dump."""
+    return status | _CORE_DUMP_FLAG if status & _SIGNAL_MASK else status

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from proctree_bpf.codecs.cn_batch import batch_of, status_of
+from proctree_bpf.codecs.cn_batch import batch_of, is_core_dump, status_of, with_core_dump
 from proctree_bpf.codecs.cn_count import SOURCE, ConnectorCount
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter, Overrun, What
 from proctree_bpf.codecs.errors import DecodeError
@@ -72,6 +72,7 @@ class _Process:
     other_status: int | None = None  # of the last of them to end
     leader_gone: bool = False
     leader_status: int | None = None
+    core_dumped: bool = False  # only the thread that the signal came to tells
     over: bool = False  # /proc said so, but no message did yet
     named: bool = True  # its present name was read, or is its creator's
     approximate: bool = False
@@ -276,12 +277,14 @@ class ConnectorStream:
         if message.is_thread and message.tgid not in self._processes:
             return None
         process = self._identify(message.tgid, time_ns)
+        status = message.values[0]
+        process.core_dumped |= is_core_dump(status)
         if message.is_thread:
             process.others = True
-            process.other_status = message.values[0]
+            process.other_status = status
         else:
             process.leader_gone = True
-            process.leader_status = message.values[0]
+            process.leader_status = status
         if process.threads is not None:
             process.threads -= 1
         if not process.leader_gone or (process.threads or 0) > 0:
@@ -304,6 +307,8 @@ class ConnectorStream:
         if not last_is_leader and process.others:
             other = self._batch.other_status.get(pid, process.other_status)
             status = status_of(status, other)
+        if status is not None and process.core_dumped:
+            status = with_core_dump(status)
         return Exit(time_ns, process.key, parent, status, comm=comm)
 
     def _is_over(self, process: _Process, time_ns: int) -> bool:
