@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -25,10 +26,11 @@ from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
 from proctree_bpf.sources.proc_socket import ProcConnector
+from proctree_bpf.sources.replay import ReplaySource
 from support.live import as_identity
 from support.proc_truth import comm, identity
 from support.sources_session import LIVE, Session, recorded, replayed
-from support.waiting import wait_until
+from support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -396,6 +398,15 @@ class TestReplay:
     ) -> None:
         _, recording = performances(name)
         assert _sequence(replayed(recording)) == _sequence(replayed(recording))
+
+    def test_a_replay_is_not_slowed_down_by_the_interval_of_polls(
+        self, performances: Callable[[str], Performance], name: str
+    ) -> None:
+        live, recording = performances(name)
+        again = Session(ReplaySource(recording))
+        with again:
+            again.pipeline.run(Event(), interval_s=PATIENCE_S)
+        assert len(again.applied) == len(live.session.applied)
 
     def test_a_replay_counts_what_the_live_run_did(
         self, performances: Callable[[str], Performance], name: str

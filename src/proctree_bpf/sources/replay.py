@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
@@ -75,6 +76,7 @@ class ReplaySource:
         self._perf: PerfStream | None = None
         self._connector = ConnectorStream(self._look)
         self._walker = WalkStream(self._look)
+        self._ready: int | None = None
         self.header: dict[str, Any] = {}
 
     @property
@@ -203,8 +205,10 @@ class ReplaySource:
         return self._now_ns
 
     def fileno(self) -> int | None:
-        """Return None: nothing has to be waited for."""
-        return None
+        """Return a descriptor that is always readable: nothing has to be waited for."""
+        if self._ready is None:
+            self._ready = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return self._ready
 
     def stop(self) -> None:
         """Do nothing: a recording ends by itself."""
@@ -212,6 +216,9 @@ class ReplaySource:
     def close(self) -> None:
         """Forget the frames."""
         self._frames = []
+        if self._ready is not None:
+            os.close(self._ready)
+            self._ready = None
 
     def stats(self) -> dict[str, Any]:
         """Return received and lost records as the recorded source would have."""
