@@ -27,6 +27,7 @@ from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
 from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.replay import ReplaySource
+from support.connector import HUGE_BUFFER
 from support.live import as_identity
 from support.proc_truth import comm, identity
 from support.sources_session import LIVE, Session, recorded, replayed
@@ -131,9 +132,9 @@ def _perform(stage: Stage, directory: Path, before: Actor) -> Callable[[Session]
             session.settle()
         played.append(stage.played("signal", str(int(signal.SIGABRT)), _UNLIMITED, cwd=directory))
         session.settle()
-        with ProcConnector([What.EXIT], 1 << 26) as witness:
+        with ProcConnector([What.EXIT], HUGE_BUFFER) as witness:
             last = stage.played("spawn", stage.helpers.quit, "77").await_report("child")
-            wait_until("its end", lambda: _ended(witness) == last.pid)
+            _await_end(witness, last.pid)
         return Truth(
             started_before=before_who,
             holder=held,
@@ -581,10 +582,14 @@ def test_the_connector_takes_the_parent_for_the_caller_of_clone_parent_and_says_
     assert any("CLONE_PARENT" in spot for spot in sources["connector"].blind_spots)
 
 
-def _ended(witness: ProcConnector) -> int:
-    """Return the PID of the next process that ends."""
-    message = witness.recv_timeout(1)
-    return message.pid if message is not None and message.what == What.EXIT else 0
+def _await_end(witness: ProcConnector, pid: int) -> None:
+    """Return once the kernel has told that a process has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        message = witness.recv_timeout(deadline - time.monotonic())
+        if message is not None and (message.what, message.pid) == (What.EXIT, pid):
+            return
+    raise AssertionError(f"not within {PATIENCE_S} s: the end of {pid}")
 
 
 def state(pid: int) -> str:
