@@ -52,6 +52,7 @@ class ProcConnectorSource(LiveSource):
         "the caller of a CLONE_PARENT fork",
         "the user of a process until it calls exec",
         "the exit status of a process whose threads ended differently",
+        "whose name it is when a PID comes back within 10 ms",
     )
 
     def __init__(
