@@ -118,8 +118,8 @@ class TestLoad:
             if applied.info.cmd not in names[applied.node.pid]
             or applied.info.args not in args[applied.node.pid]
         ]
+        # How many were read depends on the load, and may be none: see docs/benchmarks.md.
         assert wrong == []
-        assert read
 
     def test_a_name_that_was_not_read_is_the_creators_or_that_of_the_dead(self, load: Load) -> None:
         right = {one.name for one in load.truth}
