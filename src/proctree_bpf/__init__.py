@@ -83,11 +83,8 @@ from proctree_bpf.library import (
 )
 from proctree_bpf.sources.base import EventSource, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
-from proctree_bpf.sources.proc_connector import (
-    ProcConnector,
-    ProcConnectorSource,
-    try_create_connector,
-)
+from proctree_bpf.sources.proc_connector import ProcConnectorSource
+from proctree_bpf.sources.proc_socket import ProcConnector, try_create_connector
 from proctree_bpf.sources.proc_walker import ProbeEvent, ProcWalker
 from proctree_bpf.sources.procfs import (
     parse_proc_entry,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from time import CLOCK_MONOTONIC, clock_gettime_ns
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -25,7 +24,7 @@ from proctree_bpf.core.model import (
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Applied, Tracker
 from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.clock import boottime_ns, both_clocks_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,8 +133,7 @@ def handle_proc_events(
     except TypeError:
         stream = ConnectorStream(procfs.ProcLook())
     datagram = bytes(memoryview(data)[: n if n is None else max(n, 0)])
-    monotonic_ns = clock_gettime_ns(CLOCK_MONOTONIC)
-    events, _, _ = stream.feed(Received([datagram], False, monotonic_ns, boottime_ns()))  # noqa: FBT003
+    events, _, _ = stream.feed(Received([datagram], False, *both_clocks_ns()))  # noqa: FBT003
     tracker = Tracker(tree, cache, procfs.uid_to_username)
     changes = [applied for event in events if (applied := tracker.apply(event)) is not None]
     return bool(changes)

@@ -83,6 +83,7 @@ class _Repair:
     """A look at ``/proc`` that waits until all older events have been applied."""
 
     begun_ns: int
+    ended_ns: int
     entries: list[procfs.Entry]
 
 
@@ -150,9 +151,10 @@ class Pipeline:
         """
         self.source.open()
         begun = time.perf_counter()
-        entries = self._read_snapshot()
+        snapshot = self._read_snapshot()
         execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
-        self.stats.snapshot = self.tracker.merge_snapshot(entries, execed)
+        if snapshot is not None:
+            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, execed)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
         self._survey()
         self.narrowing = self.narrow()
@@ -194,12 +196,13 @@ class Pipeline:
         self.source.stop()
         patience = time.monotonic() + _STOP_PATIENCE_S
         self._poll()
+        self._advance()
         while self._watermark_ns < stopped_ns and not self._ended:
             if time.monotonic() > patience:
                 break
             time.sleep(0.001)
             self._poll()
-        self._advance()
+            self._advance()
         self._apply_repair()
         self._catch_up()
         self._write_before(inf)
@@ -235,9 +238,12 @@ class Pipeline:
             **self.source.stats(),
         }
 
-    def _read_snapshot(self) -> list[procfs.Entry]:
-        readings = self.source.read_snapshot(self._poll)
-        return procfs.link_entries(readings, self.source.now_ns())
+    def _read_snapshot(self, not_before_ns: int = 0) -> _Repair | None:
+        snapshot = self.source.read_snapshot(self._poll, not_before_ns)
+        if snapshot is None:
+            return None
+        begun_ns, ended_ns, readings = snapshot
+        return _Repair(begun_ns, ended_ns, procfs.link_entries(readings, ended_ns))
 
     def _poll(self) -> None:
         delivery = self.source.poll()
@@ -260,22 +266,25 @@ class Pipeline:
 
     def _advance(self) -> None:
         if self._repair is not None and self._watermark_ns >= self._repair.begun_ns:
-            self._write_before(self._repair.begun_ns)
             self._apply_repair()
         complete_ns = self._watermark_ns  # it goes up while records are written
         self._write_before(complete_ns)
-        now_ns = self.source.now_ns()
         if self.narrowing is not None:
-            if complete_ns >= self.narrowing.hold_ns:
-                self._catch_up()
-            elif not self.tracker.uncertain:
-                self.narrowing.advance(self.tracker.tree, complete_ns, now_ns)
-        if self._repair_wanted and self._repair is None and now_ns >= self._next_repair_ns:
+            self._narrow_if_possible(self.narrowing, complete_ns)
+        # Whatever the source says decides, not the clock: so a recording does the same.
+        if self._repair_wanted and self._repair is None:
             self._repair_wanted = False
-            self._next_repair_ns = now_ns + _REPAIR_EVERY_NS
-            entries = self._read_snapshot()
-            if entries:  # a recording may end before its repair
-                self._repair = _Repair(now_ns, entries)
+            self._repair = self._read_snapshot(self._next_repair_ns)
+            if self._repair is None:
+                self._repair_wanted = True
+            else:
+                self._next_repair_ns = self._repair.begun_ns + _REPAIR_EVERY_NS
+
+    def _narrow_if_possible(self, narrowing: Narrowing, complete_ns: int) -> None:
+        if complete_ns >= narrowing.hold_ns:
+            self._catch_up()
+        elif not self.tracker.uncertain:
+            narrowing.advance(self.tracker.tree, complete_ns, self.source.now_ns())
 
     def _catch_up(self) -> None:
         """Learn of all that a filter in the kernel had left out before it began to doubt.
@@ -284,19 +293,21 @@ class Pipeline:
         """
         if self.narrowing is None or self.narrowing.hold_ns == inf:
             return
-        begun_ns = self.source.now_ns()
-        entries = self.narrowing.complete(self._read_snapshot())
-        execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
-        self.tracker.reconcile(entries, begun_ns, self.source.now_ns(), execed)
-        self.tracker.uncertain = self._repair_wanted or self._repair is not None
-        self._survey()
+        look = self._read_snapshot()
+        if look is not None:
+            entries = self.narrowing.complete(look.entries)
+            execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
+            self.tracker.reconcile(entries, look.begun_ns, look.ended_ns, execed)
+            self.tracker.uncertain = self._repair_wanted or self._repair is not None
+            self._survey()
         self.narrowing.caught_up(self.source.now_ns())
 
     def _apply_repair(self) -> None:
         if self._repair is None:
             return
+        self._write_before(self._repair.begun_ns)
         repair, self._repair = self._repair, None
-        self.tracker.reconcile(repair.entries, repair.begun_ns, self.source.now_ns())
+        self.tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns)
         self.tracker.uncertain = self._repair_wanted  # more was lost meanwhile
         self.stats.repairs += 1
         self._survey()

@@ -36,6 +36,7 @@ from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.codecs.recording import (
     MAGIC,
     FrameKind,
+    SnapshotPart,
     decode_recording,
     encode_drain,
     encode_end,
@@ -320,7 +321,7 @@ PAYLOADS = [
     (FrameKind(frame[0]), frame[5:-4])
     for frame in (
         encode_header({"source": "bpf"})[len(MAGIC) :],
-        encode_snapshot([(_STAT, _INFO)]),
+        encode_snapshot(SnapshotPart(1, 2, last=True, readings=[(_STAT, _INFO)])),
         encode_drain(Drain(5, [_COUNTERS, _COUNTERS], [(0, PERF_RECORDS[0]), (1, b"")])),
         encode_received(_RECEIVED, RecordedLooks([None, _STAT])),
         encode_walk(Walk(5, [_STAT]), RecordedLooks([(_STAT, _INFO)])),

@@ -21,6 +21,7 @@ from proctree_bpf.codecs.recording import (
     Frame,
     FrameKind,
     Looks,
+    SnapshotPart,
     decode_recording,
     encode_drain,
     encode_end,
@@ -59,9 +60,10 @@ _INFOS = st.builds(
     ns_pid=st.none() | _U32,
 )
 _READINGS = st.tuples(_STATS, _INFOS)
+_PARTS = st.builds(SnapshotPart, _U64, _U64, st.booleans(), st.lists(_READINGS, max_size=4))
 _LOOKS = st.lists(st.none() | _STATS | _READINGS, max_size=5).map(Looks)
 _RECEIVED = st.builds(
-    Received, st.lists(st.binary(max_size=90), max_size=4), st.booleans(), _U64, _U64
+    Received, st.lists(st.binary(max_size=90), max_size=4), st.booleans(), _U64, _U64, st.booleans()
 )
 _WALKS = st.builds(Walk, _U64, st.lists(_STATS, max_size=4))
 _HEADERS = st.fixed_dictionaries(
@@ -89,12 +91,12 @@ class TestRoundTrips:
     @unhurried
     def test_a_header_comes_back_with_the_format(self, header: dict[str, Any]) -> None:
         (frame,) = decode_recording(encode_header(header) + encode_end())
-        assert frame == Frame(FrameKind.HEADER, {"format": 1, **header})
+        assert frame == Frame(FrameKind.HEADER, {"format": 2, **header})
 
-    @given(st.lists(_READINGS, max_size=4))
+    @given(_PARTS)
     @unhurried
-    def test_a_snapshot_comes_back(self, readings: list[tuple[Stat, ProcInfo]]) -> None:
-        assert _content(encode_snapshot(readings)) == readings
+    def test_a_part_of_a_snapshot_comes_back(self, part: SnapshotPart) -> None:
+        assert _content(encode_snapshot(part)) == part
 
     @given(_drains())
     @unhurried
@@ -122,7 +124,7 @@ class TestRoundTrips:
 _STAT = Stat(7, "a) \udcff\n", "S", 1, 0, 1, 123)
 _INFO = ProcInfo("a", "root", 1, 7, 1, 0, 0, "/x", b"\xff\0")
 _FRAMES = {
-    "snapshot": encode_snapshot([(_STAT, _INFO)]),
+    "snapshot": encode_snapshot(SnapshotPart(3, 4, last=True, readings=[(_STAT, _INFO)])),
     "drain": encode_drain(Drain(5, [CpuCounters((1, 2), (3, 4))], [(0, b"record")])),
     "received": encode_received(Received([b"x"], overrun=True, monotonic_ns=1, boottime_ns=2),
                                 Looks([_STAT, None, (_STAT, _INFO)])),
@@ -183,20 +185,28 @@ class TestHeaders:
         with pytest.raises(DecodeError, match="header"):
             decode_recording(recording(*frames, header=MAGIC))
 
-    @pytest.mark.parametrize("version", [0, 2, "1", None])
+    @pytest.mark.parametrize("version", [0, 1, 3, "2", None])
     def test_another_version_is_refused(self, version: object) -> None:
         header = json_frame(FrameKind.HEADER, {"format": version, "source": "bpf"})
         with pytest.raises(DecodeError, match="version"):
             decode_recording(recording(header=MAGIC + header))
 
-    @pytest.mark.parametrize("content", [[], 1, None, "x", {}, {"format": 1}])
+    def test_another_version_is_named_as_the_reason_though_its_frames_are_not_understood(
+        self,
+    ) -> None:
+        header = json_frame(FrameKind.HEADER, {"format": 1, "source": "bpf"})
+        snapshot = json_frame(FrameKind.SNAPSHOT, [])
+        with pytest.raises(DecodeError, match="version"):
+            decode_recording(recording(snapshot, header=MAGIC + header))
+
+    @pytest.mark.parametrize("content", [[], 1, None, "x", {}, {"format": 2}])
     def test_a_header_that_is_none_is_refused(self, content: object) -> None:
         with pytest.raises(DecodeError):
             decode_recording(recording(header=MAGIC + json_frame(FrameKind.HEADER, content)))
 
     @pytest.mark.parametrize("source", [None, 1, ["bpf"]])
     def test_a_header_without_a_source_is_refused(self, source: object) -> None:
-        header = json_frame(FrameKind.HEADER, {"format": 1, "source": source})
+        header = json_frame(FrameKind.HEADER, {"format": 2, "source": source})
         with pytest.raises(DecodeError, match="source"):
             decode_recording(recording(header=MAGIC + header))
 
@@ -214,8 +224,10 @@ _WRONG_INFOS: list[object] = [
     {**_RIGHT_INFO, "key": [1, 2]}, [], None, "text",
 ]  # fmt: skip
 _RIGHT_RECEIVED = {
-    "datagrams": [], "overrun": False, "monotonic_ns": 1, "boottime_ns": 1, "looks": []
+    "datagrams": [], "overrun": False, "monotonic_ns": 1, "boottime_ns": 1, "complete": True,
+    "looks": [],
 }  # fmt: skip
+_RIGHT_PART = {"begun_ns": 1, "ended_ns": 2, "last": True, "readings": []}
 _RIGHT_STAT = [1, "a", "S", 1, 2, 3, 4]
 
 
@@ -226,11 +238,11 @@ class TestMalformedFrames:
     def test_a_wrong_stat_is_refused(self, stat: object) -> None:
         self._refused(FrameKind.WALK, {"taken_ns": 1, "stats": [stat], "looks": []})
         self._refused(FrameKind.WALK, {"taken_ns": 1, "stats": [], "looks": [{"stat": stat}]})
-        self._refused(FrameKind.SNAPSHOT, [[stat, _RIGHT_INFO]])
+        self._refused(FrameKind.SNAPSHOT, {**_RIGHT_PART, "readings": [[stat, _RIGHT_INFO]]})
 
     @pytest.mark.parametrize("info", _WRONG_INFOS, ids=repr)
     def test_wrong_details_are_refused(self, info: object) -> None:
-        self._refused(FrameKind.SNAPSHOT, [[_RIGHT_STAT, info]])
+        self._refused(FrameKind.SNAPSHOT, {**_RIGHT_PART, "readings": [[_RIGHT_STAT, info]]})
         look = {"entry": [_RIGHT_STAT, info]}
         self._refused(FrameKind.WALK, {"taken_ns": 1, "stats": [], "looks": [look]})
 
@@ -246,6 +258,8 @@ class TestMalformedFrames:
             {**_RIGHT_RECEIVED, "datagrams": [1]},
             {**_RIGHT_RECEIVED, "monotonic_ns": "1"},
             {**_RIGHT_RECEIVED, "boottime_ns": 1.5},
+            {**_RIGHT_RECEIVED, "complete": 1},
+            {**_RIGHT_RECEIVED, "overrun": "no"},
             {**_RIGHT_RECEIVED, "looks": [{}]},
             {**_RIGHT_RECEIVED, "looks": 5},
         ],
@@ -253,6 +267,22 @@ class TestMalformedFrames:
     )
     def test_what_is_not_what_a_connector_sends_is_refused(self, content: object) -> None:
         self._refused(FrameKind.RECEIVED, content)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            None,
+            [],
+            {},
+            {**_RIGHT_PART, "begun_ns": None},
+            {**_RIGHT_PART, "ended_ns": 1.5},
+            {**_RIGHT_PART, "last": 1},
+            {**_RIGHT_PART, "readings": 5},
+        ],
+        ids=repr,
+    )
+    def test_what_is_no_part_of_a_snapshot_is_refused(self, content: object) -> None:
+        self._refused(FrameKind.SNAPSHOT, content)
 
     @pytest.mark.parametrize("kind", [k for k in FrameKind if k is not FrameKind.END])
     @pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 100_000, b"{", b"9" * 5000, b"NaN"])

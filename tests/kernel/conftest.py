@@ -106,7 +106,7 @@ def shared_live(helpers: Helpers) -> Iterator[Live]:
         yield live
     stats = live.collector.stats()
     troubles = {name: stats[name] for name in ("lost", "undecodable", "missed", "late", "gaps")}
-    assert not any(troubles.values()), troubles
+    assert not any(troubles.values()), (troubles, stats["by_kind"])
     assert not live.uncertain
 
 

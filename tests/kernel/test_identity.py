@@ -17,10 +17,9 @@ from support.proc_truth import identity, status_field
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.actor import Actor, Stage
+    from support.actor import Stage
     from support.live import Live
 
-_PID_TAKEN = 75
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -45,25 +44,11 @@ def test_an_entity_id_is_the_same_from_bpf_and_from_proc(live: Live, stage: Stag
         assert entity_id(_BOOT_ID, from_bpf.creator) == entity_id(_BOOT_ID, from_proc[0].creator)
 
 
-def with_its_pid(stage: Stage, report: str, *case: str) -> Actor:
-    """Play a case that needs a certain PID, again if another process has taken it."""
-    taken = 0
-    while True:
-        actor = stage.play(*case)
-        try:
-            actor.await_report(report)
-        except AssertionError:
-            assert (actor.finish(), taken < 50) == (_PID_TAKEN, True)
-            taken += 1
-        else:
-            return actor
-
-
 @pytest.mark.parametrize("turn", range(10))
 def test_who_had_a_reused_pid_before_is_not_in_the_chain_of_who_has_it_now(
     live: Live, stage: Stage, turn: int
 ) -> None:
-    with with_its_pid(stage, "latter", "reuse") as actor:
+    with stage.play_with_pid("latter", "reuse") as actor:
         latter, orphan = actor.await_report("latter"), actor.await_report("orphan")
         former, breeder = actor.await_report("former"), actor.await_report("breeder")
         caller = actor.await_report("caller")
@@ -84,7 +69,7 @@ def test_who_had_a_reused_pid_before_is_not_in_the_chain_of_who_has_it_now(
 
 def test_fifty_lives_of_one_pid_are_fifty_processes(live: Live, stage: Stage) -> None:
     before = len(live.applied)
-    with with_its_pid(stage, "done", "lives", "50") as actor:
+    with stage.play_with_pid("done", "lives", "50") as actor:
         pass
     live.fence()
     lives = actor.all_of("life")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from proctree_bpf import Gap, PidTree, ProcCache, Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.jsonl import JsonlSink
-from proctree_bpf.sources.base import Delivery, SourceUnavailableError
+from proctree_bpf.sources.base import Delivery, Snapshot, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from proctree_bpf import Applied, EventSource, ProcessKey, ProcEvent
-    from proctree_bpf.sources.procfs import Reading
     from support.proc_truth import Identity
 
 E = TypeVar("E")
@@ -65,8 +64,10 @@ class Tap:
         self.watermark_ns = max(self.watermark_ns, delivery.watermark_ns)
         return delivery
 
-    def read_snapshot(self, progress: Callable[[], object]) -> list[Reading]:
-        return self._source.read_snapshot(progress)
+    def read_snapshot(
+        self, progress: Callable[[], object], not_before_ns: int = 0
+    ) -> Snapshot | None:
+        return self._source.read_snapshot(progress, not_before_ns)
 
     def now_ns(self) -> int:
         return self._source.now_ns()

@@ -10,19 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from proctree_bpf.codecs.cn_batch import batch_of, is_core_dump, status_of, with_core_dump
+from proctree_bpf.codecs.cn_count import SOURCE, ConnectorCount
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter, Overrun, What
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, Setid
-from proctree_bpf.core.identity import TICK_NS, ProcessKey
+from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from proctree_bpf.codecs.proc_files import Stat
     from proctree_bpf.core.model import ProcInfo
 
-SOURCE = "proc-connector"
+__all__ = ["SOURCE", "ConnectorStream", "Look", "Received"]
 
 # Messages of different CPUs reach the socket in a slightly different order than their
 # times: a sender stamps and queues with preemption off, so microseconds apart. A virtual
@@ -30,9 +32,10 @@ SOURCE = "proc-connector"
 _SLACK_NS = 10_000_000
 # A child's start time is taken in copy_process(), a little before the fork is reported.
 _LONGEST_FORK_NS = 2_000_000_000
-_SIGNAL_MASK = 0x7F  # of a wait(2) status
-# How far the offset between the clocks may wander without a suspend.
+# The clocks differ by the time slept. What is less is the time between reading the two.
 _CLOCK_JUMP_NS = 5_000_000
+# How often /proc is asked whether a process without a leader is still there.
+_LEADERLESS_EVERY_NS = 100_000_000
 
 
 class Look(Protocol):
@@ -46,12 +49,16 @@ class Look(Protocol):
 
 
 class Received(NamedTuple):
-    """What one poll read: datagrams, whether the socket overran, and both clocks before it."""
+    """What one poll read: datagrams, whether the socket overran, and both clocks before it.
+
+    ``complete`` says that nothing was left in the socket.
+    """
 
     datagrams: Sequence[bytes]
     overrun: bool
     monotonic_ns: int
     boottime_ns: int
+    complete: bool = True
 
 
 @dataclass(slots=True)
@@ -59,9 +66,14 @@ class _Process:
     """What the stream remembers of a living process."""
 
     key: ProcessKey
+    born_ns: int = 0  # what was sent earlier is about another process of this PID
     threads: int | None = None  # None: not known, ask /proc
+    others: bool = False  # it had other threads than the leader
+    other_status: int | None = None  # of the last of them to end
     leader_gone: bool = False
-    leader_status: int = 0
+    leader_status: int | None = None
+    core_dumped: bool = False  # only the thread that the signal came to tells
+    over: bool = False  # /proc said so, but no message did yet
     named: bool = True  # its present name was read, or is its creator's
     approximate: bool = False
 
@@ -72,18 +84,14 @@ class ConnectorStream:
     def __init__(self, look: Look) -> None:
         self._look = look
         self._processes: dict[int, _Process] = {}
-        self._last_ticks: dict[int, int] = {}  # by PID, so never more than pid_max
-        self._next_seq: dict[int, int] = {}
-        self._last_ns: dict[int, int] = {}
+        self._former: dict[int, _Process] = {}  # forked over before their end was told
         self._offset_ns: int | None = None
         self._sampled_ns = 0
-        self._overrun_since_ns: int | None = None
-        self._may_look = True
-        self.counts: dict[str, int] = {}
-        self.received_by_cpu: dict[int, int] = {}
-        self.lost_by_cpu: dict[int, int] = {}
-        self.overruns = 0
-        self.undecodable = 0
+        self._next_leaderless_ns = 0
+        self._batch = batch_of(())
+        self._index = 0
+        self._ahead: dict[int, tuple[Stat, ProcInfo] | None] = {}
+        self._count = ConnectorCount()
         self.execs_named = 0
         self.execs_unnamed = 0
         self._handlers: dict[int, Callable[[CnProcEvent, int], ProcEvent | None]] = {
@@ -99,8 +107,10 @@ class ConnectorStream:
         """Return events in the order of arrival, gaps, and the watermark (CLOCK_BOOTTIME)."""
         before_ns = self._offset_ns
         offset_ns = received.boottime_ns - received.monotonic_ns
-        if before_ns is None or abs(offset_ns - before_ns) < _CLOCK_JUMP_NS:
+        if before_ns is None:
             before_ns = offset_ns
+        elif abs(offset_ns - before_ns) < _CLOCK_JUMP_NS:
+            offset_ns = before_ns
         events: list[ProcEvent] = []
         gaps: list[Gap] = []
         if received.overrun:
@@ -110,20 +120,46 @@ class ConnectorStream:
             for datagram in received.datagrams
             for message in self._messages(datagram, received.boottime_ns)
         ]
-        outdated = _outdated(messages)
-        for index, message in enumerate(messages):
+        self._batch = batch_of(messages)
+        for self._index, message in enumerate(messages):
             # What was sent before a suspend keeps the offset from before it.
             slept = message.timestamp_ns > self._sampled_ns
             time_ns = message.timestamp_ns + (offset_ns if slept else before_ns)
-            self._count(message, time_ns, gaps)
-            self._may_look = index not in outdated
+            gap = self._count.message(message, time_ns)
+            if gap is not None:
+                gaps.append(gap)
+                self._distrust_thread_counts()
             handler = self._handlers.get(message.what)
             event = handler(message, time_ns) if handler is not None else None
             if event is not None:
                 events.append(event)
+        self._ahead.clear()
         self._offset_ns = offset_ns
         self._sampled_ns = received.monotonic_ns
+        if not received.complete:
+            return events, gaps, 0
+        events += self._leaderless(received.boottime_ns)
+        gap = self._count.unexplained_overrun() if not received.overrun else None
+        if gap is not None:
+            gaps.append(gap)
         return events, gaps, received.boottime_ns - _SLACK_NS
+
+    def meet(self, stats: Iterable[Stat]) -> None:
+        """Get to know processes that ``/proc`` shows, before anything else is fed.
+
+        Nobody would ever tell that one has lost its leader already, or has threads.
+        """
+        for stat in stats:
+            process = self._processes.get(stat.pid)
+            if stat.ended or (process is not None and not _is_same(process, stat, 0)):
+                continue
+            if process is None:
+                start_ns = stat.start_ticks * TICK_NS
+                key = ProcessKey(stat.pid, start_ns)
+                process = self._processes[stat.pid] = _Process(key, born_ns=start_ns)
+            if process.threads is None:
+                process.others = stat.num_threads > 1
+                process.leader_gone = stat.leader_ended
 
     def _messages(self, datagram: bytes, now_ns: int) -> list[CnProcEvent]:
         found: list[CnProcEvent] = []
@@ -135,7 +171,7 @@ class ConnectorStream:
                 self._note_overrun(now_ns)
                 continue
             except DecodeError:
-                self.undecodable += 1
+                self._count.undecodable += 1
                 continue
             if message is iterator:
                 return found
@@ -143,39 +179,13 @@ class ConnectorStream:
                 found.append(message)
 
     def _note_overrun(self, now_ns: int) -> None:
-        self.overruns += 1
-        self._overrun_since_ns = now_ns
+        self._count.overrun(now_ns)
         self._distrust_thread_counts()
 
     def _distrust_thread_counts(self) -> None:
         for process in self._processes.values():
             process.threads = None
-
-    def _count(self, message: CnProcEvent, time_ns: int, gaps: list[Gap]) -> None:
-        """Compare the sequence number with its predecessor on the same CPU."""
-        cpu = message.cpu
-        kind = message.what.name.lower() if isinstance(message.what, What) else "other"
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        self.received_by_cpu[cpu] = self.received_by_cpu.get(cpu, 0) + 1
-        expected = self._next_seq.get(cpu)
-        missing = (message.seq - expected) & 0xFFFFFFFF if expected is not None else 0
-        # More than half the range is a message from the past, not a loss.
-        if missing < 1 << 31:
-            self._next_seq[cpu] = (message.seq + 1) & 0xFFFFFFFF
-            if missing:
-                self.lost_by_cpu[cpu] = self.lost_by_cpu.get(cpu, 0) + missing
-                self._overrun_since_ns = None
-                self._distrust_thread_counts()
-                since_ns = self._last_ns.get(cpu, 0)
-                gaps.append(Gap(time_ns, SOURCE, missing, None, cpu, since_ns, time_ns))
-        self._last_ns[cpu] = time_ns
-
-    def unexplained_overrun(self) -> Gap | None:
-        """Return a gap of unknown size for an overrun that no sequence number has shown yet."""
-        since_ns, self._overrun_since_ns = self._overrun_since_ns, None
-        if since_ns is None:
-            return None
-        return Gap(since_ns, SOURCE, None, until_ns=since_ns)
+        self._former.clear()
 
     # What each kind of message means.
 
@@ -187,40 +197,65 @@ class ConnectorStream:
             start_ns = stat.start_ticks * TICK_NS if stat is not None else 0
             if start_ns > time_ns:
                 start_ns = 0  # a later process has this PID now
-            process = self._processes[pid] = _Process(ProcessKey(pid, start_ns))
+            process = self._processes[pid] = _Process(ProcessKey(pid, start_ns), born_ns=start_ns)
+        elif time_ns < process.born_ns:
+            return self._former.get(pid) or _Process(ProcessKey(pid))
         return process
 
     def _fork(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
+        pid = message.pid
         if message.is_thread:
             process = self._processes.get(message.tgid)
-            if process is not None and process.threads is not None:
-                process.threads += 1
+            if process is not None:
+                process.others = True
+                if process.threads is not None:
+                    process.threads += 1
             return None
         creator = self._identify(message.parent_tgid, time_ns)
-        stat = self._look.stat(message.pid) if self._may_look else None
-        exact = stat is not None and _is_born(stat, time_ns)
-        if exact and stat is not None:
-            # Two lives of one PID in one tick look alike: only the time of the fork differs.
-            exact = self._last_ticks.get(message.pid) != stat.start_ticks
-            self._last_ticks[message.pid] = stat.start_ticks
-        start_ns = stat.start_ticks * TICK_NS if stat is not None and exact else time_ns
-        child = _Process(ProcessKey(message.pid, start_ns), threads=1, approximate=not exact)
-        child.named = creator.named
-        self._processes[message.pid] = child
-        return Fork(time_ns, child.key, creator.key, approximate=not exact)
+        start_ns = self._start(pid, time_ns)
+        key = ProcessKey(pid, start_ns or time_ns)
+        former = self._processes.get(pid)
+        if former is not None and compare(former.key, key) is not Sameness.SAME:
+            self._former[pid] = former
+        child = self._processes[pid] = _Process(
+            key, born_ns=time_ns, threads=1, named=creator.named, approximate=not start_ns
+        )
+        return Fork(time_ns, child.key, creator.key, approximate=child.approximate)
+
+    def _start(self, pid: int, time_ns: int) -> int:
+        """Return when a child started, whose fork was reported at ``time_ns``; 0 if unknown.
+
+        ``/proc`` knows the tick. Within it the time of the report is the best guess, and it
+        tells two lives of one PID apart.
+        """
+        if self._index in self._batch.outdated:
+            return 0
+        if self._index in self._batch.execed:
+            read = self._ahead[pid] = self._look.entry(pid)
+            stat = read[0] if read is not None else None
+        else:
+            stat = self._look.stat(pid)
+        if stat is None or not _is_born(stat, time_ns):
+            return 0
+        begin_ns = stat.start_ticks * TICK_NS
+        return min(max(time_ns, begin_ns + 1), begin_ns + TICK_NS - 1)
 
     def _exec(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         # A thread that calls exec becomes the leader; all others are gone.
-        known = self._processes.get(message.tgid)
-        read = self._look.entry(message.tgid) if self._may_look else None
+        pid = message.tgid
+        known = self._processes.get(pid)
+        read = None
+        if self._index not in self._batch.outdated:
+            read = self._ahead[pid] if pid in self._ahead else self._look.entry(pid)
         if read is not None and not _is_same(known, read[0], time_ns):
             read = None
         process = known
         if process is None:
             start_ns = read[0].start_ticks * TICK_NS if read is not None else 0
-            process = self._processes[message.tgid] = _Process(ProcessKey(message.tgid, start_ns))
+            process = self._processes[pid] = _Process(ProcessKey(pid, start_ns), born_ns=start_ns)
         process.threads = 1
-        process.leader_gone = False
+        process.others = process.leader_gone = process.over = False
+        process.other_status = None
         process.named = read is not None
         if read is None:
             self.execs_unnamed += 1
@@ -243,42 +278,68 @@ class ConnectorStream:
             return None
         process = self._identify(message.tgid, time_ns)
         status = message.values[0]
-        if not message.is_thread:
+        process.core_dumped |= is_core_dump(status)
+        if message.is_thread:
+            process.others = True
+            process.other_status = status
+        else:
             process.leader_gone = True
             process.leader_status = status
         if process.threads is not None:
             process.threads -= 1
-        elif process.leader_gone:
-            process.threads = self._count_threads(process)
-        if process.threads is None or process.threads > 0 or not process.leader_gone:
+        if not process.leader_gone or (process.threads or 0) > 0:
             return None
-        comm = None if process.named else self._last_name(process)
-        del self._processes[message.tgid]
-        # If the last thread was another one and said something else, it depends on the
-        # kernel and on how it ended which of the two wait(2) returns. A signal ends all
-        # alike, but only the thread that it came to tells of a core dump.
-        agreed = status == process.leader_status
-        if status & _SIGNAL_MASK and not (status ^ process.leader_status) & _SIGNAL_MASK:
-            status |= process.leader_status
-            agreed = True
-        return Exit(
-            timestamp_ns=time_ns,
-            key=process.key,
-            parent=self._parent(message),
-            status=status if agreed else None,
-            comm=comm,
-        )
+        if process.threads is None and not self._is_over(process, time_ns):
+            return None
+        last_is_leader = process.threads is not None and not message.is_thread
+        parent = self._parent(message)
+        return self._end(process, time_ns, parent, last_is_leader=last_is_leader)
 
-    def _count_threads(self, process: _Process) -> int | None:
-        """Ask ``/proc`` how many threads a process has left after its leader's exit."""
+    def _end(
+        self, process: _Process, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
+    ) -> Exit:
+        pid = process.key.pid
+        comm = None if process.named else self._last_name(process)
+        for those in (self._processes, self._former):
+            if those.get(pid) is process:
+                del those[pid]
+        status = process.leader_status
+        if not last_is_leader and process.others:
+            other = self._batch.other_status.get(pid, process.other_status)
+            status = status_of(status, other)
+        if status is not None and process.core_dumped:
+            status = with_core_dump(status)
+        return Exit(time_ns, process.key, parent, status, comm=comm)
+
+    def _is_over(self, process: _Process, time_ns: int) -> bool:
+        """Ask ``/proc`` whether a process without a leader has no thread left."""
         stat = self._look.stat(process.key.pid)
-        if stat is None or stat.start_ticks != process.key.ticks or stat.ended:
-            return 0
+        if stat is None or stat.ended or not _is_same(process, stat, time_ns):
+            return True
         if not stat.leader_ended:
             # A thread called exec and is the leader now; its message is on the way.
             process.leader_gone = False
-            return None
-        return stat.num_threads - 1
+        return False
+
+    def _leaderless(self, now_ns: int) -> list[ProcEvent]:
+        """Look now and then for the end of processes whose threads could not be counted.
+
+        It is told if it is still so at the next look, because the message that tells it
+        better may be on its way.
+        """
+        if now_ns < self._next_leaderless_ns:
+            return []
+        self._next_leaderless_ns = now_ns + _LEADERLESS_EVERY_NS
+        found = [p for p in self._processes.values() if p.leader_gone and p.threads is None]
+        ends: list[ProcEvent] = []
+        for process in found:
+            if not self._is_over(process, now_ns):
+                process.over = False
+            elif process.over:
+                ends.append(self._end(process, now_ns, None, last_is_leader=False))
+            else:
+                process.over = True
+        return ends
 
     def _last_name(self, process: _Process) -> str | None:
         """Read the name of a process that is dead but not yet waited for."""
@@ -312,44 +373,11 @@ class ConnectorStream:
 
     def summary(self) -> dict[str, Any]:
         """Return received and lost messages, in all, by CPU and by kind."""
-        cpus = sorted(self.received_by_cpu)
         return {
-            "received": sum(self.received_by_cpu.values()),
-            "lost": sum(self.lost_by_cpu.values()) + self.undecodable,
-            "undecodable": self.undecodable,
-            "overruns": self.overruns,
+            **self._count.summary(),
             "execs_named": self.execs_named,
             "execs_unnamed": self.execs_unnamed,
-            "by_kind": {kind: {"received": count} for kind, count in self.counts.items()},
-            "by_cpu": [
-                {
-                    "cpu": cpu,
-                    "received": self.received_by_cpu[cpu],
-                    "lost": self.lost_by_cpu.get(cpu, 0),
-                }
-                for cpu in cpus
-            ],
         }
-
-
-def _outdated(messages: Sequence[CnProcEvent]) -> set[int]:
-    """Find the forks and execs whose PID was forked, or called exec, again since.
-
-    What ``/proc`` says of such a PID now is about the later event.
-    """
-    found = set()
-    seen: set[int] = set()
-    for index in range(len(messages) - 1, -1, -1):
-        message = messages[index]
-        if message.what == What.FORK and not message.is_thread:
-            if message.pid in seen:
-                found.add(index)
-            seen.add(message.pid)
-        elif message.what == What.EXEC:
-            if message.tgid in seen:
-                found.add(index)
-            seen.add(message.tgid)
-    return found
 
 
 def _is_born(stat: Stat, reported_ns: int) -> bool:

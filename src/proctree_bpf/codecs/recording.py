@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAGIC = b"PTREC1\r\n"
-FORMAT = 1
+FORMAT = 2
 _FRAME = struct.Struct("<BI")
 _CRC = struct.Struct("<I")
 _DRAIN_HEAD = struct.Struct("<QHHI")
@@ -47,6 +47,18 @@ class FrameKind(IntEnum):
     RECEIVED = 4
     WALK = 5
     END = 6
+
+
+class SnapshotPart(NamedTuple):
+    """Some processes of a snapshot of ``/proc``, read between two times (CLOCK_BOOTTIME).
+
+    What the source read between two parts lies between them in the recording.
+    """
+
+    begun_ns: int
+    ended_ns: int
+    last: bool
+    readings: Sequence[Reading]
 
 
 class Looks(NamedTuple):
@@ -73,9 +85,10 @@ def encode_header(header: dict[str, Any]) -> bytes:
     return MAGIC + encode_frame(FrameKind.HEADER, _json({"format": FORMAT, **header}))
 
 
-def encode_snapshot(entries: Sequence[Reading]) -> bytes:
-    """Return the frame of a snapshot of ``/proc``."""
-    return encode_frame(FrameKind.SNAPSHOT, _json([_from_reading(entry) for entry in entries]))
+def encode_snapshot(part: SnapshotPart) -> bytes:
+    """Return the frame of a part of a snapshot of ``/proc``."""
+    content = {**part._asdict(), "readings": [_from_reading(one) for one in part.readings]}
+    return encode_frame(FrameKind.SNAPSHOT, _json(content))
 
 
 def encode_drain(drain: Drain) -> bytes:
@@ -96,6 +109,7 @@ def encode_received(received: Received, looks: Looks) -> bytes:
         "overrun": received.overrun,
         "monotonic_ns": received.monotonic_ns,
         "boottime_ns": received.boottime_ns,
+        "complete": received.complete,
         "looks": [_from_look(answer) for answer in looks.answers],
     }
     return encode_frame(FrameKind.RECEIVED, _json(content))
@@ -135,6 +149,8 @@ def decode_recording(data: bytes) -> list[Frame]:
             _check_header(frames)
             return frames
         frames.append(Frame(kind, _decode_payload(kind, payload)))
+        if len(frames) == 1:
+            _check_header(frames)  # the frames of another version need not be readable
     raise DecodeError("the recording is cut short")
 
 
@@ -179,8 +195,14 @@ def _decode_payload(kind: FrameKind, payload: bytes) -> Any:
         raise DecodeError(f"a frame of kind {kind.name} is malformed") from error
 
 
-def _decode_snapshot(payload: bytes) -> list[Reading]:
-    return [_to_reading(entry) for entry in json.loads(payload)]
+def _decode_snapshot(payload: bytes) -> SnapshotPart:
+    content = json.loads(payload)
+    return SnapshotPart(
+        _integer(content["begun_ns"]),
+        _integer(content["ended_ns"]),
+        _boolean(content["last"]),
+        [_to_reading(entry) for entry in content["readings"]],
+    )
 
 
 def _decode_drain(payload: bytes) -> Drain:
@@ -208,9 +230,10 @@ def _decode_received(payload: bytes) -> tuple[Received, Looks]:
     content = json.loads(payload)
     received = Received(
         [_to_bytes(text) for text in content["datagrams"]],
-        bool(content["overrun"]),
+        _boolean(content["overrun"]),
         _integer(content["monotonic_ns"]),
         _integer(content["boottime_ns"]),
+        _boolean(content["complete"]),
     )
     return received, Looks([_to_look(answer) for answer in content["looks"]])
 
@@ -239,6 +262,12 @@ def _to_bytes(text: str) -> bytes:
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError("not an integer")
+    return value
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("not a boolean")
     return value
 
 

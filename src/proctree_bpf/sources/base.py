@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,14 @@ class Delivery:
     doubt: Doubt | None = None
 
 
+class Snapshot(NamedTuple):
+    """Every process that there was, read between two times (CLOCK_BOOTTIME)."""
+
+    begun_ns: int
+    ended_ns: int
+    readings: list[Reading]
+
+
 class EventSource(Protocol):
     """A source of process events. Its methods are called from one thread."""
 
@@ -85,8 +93,13 @@ class EventSource(Protocol):
     def poll(self) -> Delivery:
         """Return at once with what has arrived since the last call."""
 
-    def read_snapshot(self, progress: Callable[[], object]) -> list[Reading]:
+    def read_snapshot(
+        self, progress: Callable[[], object], not_before_ns: int = 0
+    ) -> Snapshot | None:
         """Read every process that there is, calling ``progress`` now and then.
+
+        Returns None if ``not_before_ns`` has not come yet. A recording has its snapshots
+        where they were taken, so it does not ask for the time.
 
         Raises:
             OSError: ``/proc`` cannot be listed.

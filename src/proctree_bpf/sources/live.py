@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from proctree_bpf.codecs.recording import SnapshotPart
 from proctree_bpf.sources import procfs
+from proctree_bpf.sources.base import Snapshot
 from proctree_bpf.sources.clock import boottime_ns
 
 if TYPE_CHECKING:
@@ -25,17 +28,29 @@ class LiveSource:
         self.proc = proc
         self.recorder = recorder
 
-    def read_snapshot(self, progress: Callable[[], object]) -> list[Reading]:
+    def read_snapshot(
+        self, progress: Callable[[], object], not_before_ns: int = 0
+    ) -> Snapshot | None:
         """Read every process that ``/proc`` shows; see ``EventSource``."""
-        readings = []
-        for count, reading in enumerate(procfs.iter_snapshot(self.proc), 1):
-            readings.append(reading)
-            if count % _PROGRESS_EVERY == 0:
-                progress()
-        progress()
-        if self.recorder is not None:
-            self.recorder.snapshot(readings)
-        return readings
+        begun_ns = self.now_ns()
+        if begun_ns < not_before_ns:
+            return None
+        whole: list[Reading] = []
+        readings = procfs.iter_snapshot(self.proc)
+        while True:
+            part_begun_ns = self.now_ns()
+            some = list(islice(readings, _PROGRESS_EVERY))
+            part = SnapshotPart(part_begun_ns, self.now_ns(), not some, some)
+            whole += some
+            self.meet(some)
+            if self.recorder is not None:
+                self.recorder.snapshot(part)
+            if part.last:
+                return Snapshot(begun_ns, part.ended_ns, whole)
+            progress()
+
+    def meet(self, readings: list[Reading]) -> None:
+        """Take note of processes that a snapshot shows, before the next poll."""
 
     def now_ns(self) -> int:
         """Return CLOCK_BOOTTIME in ns."""

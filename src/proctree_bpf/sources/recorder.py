@@ -13,11 +13,12 @@ from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.clock import wall_offset_ns as clock_offset_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from proctree_bpf.codecs.cn_stream import Look, Received
     from proctree_bpf.codecs.perf_stream import Drain
     from proctree_bpf.codecs.proc_files import Stat
+    from proctree_bpf.codecs.recording import SnapshotPart
     from proctree_bpf.codecs.walk_stream import Walk
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.sources.procfs import Reading
@@ -74,9 +75,9 @@ class Recorder:
         self._write(recording.encode_header(header))
         self._open = True
 
-    def snapshot(self, readings: Sequence[Reading]) -> None:
-        """Write a snapshot of ``/proc``."""
-        self._write(recording.encode_snapshot(readings))
+    def snapshot(self, part: SnapshotPart) -> None:
+        """Write a part of a snapshot of ``/proc``."""
+        self._write(recording.encode_snapshot(part))
 
     def drain(self, drain: Drain) -> None:
         """Write a drain of the perf buffers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
@@ -13,13 +14,14 @@ from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
 from proctree_bpf.codecs.walk_stream import SOURCE as WALKER
 from proctree_bpf.codecs.walk_stream import WalkStream
-from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from proctree_bpf.codecs.perf_stream import Drain
+    from proctree_bpf.codecs.recording import SnapshotPart
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.sources.procfs import Reading
 
@@ -44,6 +46,15 @@ class _RepliedLook:
         return answer if isinstance(answer, tuple) else None
 
 
+def _check_facts(header: dict[str, Any]) -> None:
+    spots = header.get("blind_spots", [])
+    if not isinstance(spots, list) or not all(isinstance(spot, str) for spot in spots):
+        raise DecodeError("its header's blind spots are no sentences")
+    for name, kind in (("boot_id", str), ("wall_offset_ns", int)):
+        if type(header.get(name, kind())) is not kind:
+            raise DecodeError(f"its header's {name} is not what it should be")
+
+
 def _check_counters(drain: Drain, cpus: object) -> None:
     counted = {len(counters.begun) for counters in drain.counters}
     if len(drain.counters) != cpus or counted != {len(KINDS)}:
@@ -65,6 +76,7 @@ class ReplaySource:
         self._perf: PerfStream | None = None
         self._connector = ConnectorStream(self._look)
         self._walker = WalkStream(self._look)
+        self._ready: int | None = None
         self.header: dict[str, Any] = {}
 
     @property
@@ -109,12 +121,7 @@ class ReplaySource:
         header, *self._frames = frames
         self.header = header.content
         source = self.header["source"]
-        spots = self.header.get("blind_spots", [])
-        if not isinstance(spots, list) or not all(isinstance(spot, str) for spot in spots):
-            raise DecodeError("its header's blind spots are no sentences")
-        for name, kind in (("boot_id", str), ("wall_offset_ns", int)):
-            if type(self.header.get(name, kind())) is not kind:
-                raise DecodeError(f"its header's {name} is not what it should be")
+        _check_facts(self.header)
         if source not in (_BPF, CONNECTOR, WALKER):
             raise DecodeError(f"it was recorded from an unknown source, {source}")
         if source == _BPF:
@@ -130,27 +137,49 @@ class ReplaySource:
                 raise DecodeError(f"a frame of kind {frame.kind.name} does not belong in it")
             if frame.kind is FrameKind.DRAIN:
                 _check_counters(frame.content, cpus)
+        parts = [frame.content for frame in self._frames if frame.kind is FrameKind.SNAPSHOT]
+        if parts and not parts[-1].last:
+            raise DecodeError("its last snapshot is not complete")
 
-    def read_snapshot(self, progress: Callable[[], object]) -> list[Reading]:
-        """Return the recorded snapshot that comes next, after the frames before it."""
-        rest = self._frames[self._position :]
-        if not any(frame.kind is FrameKind.SNAPSHOT for frame in rest):
-            return []
-        while self._frames[self._position].kind is not FrameKind.SNAPSHOT:
-            progress()
+    def read_snapshot(
+        self, progress: Callable[[], object], not_before_ns: int = 0
+    ) -> Snapshot | None:
+        """Return the snapshot that was recorded at this place, if there is one."""
+        del not_before_ns
+        if not self._at_snapshot():
+            return None
+        parts: list[SnapshotPart] = []
+        while not parts or not parts[-1].last:
+            before = self._position
+            if self._at_snapshot():
+                parts.append(self._next_part())
+            else:
+                progress()
+            if self._position == before:
+                self.poll()  # it was no progress
+        readings = [reading for part in parts for reading in part.readings]
+        return Snapshot(parts[0].begun_ns, parts[-1].ended_ns, readings)
+
+    def _at_snapshot(self) -> bool:
+        at = self._position
+        return at < len(self._frames) and self._frames[at].kind is FrameKind.SNAPSHOT
+
+    def _next_part(self) -> SnapshotPart:
+        part: SnapshotPart = self._frames[self._position].content
         self._position += 1
-        readings: list[Reading] = self._frames[self._position - 1].content
-        return readings
+        self._now_ns = part.ended_ns
+        if self.header["source"] == CONNECTOR:
+            self._connector.meet(stat for stat, _ in part.readings)
+        return part
 
     def poll(self) -> Delivery:
         """Return what the next frame brings."""
-        while self._position < len(self._frames):
-            frame = self._frames[self._position]
-            if frame.kind is FrameKind.SNAPSHOT:
-                break
-            self._position += 1
-            return self._deliver(frame)
-        return Delivery(self._watermark_ns, end=self._position == len(self._frames))
+        while self._at_snapshot():
+            self._next_part()  # nobody wants to know
+        if self._position == len(self._frames):
+            return Delivery(self._watermark_ns, end=True)
+        self._position += 1
+        return self._deliver(self._frames[self._position - 1])
 
     def _deliver(self, frame: Frame) -> Delivery:
         if frame.kind is FrameKind.DRAIN and self._perf is not None:
@@ -167,7 +196,7 @@ class ReplaySource:
             self._now_ns = walk.taken_ns
             events, watermark_ns = self._walker.feed(walk)
             gaps = []
-        self._watermark_ns = watermark_ns
+        self._watermark_ns = max(self._watermark_ns, watermark_ns)
         end = self._position == len(self._frames)
         return Delivery(watermark_ns, events, gaps, end)
 
@@ -176,8 +205,10 @@ class ReplaySource:
         return self._now_ns
 
     def fileno(self) -> int | None:
-        """Return None: nothing has to be waited for."""
-        return None
+        """Return a descriptor that is always readable: nothing has to be waited for."""
+        if self._ready is None:
+            self._ready = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return self._ready
 
     def stop(self) -> None:
         """Do nothing: a recording ends by itself."""
@@ -185,6 +216,9 @@ class ReplaySource:
     def close(self) -> None:
         """Forget the frames."""
         self._frames = []
+        if self._ready is not None:
+            os.close(self._ready)
+            self._ready = None
 
     def stats(self) -> dict[str, Any]:
         """Return received and lost records as the recorded source would have."""

@@ -113,6 +113,27 @@ static void run_lives(int argc, char **argv)
 	report("done");
 }
 
+/* names COUNT DIRECTORY: one PID, had by DIRECTORY/life-K for each K below COUNT, one after
+ * another, and then by DIRECTORY/life-COUNT, which is waited for */
+static void run_names(int argc, char **argv)
+{
+	char path[4096], *program_argv[] = {path, "0", NULL};
+	int count = atoi(argv[0]);
+	pid_t pid = 0;
+
+	(void)argc;
+	for (int life = 0; life <= count; life++) {
+		snprintf(path, sizeof(path), "%s/life-%d", argv[1], life);
+		pid_t child = life ? fork_as(pid) : must_fork();
+		if (child == 0)
+			must(execv(path, program_argv), "execv");
+		pid = child;
+		if (life == count)
+			say("{\"role\": \"last\", \"pid\": %d}", pid);
+		waitpid(child, NULL, 0);
+	}
+}
+
 /* pid-namespace: a process that is PID 1 to itself, and its child */
 static void run_pid_namespace(int argc, char **argv)
 {
@@ -301,6 +322,7 @@ static void run_stuck_exit(int argc, char **argv)
 const struct test_case identity_cases[] = {
 	{"reuse", run_reuse},
 	{"lives", run_lives},
+	{"names", run_names},
 	{"pid-namespace", run_pid_namespace},
 	{"cgroup", run_cgroup},
 	{"brood", run_brood},
