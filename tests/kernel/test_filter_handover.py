@@ -98,6 +98,8 @@ class Filtered:
         exits = {(a.event.key.pid, last_of(a), a.info.exit_code) for a in self.of(Exit)}
         assert forks == set(truth.forks)
         assert execs == set(truth.execs)
+        wrong = exits - set(truth.exits)
+        assert not wrong, "\n".join(map(str, wrong))
         assert exits == set(truth.exits)
 
     def of(self, kind: type) -> list[Applied]:

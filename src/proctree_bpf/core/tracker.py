@@ -204,7 +204,7 @@ class Tracker:
             # The exec was applied first, so its details are the newer ones.
             node = replace(node, cmd=known[0].cmd)
             info = replace(known[1], ppid=info.ppid, start_time_ns=info.start_time_ns)
-        elif exited_ns is not None and known is not None and known[1].cmd != comm:
+        elif exited_ns is not None and known is not None and _told_another(known[0], comm):
             # So was the exit, and it told a name that is not the creator's.
             node = replace(node, cmd=known[1].cmd)
             info = replace(info, cmd=known[1].cmd, executable=None, args_raw=None, inherited=False)
@@ -454,6 +454,14 @@ def _info_of(node: PidNode) -> ProcInfo:
         start_time_ns=node.start_time_ns,
         exited_ns=node.exited_ns,
     )
+
+
+def _told_another(ended: PidNode, comm: str) -> bool:
+    """Tell whether an exit that was applied already had another name than this.
+
+    What was learnt from the kernel's notes is from after events that are still to come.
+    """
+    return ended.cmd != comm and ended.edge is not Edge.LEARNT
 
 
 def _same_args(known: ProcInfo, seen: ProcInfo) -> bool:
