@@ -300,6 +300,27 @@ class TestSurvey:
         world.fork(302, child)
         assert world.admitted
 
+    def test_the_next_to_have_a_pid_may_be_met_before_the_last_ones_end(self) -> None:
+        world = World("ancestor=deploy")
+        root = world.fork(200, INIT)
+        world.exec(root, "deploy")
+        world.exec(root, "sleep")
+        former = world.fork(201, root)
+        # A look at /proc: both have ended by now, and 201 is another's.
+        latter = ProcessKey(201, world.now_ns + 50 * S)
+        entries = [
+            world.entry("init", INIT, ProcessKey(0)),
+            world.entry("x", latter, INIT),
+        ]
+        world.tracker.reconcile(entries, world.now_ns + 60 * S, world.now_ns + 60 * S)
+        world.filter.survey()
+        world.fork(300, former)  # what had happened before is told only now
+        assert world.admitted
+        assert world.exit(former)
+        world.now_ns += 70 * S
+        world.fork(301, latter)
+        assert not world.admitted
+
     def test_nothing_is_kept_of_what_has_ended(self) -> None:
         world = World("ancestor=sshd")
         before = len(world.filter.ancestry)  # type: ignore[arg-type]

@@ -122,7 +122,7 @@ def matcher(tree: TreeStore, question: Question) -> Matcher:
             return Lined(values)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Standing:
     """What is decided of one living process: a bit per matcher."""
 
@@ -156,8 +156,9 @@ class AncestryFilter:
         self._cache = cache
         self._matchers = tuple(enumerate(matchers))
         self._include_self = include_self
-        # By PID, so never more than pid_max; a process is forgotten when it ends.
-        self._standings: dict[int, _Standing] = {}
+        # By PID, so hardly more than pid_max; a process is forgotten when it ends. A PID has
+        # two where a survey met its next holder before the last one's end was told.
+        self._standings: dict[int, tuple[_Standing, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._standings)
@@ -186,7 +187,7 @@ class AncestryFilter:
             standing.own |= self._own(member, info, names_only=False)
             above = marks[member.key] = standing.above | standing.own
             if member.exited_ns is None:
-                self._standings[member.pid] = standing
+                self._keep(standing)
 
     def standing(self, applied: Applied) -> int:
         """Take the next event; return a bit for each matcher that its process ran under."""
@@ -197,7 +198,9 @@ class AncestryFilter:
         )
         standing = self._meet(applied.node, applied.info, names_only=names_only)
         if isinstance(event, Exit):
-            self._standings.pop(applied.node.pid, None)
+            self._forget(standing)
+        elif isinstance(event, Fork):
+            self._forget_former(standing)
         return standing.above | standing.own if self._include_self else standing.above
 
     def of(self, node: PidNode) -> int:
@@ -213,15 +216,37 @@ class AncestryFilter:
         return standing.above | standing.own if standing is not None else 0
 
     def _known(self, node: PidNode) -> _Standing | None:
-        standing = self._standings.get(node.pid)
-        if standing is None or compare(standing.key, node.key) is Sameness.DIFFERENT:
-            return None
-        return standing
+        found = None
+        for standing in self._standings.get(node.pid, ()):
+            if standing.key == node.key:
+                return standing
+            if compare(standing.key, node.key) is not Sameness.DIFFERENT:
+                found = standing
+        return found
+
+    def _keep(self, standing: _Standing) -> None:
+        held = self._standings.get(standing.key.pid, ())
+        if standing not in held:
+            self._standings[standing.key.pid] = (*held, standing)
+
+    def _forget(self, standing: _Standing) -> None:
+        held = self._standings.pop(standing.key.pid, ())
+        if len(held) > 1:
+            self._standings[standing.key.pid] = tuple(s for s in held if s is not standing)
+
+    def _forget_former(self, standing: _Standing) -> None:
+        """Forget those who had a PID before one that was born with it just now."""
+        held = self._standings[standing.key.pid]
+        if len(held) > 1:
+            start_ns = standing.key.start_time_ns
+            kept = tuple(s for s in held if s is standing or s.key.start_time_ns > start_ns)
+            self._standings[standing.key.pid] = kept
 
     def _meet(self, node: PidNode, info: ProcInfo, *, names_only: bool) -> _Standing:
         standing = self._known(node)
         if standing is None:
-            standing = self._standings[node.pid] = _Standing(node.key, above=self._above(node))
+            standing = _Standing(node.key, above=self._above(node))
+            self._keep(standing)
         standing.key = node.key
         own = standing.own | self._own(node, info, names_only=names_only)
         gained = own & ~(standing.own | standing.above)
