@@ -231,6 +231,14 @@ class TestEventsThatComeTwice:
         apply_all(tracker, FORK, EXEC)
         assert tracker.apply(Rename(61 * S, CHILD, "ls")) is None
 
+    def test_an_exit_brings_the_cpu_time_if_the_source_knows_it(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, EXEC, replace(EXIT, cpu_ns=5))
+        assert info_of(tracker, CHILD).cpu_ns == 5
+
+    def test_a_second_exit_does_not_take_the_cpu_time_away(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, replace(EXIT, status=None, cpu_ns=5), EXIT)
+        assert info_of(tracker, CHILD).cpu_ns == 5
+
     def test_a_second_exit_may_bring_the_status_that_the_first_lacked(
         self, tracker: Tracker
     ) -> None:

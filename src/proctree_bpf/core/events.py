@@ -121,6 +121,7 @@ class Exit:
     """A process ended: the last thread of its group is gone.
 
     ``status`` is a wait(2) status; None if the end was seen but not its reason.
+    ``cpu_ns`` is the CPU time that its threads took, in user and in kernel mode.
     """
 
     timestamp_ns: int
@@ -130,6 +131,7 @@ class Exit:
     uid: int | None = None
     gid: int | None = None
     comm: str | None = None
+    cpu_ns: int | None = None
 
     @property
     def pid(self) -> int:

@@ -110,6 +110,7 @@ class ProcInfo:
         exec_ns: when it last replaced its program (``CLOCK_BOOTTIME``), if that was seen.
         status: wait(2) status once it has ended, if known.
         exited_ns: when it ended (``CLOCK_BOOTTIME``), or None while it lives.
+        cpu_ns: the CPU time that it took, once it has ended, if known.
 
     """
 
@@ -129,6 +130,7 @@ class ProcInfo:
     exec_ns: int | None = None
     status: int | None = None
     exited_ns: int | None = None
+    cpu_ns: int | None = None
     key: ProcessKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -284,6 +284,7 @@ class Tracker:
             start_time_ns=start_ns,
             status=event.status,
             exited_ns=event.timestamp_ns,
+            cpu_ns=event.cpu_ns if event.cpu_ns is not None else info.cpu_ns,
         )
         self._store(node, info)
         return Applied(event, node, info, self.uncertain)
