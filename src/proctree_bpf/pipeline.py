@@ -175,6 +175,7 @@ class Pipeline:
         self._apply_repair()
         self._write_before(inf)
         self._sink.flush()
+        self._sink.finish()
 
     def close(self) -> None:
         """Close the source."""
