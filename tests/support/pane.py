@@ -39,6 +39,8 @@ class Marked(trace.SelfFilter):
 trace.SelfFilter = Marked
 main()
 """
+# A busy machine leaves the program little time to read.
+_ROOMY = ("--perf-pages", "4096")
 
 
 class Pane:
@@ -107,7 +109,7 @@ def tracing_in_pane(
     """
     program = [sys.executable, "-P", "-c", _ONLY_MARKED % MARK]
     changes = [f"{name}={value}" for name, value in (env or {}).items()]
-    trace = shlex.join([*before, "env", *changes, *program, "trace", *options])
+    trace = shlex.join([*before, "env", *changes, *program, "trace", *_ROOMY, *options])
     with tempfile.TemporaryDirectory() as folder:
         pane = Pane(Path(folder) / "tmux")
         size = ("-x", str(columns), "-y", str(rows))
