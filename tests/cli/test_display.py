@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
 import re
+import struct
 import subprocess
+import termios
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 
 from proctree_bpf.cli.display import Colour, DisplayOptions
-from proctree_bpf.cli.rendering import wants_colour
+from proctree_bpf.cli.rendering import layout_of, wants_colour
 from proctree_bpf.sinks.fields import FIELDS
 from support.program import Result, run, tracing
 from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def shown(*options: str, command: tuple[str, ...] = ("sh", "-c", "exit 3")) -> Result:
@@ -97,6 +105,29 @@ class TestColour:
     def test_a_pipe_is_coloured_if_asked_to(self) -> None:
         assert "\x1b[31m" in shown("--color", "always").out
         assert "\x1b" not in shown().out
+
+
+class TestRows:
+    """Lines are rewritten only where the layout has rows."""
+
+    @pytest.mark.parametrize(
+        ("term", "shared", "rows"),
+        [("xterm", False, 30), ("dumb", False, None), ("", False, None), ("xterm", True, None)],
+    )
+    def test_a_terminal_has_them_if_its_cursor_moves_and_it_is_ours_alone(
+        self, term: str, *, shared: bool, rows: int | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TERM", term)
+        ours, theirs = os.openpty()
+        fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        with os.fdopen(ours), os.fdopen(theirs, "w") as out:
+            layout = layout_of(out, Colour.AUTO, shared=shared)
+        assert (layout.columns, layout.rows) == (100, rows)
+
+    def test_a_file_has_neither_rows_nor_columns(self, tmp_path: Path) -> None:
+        with (tmp_path / "out").open("w") as out:
+            layout = layout_of(out, Colour.NEVER)
+        assert (layout.columns, layout.rows) == (None, None)
 
 
 class TestTimes:

@@ -37,7 +37,11 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DisplayOptions:
-    """What the user asked to see; ``fields`` and ``max_args`` are None if nothing was."""
+    """What the user asked to see; ``fields`` and ``max_args`` are None if nothing was.
+
+    ``shared`` says that a program which we started writes to our terminal too: then its
+    lines must not be taken for ours.
+    """
 
     fields: Sequence[str] | None = None
     time: bool = False
@@ -46,6 +50,7 @@ class DisplayOptions:
     max_args: int | None = None
     colour: Colour = Colour.AUTO
     quiet: bool = False
+    shared: bool = False
 
     @property
     def times(self) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def make_sink(
     view = View(clock, display.max_args)
 
     def layout() -> Layout:
-        return layout_of(out, display.colour)
+        return layout_of(out, display.colour, shared=display.shared)
 
     if style is Format.TREE:
         return TreeSink(out, tree, view, layout, display.times)
@@ -76,10 +76,11 @@ def wants_colour(out: TextIO, colour: Colour = Colour.AUTO) -> bool:
     return out.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def layout_of(out: TextIO, colour: Colour) -> Layout:
+def layout_of(out: TextIO, colour: Colour, *, shared: bool = False) -> Layout:
     """Return the size of a terminal, without limits if it is none.
 
-    It has rows, so that lines on it are rewritten, if it has a cursor that moves.
+    It has rows, so that lines on it are rewritten, if it has a cursor that moves and
+    nobody else is known to write there.
     """
     painted = wants_colour(out, colour)
     if not out.isatty():
@@ -88,5 +89,5 @@ def layout_of(out: TextIO, colour: Colour) -> Layout:
         columns, rows = os.get_terminal_size(out.fileno())
     except OSError:
         columns, rows = 0, 0
-    moves = os.environ.get("TERM", "") not in {"", "dumb"}
+    moves = os.environ.get("TERM", "") not in {"", "dumb"} and not shared
     return Layout(columns or 80, painted, (rows or 24) if moves else None)
