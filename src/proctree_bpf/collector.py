@@ -53,6 +53,9 @@ class _CallbackSink:
             except Exception:  # noqa: BLE001 - whatever a user's function raises
                 _log.exception("on_gap failed")
 
+    def finish(self) -> None:
+        """Owe nothing at the end."""
+
     def flush(self) -> None:
         """Nothing is held back."""
 

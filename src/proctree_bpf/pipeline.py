@@ -207,6 +207,7 @@ class Pipeline:
         self._catch_up()
         self._write_before(inf)
         self._sink.flush()
+        self._sink.finish()
 
     def close(self) -> None:
         """Close the source."""

@@ -170,12 +170,14 @@ class TestMessages:
         assert story.result.out == ""
 
     def test_stderr_has_the_start_and_the_summary(self, story: Story) -> None:
-        start, summary = story.result.err.splitlines()
+        start, summary, *more = story.result.err.splitlines()
         assert re.fullmatch(
             r"proctree-bpf: tracing with bpf, \d+ processes known, started in \d+\.\d\d s; .*",
             start,
         )
         assert re.fullmatch(r"proctree-bpf: \d+\.\d s: .* records written; nothing lost", summary)
+        titles = [line.split(": ")[1] for line in more]
+        assert titles == ["ran most", "ran longest", "failed"]
 
     def test_the_summary_counts_what_was_written(self, story: Story) -> None:
         written = actions(story.records)

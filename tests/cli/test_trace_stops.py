@@ -41,7 +41,7 @@ def test_a_signal_ends_it_with_everything_written(tmp_path: Path, number: signal
             os.waitpid(os.posix_spawnp("true", command, os.environ), 0)
         result = trace.stop(number)
     assert (result.code, result.out) == (0, "")
-    assert "records written; nothing lost" in result.err.splitlines()[-1]
+    assert "records written; nothing lost" in result.err.splitlines()[1]
     assert "Traceback" not in result.err
     records = json_lines(out.read_text())
     for command in commands:
@@ -146,7 +146,7 @@ def test_a_duration_is_kept(tmp_path: Path) -> None:
 def test_a_duration_of_0_starts_and_ends() -> None:
     result = run("trace", "-d", "0")
     assert result.code == 0
-    assert len(result.err.splitlines()) == 2
+    assert " records written; " in result.err.splitlines()[1]
 
 
 def test_a_duration_may_be_without_end() -> None:

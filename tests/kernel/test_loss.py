@@ -61,6 +61,9 @@ class Lossy:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    def finish(self) -> None:
+        """Nothing is owed at the end."""
+
     def repair(self) -> None:
         """Pump until what was lost has been looked up."""
 

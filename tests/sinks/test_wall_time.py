@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proctree_bpf.sinks.wall_time import duration, local_time_of_day, utc_timestamp
+from proctree_bpf.sinks.wall_time import TraceClock, duration, local_time_of_day, utc_timestamp
 from support.names import unhurried
 
 _US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
@@ -96,3 +96,23 @@ def test_a_timestamp_is_rfc_3339() -> None:
 def test_the_time_of_day_is_local_with_milliseconds() -> None:
     local = datetime.fromtimestamp(1_767_323_045, UTC).astimezone()
     assert local_time_of_day(1_767_323_045_678_901_234) == f"{local:%H:%M:%S}.678"
+
+
+class TestTraceClock:
+    def test_it_shows_the_time_of_day_here_or_in_utc(self) -> None:
+        wall_ns = 1_767_323_045_678_901_234
+        assert TraceClock(wall_ns - 5, utc=True).time_of_day(5) == "03:04:05.678"
+        assert TraceClock(wall_ns - 5).time_of_day(5) == local_time_of_day(wall_ns)
+
+    def test_seconds_count_from_the_start_or_from_when_they_were_first_asked_for(self) -> None:
+        assert TraceClock(0, started_ns=2 * _S).since_start(3 * _S + 4_999_999) == "1.004"
+        clock = TraceClock(0)
+        assert [clock.since_start(7 * _S), clock.since_start(9 * _S)] == ["0.000", "2.000"]
+
+    def test_what_came_while_the_trace_started_is_not_before_it(self) -> None:
+        assert TraceClock(0, started_ns=2 * _S).since_start(_S) == "0.000"
+
+    @unhurried
+    @given(st.integers(min_value=0, max_value=_CENTURY))
+    def test_the_seconds_have_at_most_ten_characters(self, ns: int) -> None:
+        assert len(TraceClock(0, started_ns=0).since_start(ns)) <= 10

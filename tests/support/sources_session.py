@@ -107,6 +107,9 @@ class _KeepingSink:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    def finish(self) -> None:
+        """Nothing is owed at the end."""
+
 
 class Session:
     """A source that runs in a pipeline, pumped only when told to."""

@@ -11,12 +11,27 @@ from typing import Annotated, NoReturn, Optional
 import typer
 
 from proctree_bpf.cli import queries
+from proctree_bpf.cli.display import (
+    Colour,
+    ColourWhen,
+    DisplayOptions,
+    Events,
+    Fields,
+    Format,
+    MaxArgs,
+    Quiet,
+    Time,
+    Timestamp,
+    Utc,
+    events_of,
+    split_list,
+)
 from proctree_bpf.cli.doctor import run_doctor
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed, say
 from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
 from proctree_bpf.cli.filtering import FilterIn
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
-from proctree_bpf.cli.trace import Format, TraceOptions, run_trace
+from proctree_bpf.cli.trace import TraceOptions, run_trace
 from proctree_bpf.core import lineage
 from proctree_bpf.core.filter_terms import Question
 from proctree_bpf.core.model import PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
@@ -25,7 +40,6 @@ from proctree_bpf.sources.choose import AUTO, LIVE, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
 
 _PID_MAX_LIMIT = 4_194_304  # include/linux/threads.h
-_EVENTS = ("fork", "exec", "exit")
 
 app = typer.Typer(
     name="proctree-bpf",
@@ -60,17 +74,6 @@ def root(
     """
 
 
-def _split_events(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _check_events(text: str) -> str:
-    wanted = _split_events(text)
-    if not wanted or not set(wanted) <= set(_EVENTS):
-        raise typer.BadParameter(f"choose from {', '.join(_EVENTS)}, separated by commas")
-    return text
-
-
 def _check_source(text: str) -> str:
     if not is_source(text):
         raise typer.BadParameter(f"choose from {', '.join((AUTO, *LIVE))}, replay:FILE")
@@ -87,7 +90,8 @@ def _parse_pages(pages: int) -> int:
 @with_filter_options
 def trace(
     style: Annotated[
-        Format, typer.Option("--format", "-f", help="Table, JSON lines (ECS), or chain strings.")
+        Format,
+        typer.Option("--format", "-f", help="Table, tree, JSON lines (ECS), or chain strings."),
     ] = Format.TABLE,
     output: Annotated[
         Optional[Path],
@@ -97,16 +101,14 @@ def trace(
         Optional[float],
         typer.Option("--duration", "-d", min=0, metavar="SECONDS", help="Stop after this time."),
     ] = None,
-    events: Annotated[
-        str,
-        typer.Option(
-            "--events",
-            "-e",
-            metavar="LIST",
-            callback=_check_events,
-            help="Which of fork,exec,exit to show.",
-        ),
-    ] = "exec,exit",
+    events: Events = None,
+    fields: Fields = None,
+    time: Time = False,
+    timestamp: Timestamp = False,
+    utc: Utc = False,
+    max_args: MaxArgs = None,
+    colour: ColourWhen = Colour.AUTO,
+    quiet: Quiet = False,
     stats_file: Annotated[
         Optional[Path],
         typer.Option("--stats-file", metavar="FILE", help="Write statistics there as JSON."),
@@ -191,17 +193,33 @@ def trace(
     alternatives; different options must all hold. Ancestry means creation: whoever was
     started by sshd's children stays under sshd, also when they are gone.
 
+    -f tree shows a line per process, indented below its creator. On a terminal the
+    line is completed when the process ends, elsewhere another line says so. At the
+    end the whole tree is drawn once.
+
     \b
     Examples:
       proctree-bpf trace                               a table until Ctrl-C
       proctree-bpf trace --ancestor sshd               what was started over ssh
       proctree-bpf trace --ancestor-pid 4242 --failed  what failed below one process
       proctree-bpf trace -d 10 -e fork,exec,exit       everything, for ten seconds
+      proctree-bpf trace -f tree                       a line per process, below its creator
       proctree-bpf trace -f jsonl -o events.jsonl      one ECS object a line
     """
+    display = DisplayOptions(
+        fields=None if fields is None else split_list(fields),
+        time=time,
+        timestamp=timestamp,
+        utc=utc,
+        max_args=max_args,
+        colour=colour,
+        quiet=quiet,
+    )
+    display.check(style, events)
     options = TraceOptions(
         format=style,
-        events=_split_events(events),
+        events=events_of(style, events),
+        display=display,
         output=output,
         duration_s=duration,
         stats_file=stats_file,

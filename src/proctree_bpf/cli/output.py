@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
-from proctree_bpf.sinks.table import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,22 +96,6 @@ class ReaderGone:
     def __call__(self) -> bool:
         """Tell whether writing is pointless now."""
         return any(flags & select.POLLERR for _, flags in self._poll.poll(0))
-
-
-def wants_colour(out: TextIO) -> bool:
-    """Tell whether to use colours: on a terminal, unless NO_COLOR or a dumb terminal."""
-    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def table_layout(out: TextIO) -> Layout:
-    """Return how wide a table may be: a terminal's width, or unbounded."""
-    if not out.isatty():
-        return Layout()
-    try:
-        columns = os.get_terminal_size(out.fileno()).columns
-    except OSError:
-        columns = 0
-    return Layout(columns or 80, wants_colour(out))
 
 
 def write_text(text: str) -> None:

@@ -15,7 +15,7 @@ from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
 from proctree_bpf.library import snapshot
-from proctree_bpf.sinks.table import command_text
+from proctree_bpf.sinks.describe import command_text
 from proctree_bpf.sources import procfs
 
 if TYPE_CHECKING:

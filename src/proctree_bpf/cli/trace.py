@@ -10,20 +10,19 @@ import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.cli import output
+from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, output_failed, say
 from proctree_bpf.cli.filtering import FilterPlan
+from proctree_bpf.cli.rendering import make_clock, make_sink
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline, SelfFilter
-from proctree_bpf.sinks.chain import ChainSink
-from proctree_bpf.sinks.jsonl import JsonlSink
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.tally import Tally
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.choose import candidates
@@ -41,18 +40,12 @@ if TYPE_CHECKING:
     from proctree_bpf.core.model import CacheParams
     from proctree_bpf.core.tracker import Applied
     from proctree_bpf.sinks.base import Sink
-    from proctree_bpf.sources.base import EventSource
     from proctree_bpf.sources.choose import SourceOptions
 
+_WHAT_HELPS = (
+    "names and ancestors near a gap may be incomplete; a larger --perf-pages or fewer events help"
+)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Format(StrEnum):
-    """The formats of ``trace``."""
-
-    TABLE = "table"
-    JSONL = "jsonl"
-    CHAIN = "chain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +64,7 @@ class TraceOptions:
     cache: CacheParams
     filters: FilterOptions
     debug: bool
+    display: DisplayOptions = field(default_factory=DisplayOptions)
     wall_offset_ns: int = field(default_factory=wall_offset_ns)
 
 
@@ -81,11 +75,13 @@ class _EventFilter:
         self._sink = sink
         self._wanted = frozenset(kind for kind, name in EVENT_KINDS.items() if name in wanted)
         self.written: dict[str, int] = dict.fromkeys(wanted, 0)
+        self.tally = Tally()
 
     def write(self, applied: Applied) -> None:
         kind = type(applied.event)
         if kind in self._wanted:
             self.written[EVENT_KINDS[kind]] += 1
+            self.tally.add(applied)
             self._sink.write(applied)
 
     def gap(self, gap: Gap) -> None:
@@ -93,6 +89,9 @@ class _EventFilter:
 
     def flush(self) -> None:
         self._sink.flush()
+
+    def finish(self) -> None:
+        self._sink.finish()
 
 
 class _Stopper:
@@ -155,23 +154,6 @@ def _stopped_by_signals(stop: _Stopper) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _make_sink(
-    options: TraceOptions, out: TextIO, tree: PidTree, cache: ProcCache, source: EventSource
-) -> Sink:
-    boot_id, offset_ns = procfs.boot_id(), options.wall_offset_ns
-    if isinstance(source, ReplaySource):
-        boot_id = source.header.get("boot_id", "")
-        offset_ns = source.header.get("wall_offset_ns", offset_ns)
-    if options.format is Format.JSONL:
-        return JsonlSink(
-            out, tree, cache,
-            source=source.name, boot_id=boot_id, wall_offset_ns=offset_ns,
-        )  # fmt: skip
-    if options.format is Format.CHAIN:
-        return ChainSink(out, tree, cache)
-    return TableSink(out, tree, offset_ns, lambda: output.table_layout(out))
-
-
 def run_trace(options: TraceOptions) -> None:
     """Trace until told to stop.
 
@@ -221,10 +203,11 @@ def _trace(
     source = pipeline.source
     try:
         startup = time.perf_counter() - begun
-        say(
-            f"tracing with {source.name}, {pipeline.stats.snapshot} processes known, "
-            f"started in {startup:.2f} s; press Ctrl-C to stop"
-        )
+        if not options.display.quiet:
+            say(
+                f"tracing with {source.name}, {pipeline.stats.snapshot} processes known, "
+                f"started in {startup:.2f} s; press Ctrl-C to stop"
+            )
         tracing = time.monotonic()
         stop.limit(options.duration_s)
         try:
@@ -242,10 +225,13 @@ def _trace(
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
-        _say_summary(summary, elapsed, source.blind_spots)
-        of_filter = plan.sentence(summary)
-        if of_filter is not None:
-            say(of_filter)
+        if not options.display.quiet:
+            _say_summary(summary, elapsed, sink.tally, source.blind_spots)
+            of_filter = plan.sentence(summary)
+            if of_filter is not None:
+                say(of_filter)
+        else:
+            _say_only_loss(summary)
     finally:
         pipeline.close()
     if stop.pipe_closed:
@@ -263,14 +249,17 @@ def _start_best(
         if isinstance(source, ReplaySource):
             _load(source)
         tree, cache = PidTree(options.cache), ProcCache(options.cache)
-        sink = _EventFilter(_make_sink(options, out, tree, cache, source), options.events)
         tracker = Tracker(tree, cache, procfs.uid_to_username)
+        clock = make_clock(options.display, source, options.wall_offset_ns)
+        shown = make_sink(options.format, options.display, out, tracker, source, clock=clock)
+        sink = _EventFilter(shown, options.events)
         pipeline = Pipeline(source, tracker, sink)
         plan.attach(pipeline, tree, cache)
         if options.exclude_self and not isinstance(source, ReplaySource):
             pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
         try:
             _start(pipeline, options)
+            clock.started_ns = source.now_ns()
             if output.is_named(options.output):
                 output.start_over(out.fileno())
         except SourceUnavailableError as error:
@@ -319,18 +308,27 @@ def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
     return Recorder(file, lambda: output.start_over(descriptor), offset_ns)
 
 
-def _say_summary(summary: dict[str, Any], elapsed: float, blind_spots: tuple[str, ...]) -> None:
+def _say_summary(
+    summary: dict[str, Any], elapsed: float, tally: Tally, blind_spots: tuple[str, ...]
+) -> None:
     written = ", ".join(f"{count} {kind}" for kind, count in summary["written"].items())
-    lost = summary.get("lost", 0)
-    loss = "nothing lost" if not lost else f"{lost} records LOST ({summary['gaps']} gaps)"
-    say(f"{elapsed:.1f} s: {written} records written; {loss}")
-    if lost:
-        say(
-            "names and ancestors near a gap may be incomplete; "
-            "a larger --perf-pages or fewer events help"
-        )
+    say(f"{elapsed:.1f} s: {written} records written; {_loss(summary) or 'nothing lost'}")
+    for line in tally.lines():
+        say(line)
+    if summary.get("lost"):
+        say(_WHAT_HELPS)
     if blind_spots:
         say(f"{summary['source']} cannot know: {'; '.join(blind_spots)}")
+
+
+def _say_only_loss(summary: dict[str, Any]) -> None:
+    if summary.get("lost"):
+        say(f"{_loss(summary)}; {_WHAT_HELPS}")
+
+
+def _loss(summary: dict[str, Any]) -> str:
+    lost = summary.get("lost", 0)
+    return f"{lost} records LOST ({summary['gaps']} gaps)" if lost else ""
 
 
 def _unwritable(path: Path, error: OSError, option: str) -> CliError:

@@ -21,6 +21,9 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Make what was written visible; called after each batch."""
 
+    def finish(self) -> None:
+        """Write what is owed at the end; called once, after the last record."""
+
 
 class NullSink:
     """Keeps nothing: for a library user who only wants the tree."""
@@ -32,4 +35,7 @@ class NullSink:
         """Drop it."""
 
     def flush(self) -> None:
+        """Do nothing."""
+
+    def finish(self) -> None:
         """Do nothing."""

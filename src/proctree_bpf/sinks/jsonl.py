@@ -102,6 +102,9 @@ class JsonlSink:
         """Flush the file."""
         self._out.flush()
 
+    def finish(self) -> None:
+        """Owe nothing at the end."""
+
     def _timestamp(self, boottime_ns: int) -> str:
         return utc_timestamp(boottime_ns + self._offset)
 

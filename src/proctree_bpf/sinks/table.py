@@ -2,75 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass
-from signal import Signals
 from typing import TYPE_CHECKING, TextIO
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Gap
+from proctree_bpf.core.events import Exit, Gap
 from proctree_bpf.core.lineage import lineage
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, cut, fit
-from proctree_bpf.sinks.wall_time import duration, local_time_of_day
+from proctree_bpf.sinks.describe import exit_colour, gap_text
+from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View, header_of, room_beside, that_fit
+from proctree_bpf.sinks.layout import DIM, YELLOW, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from proctree_bpf.core.model import PidNode, ProcInfo
+    from proctree_bpf.core.model import PidNode
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.core.tracker import Applied
 
-_COLUMNS = (
-    ("TIME", 12),
-    ("EVENT", 5),
-    ("PID", 7),
-    ("PPID", 7),
-    ("USER", 10),
-    ("COMM", 15),
-    ("EXIT", 8),
-    ("AGE", 7),
-)
-_RIGHT = frozenset({"PID", "PPID", "EXIT", "AGE"})
-# What a narrow terminal goes without, in this order, and how much room command and
-# ancestry must have for it to stay. The command shows the name too, so that goes early.
-_EXPENDABLE = {"COMM": 48, "PPID": 30, "AGE": 30, "USER": 30, "EXIT": 30, "TIME": 30}
 _COMMAND_SHARE = 0.58
-_PIPED_COMMAND_WIDTH = 40
+_PIPED_WIDTH = 40
 _ARROW = " < "
-
-_RED, _YELLOW, _DIM, _RESET = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How wide the table is: ``columns`` of the terminal, or None if nothing may be cut."""
-
-    columns: int | None = None
-    colour: bool = False
-
-
-def exit_text(event: Exit) -> str:
-    """Return the exit code, or the signal's name with ``*`` if it dumped core."""
-    if event.status is None:
-        return "?"
-    if event.signal is None:
-        return str(event.exit_code)
-    try:
-        name = Signals(event.signal).name
-    except ValueError:
-        name = f"SIG{event.signal}"
-    return name[:7] + ("*" if event.core_dumped else "")
-
-
-def command_text(info: ProcInfo) -> str:
-    """Return the quoted arguments, or the name in brackets where there are none."""
-    args = info.args
-    if not args:
-        return f"[{visible(info.cmd)}]"
-    text = visible(shlex.join(args))
-    if info.truncated:
-        text += " …"
-    return f"({text})" if info.inherited else text
 
 
 class TableSink:
@@ -79,8 +30,10 @@ class TableSink:
     Args:
         out: where to.
         tree: for the ancestry.
-        wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
+        view: the clock, and how many arguments to show.
         layout: called at each flush, so that a resized terminal is noticed.
+        fields: names of the columns, from left to right.
+        may_drop: whether a narrow terminal goes without some of them.
 
     """
 
@@ -88,49 +41,38 @@ class TableSink:
         self,
         out: TextIO,
         tree: TreeStore,
-        wall_offset_ns: int,
+        view: View,
         layout: Callable[[], Layout],
+        fields: Sequence[str] = DEFAULT_FIELDS,
+        *,
+        may_drop: bool = True,
     ) -> None:
         self._out = out
         self._tree = tree
-        self._offset = wall_offset_ns
+        self._view = view
         self._read_layout = layout
-        self._layout = layout()
-        self._columns = _columns_for(self._layout.columns)
+        self._fields = tuple(fields)
+        self._may_drop = may_drop
         self._header_due = True
+        self._arrange(layout())
 
     def write(self, applied: Applied) -> None:
         """Write one row."""
         self._write_header()
-        event, node, info = applied.event, applied.node, applied.info
-        exited = event if isinstance(event, Exit) else None
-        age_ns = event.timestamp_ns - node.start_time_ns if node.start_time_ns else None
-        parent = node.kernel_parent.pid
-        cells = {
-            "TIME": local_time_of_day(event.timestamp_ns + self._offset),
-            "EVENT": EVENT_KINDS[type(event)],
-            "PID": str(node.pid),
-            "PPID": str(parent),
-            "USER": visible(info.user),
-            "COMM": visible(info.cmd),
-            "EXIT": exit_text(exited) if exited is not None else "",
-            "AGE": duration(age_ns) if age_ns is not None and exited is not None else "",
-        }
-        row = self._row(cells, command_text(info), self._ancestors(node, applied.uncertain))
-        self._out.write(self._coloured(row, exited) + "\n")
+        view = self._view
+        texts = [text(applied, view) for text in self._texts]
+        ancestors = self._ancestors(applied.node, applied.uncertain) if self._shows_ancestry else []
+        exited = applied.event if isinstance(applied.event, Exit) else None
+        row = self._row(texts, ancestors)
+        self._out.write(self._layout.paint(row, exit_colour(exited)) + "\n")
 
     def gap(self, gap: Gap) -> None:
         """Write a row that says what is missing."""
         self._write_header()
-        count = "some" if gap.count is None else str(gap.count)
-        where = "" if gap.cpu is None else f" on CPU {gap.cpu}"
-        span = f" within {duration(gap.until_ns - gap.from_ns)}" if gap.from_ns else ""
-        time = local_time_of_day(gap.timestamp_ns + self._offset)
-        records = "record" if gap.count == 1 else "records"
-        text = f"{time} gap   {count} {gap.kind or 'event'} {records} lost{where}{span}"
+        text = f"{self._view.clock.time_of_day(gap.timestamp_ns)} {gap_text(gap)}"
         if self._layout.columns is not None:
             text = cut(text, self._layout.columns)
-        self._out.write(f"{_YELLOW}{text}{_RESET}\n" if self._layout.colour else f"{text}\n")
+        self._out.write(self._layout.paint(text, YELLOW) + "\n")
 
     def flush(self) -> None:
         """Flush, and look at the terminal's size again."""
@@ -138,30 +80,51 @@ class TableSink:
         self._out.flush()
         layout = self._read_layout()
         if layout != self._layout:
-            self._layout = layout
-            self._columns = _columns_for(layout.columns)
+            self._arrange(layout)
+
+    def finish(self) -> None:
+        """Owe nothing at the end."""
+
+    def _arrange(self, layout: Layout) -> None:
+        """Choose the columns and their widths."""
+        self._layout = layout
+        columns = layout.columns
+        names = that_fit(self._fields, columns) if self._may_drop else self._fields
+        flexible = [name for name in names if FIELDS[name].width is None]
+        widths: dict[str, int | None] = {name: FIELDS[name].width for name in names}
+        if columns is not None and flexible:
+            room = room_beside(names, columns)
+            if room < len(flexible):  # a cell each
+                names = tuple(name for name in names if name not in flexible)
+            elif len(flexible) == 1:
+                widths[flexible[0]] = room
+            else:
+                share = max(int(room * _COMMAND_SHARE), 1)
+                widths |= {"command": share, "ancestry": room - share}
+        self._names = names
+        self._texts = [FIELDS[name].text for name in names]
+        self._cells = [(name == "ancestry", widths[name], FIELDS[name].right) for name in names]
+        self._shows_ancestry = "ancestry" in names
 
     def _write_header(self) -> None:
         if self._header_due:
             self._header_due = False
-            row = self._row({name: name for name, _ in _COLUMNS}, "COMMAND", ["ANCESTRY"])
-            self._out.write((f"{_DIM}{row}{_RESET}" if self._layout.colour else row) + "\n")
+            headers = [header_of(name, self._view) for name in self._names]
+            row = self._row(headers, [FIELDS["ancestry"].header])
+            self._out.write(self._layout.paint(row, DIM) + "\n")
 
-    def _row(self, cells: dict[str, str], command: str, ancestors: list[str]) -> str:
-        fixed = " ".join(
-            _right(cells[name], width) if name in _RIGHT else fit(cells[name], width)
-            for name, width in self._columns
-        )
-        columns = self._layout.columns
-        if columns is None:
-            padding = " " * (_PIPED_COMMAND_WIDTH - cell_len(command))
-            return f"{fixed} {command}{padding} {_ARROW.join(ancestors)}".rstrip()
-        room = columns - _width_of(self._columns) - 1
-        if room < 2:  # noqa: PLR2004 - a cell each
-            return cut(fixed, columns)
-        command_width = max(int(room * _COMMAND_SHARE), 1)
-        shown = _shorten(ancestors, room - command_width)
-        return f"{fixed} {fit(command, command_width)} {shown}".rstrip()
+    def _row(self, texts: list[str], ancestors: list[str]) -> str:
+        cells = []
+        for (is_ancestry, width, right), text in zip(self._cells, texts, strict=True):
+            if is_ancestry:
+                shown = _ARROW.join(ancestors) if width is None else _shorten(ancestors, width)
+                cells.append(_padded(shown, width))
+            elif width is None or len(text) > width or not (right or text.isascii()):
+                cells.append(_padded(text, width))
+            else:
+                cells.append(text.rjust(width) if right else text.ljust(width))
+        row = " ".join(cells).rstrip()
+        return row if self._layout.columns is None else cut(row, self._layout.columns)
 
     def _ancestors(self, node: PidNode, uncertain: bool) -> list[str]:  # noqa: FBT001 - a flag
         chain = list(lineage(self._tree, node.key))
@@ -174,28 +137,12 @@ class TableSink:
             names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return names
 
-    def _coloured(self, row: str, exited: Exit | None) -> str:
-        if not self._layout.colour or exited is None:
-            return row
-        return f"{_RED if exited.status else _DIM}{row}{_RESET}"
 
-
-def _columns_for(columns: int | None) -> tuple[tuple[str, int], ...]:
-    """Return the columns that leave room for command and ancestry."""
-    kept: tuple[tuple[str, int], ...] = _COLUMNS
-    for name, room in _EXPENDABLE.items():
-        if columns is None or _width_of(kept) + room <= columns:
-            break
-        kept = tuple(column for column in kept if column[0] != name)
-    return kept
-
-
-def _width_of(kept: tuple[tuple[str, int], ...]) -> int:
-    return sum(width + 1 for _, width in kept)
-
-
-def _right(text: str, width: int) -> str:
-    return text.rjust(width) if len(text) <= width else fit(text, width)
+def _padded(text: str, width: int | None) -> str:
+    """Fill a cell; one without a width gets the least that keeps most rows aligned."""
+    if width is None:
+        return text + " " * (_PIPED_WIDTH - cell_len(text))
+    return fit(text, width)
 
 
 def _shorten(ancestors: list[str], width: int) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
 _SECOND_NS = 1_000_000_000
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _MANY_DAYS = 1000
+_MANY_SECONDS = 1_000_000
 
 
 @lru_cache(maxsize=4096)
@@ -30,6 +32,34 @@ def local_time_of_day(wall_ns: int) -> str:
     """Return the local time with ms, ``03:04:05.678``."""
     second, rest = divmod(wall_ns, _SECOND_NS)
     return f"{_local_second(second)}.{rest // 1_000_000:03d}"
+
+
+@dataclass(slots=True)
+class TraceClock:
+    """Turns the times of events into what people read.
+
+    Attributes:
+        wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
+        utc: show the time of day in UTC, not in the local time zone.
+        started_ns: when the trace began; if nobody says, when it was first asked for.
+
+    """
+
+    wall_offset_ns: int
+    utc: bool = False
+    started_ns: int | None = None
+
+    def time_of_day(self, boottime_ns: int) -> str:
+        """Return the time with ms, ``03:04:05.678``."""
+        wall_ns = boottime_ns + self.wall_offset_ns
+        return utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
+
+    def since_start(self, boottime_ns: int) -> str:
+        """Return the seconds since the trace began, ``12.345``: ten characters for decades."""
+        if self.started_ns is None:
+            self.started_ns = boottime_ns
+        seconds, rest = divmod(max(boottime_ns - self.started_ns, 0), _SECOND_NS)
+        return f"{seconds}.{rest // 1_000_000:03d}" if seconds < _MANY_SECONDS else str(seconds)
 
 
 def duration(ns: int) -> str:

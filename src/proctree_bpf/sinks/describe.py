@@ -1,0 +1,63 @@
+"""What happened, in the few words of a cell. Nothing that a process chose can leave it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from signal import Signals
+from typing import TYPE_CHECKING
+
+from proctree_bpf.core.text import visible
+from proctree_bpf.sinks.layout import DIM, RED
+from proctree_bpf.sinks.wall_time import duration
+
+if TYPE_CHECKING:
+    from proctree_bpf.core.events import Exit, Gap
+    from proctree_bpf.core.model import ProcInfo
+
+
+def exit_text(event: Exit) -> str:
+    """Return the exit code, or the signal's name with ``*`` if it dumped core."""
+    if event.status is None:
+        return "?"
+    if event.signal is None:
+        return str(event.exit_code)
+    return signal_name(event.signal)[:7] + ("*" if event.core_dumped else "")
+
+
+def signal_name(number: int) -> str:
+    """Return a signal's name."""
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def exit_colour(event: Exit | None) -> str:
+    """Return red for a failure, dim for another end, nothing for what still runs."""
+    if event is None:
+        return ""
+    return RED if event.status else DIM
+
+
+def command_text(info: ProcInfo, max_args: int | None = None) -> str:
+    """Return the quoted arguments, or the name in brackets where there are none.
+
+    Of the arguments behind the command, ``max_args`` are shown, or all.
+    """
+    args = info.args
+    if not args:
+        return f"[{visible(info.cmd)}]"
+    shown = args if max_args is None else args[: max_args + 1]
+    text = visible(shlex.join(shown))
+    if info.truncated or len(shown) < len(args):
+        text += " …"
+    return f"({text})" if info.inherited else text
+
+
+def gap_text(gap: Gap) -> str:
+    """Return how much of what is missing, where, and from how long a time."""
+    count = "some" if gap.count is None else str(gap.count)
+    where = "" if gap.cpu is None else f" on CPU {gap.cpu}"
+    span = f" within {duration(gap.until_ns - gap.from_ns)}" if gap.from_ns else ""
+    records = "record" if gap.count == 1 else "records"
+    return f"gap   {count} {gap.kind or 'event'} {records} lost{where}{span}"

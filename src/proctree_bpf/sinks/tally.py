@@ -1,0 +1,100 @@
+"""Which commands ran most, ran longest, and failed, among the records written. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from proctree_bpf.core.events import Exec, Exit
+from proctree_bpf.core.text import visible
+from proctree_bpf.sinks.describe import exit_text
+from proctree_bpf.sinks.wall_time import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from proctree_bpf.core.tracker import Applied
+
+# How many are named: what is read at a glance.
+_TOP = 5
+# How many different commands are counted at once. A machine runs some hundreds; more only
+# come from programs that rename themselves, which must not fill the memory.
+MAX_COUNTED = 4096
+
+K = TypeVar("K", bound="Hashable")
+
+
+class FrequentCounter(Generic[K]):
+    """Counts what is frequent, in bounded memory.
+
+    When there are too many different keys, the rarer half is forgotten: what is frequent
+    stays, and from then on counts are the least that they can be.
+    """
+
+    def __init__(self, capacity: int = MAX_COUNTED) -> None:
+        self._capacity = capacity
+        self._counts: dict[K, int] = {}
+        self.exact = True
+
+    def add(self, key: K) -> None:
+        """Count one more."""
+        if key not in self._counts and len(self._counts) >= self._capacity:
+            self.exact = False
+            self._counts = dict(self.most(self._capacity // 2))
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+    def most(self, number: int) -> list[tuple[K, int]]:
+        """Return the most frequent; of equals, the one that came first."""
+        return sorted(self._counts.items(), key=lambda item: -item[1])[:number]
+
+
+class Tally:
+    """Looks at every record that is written."""
+
+    def __init__(self) -> None:
+        self._runs: FrequentCounter[str] = FrequentCounter()
+        self._failures: FrequentCounter[tuple[str, str]] = FrequentCounter()
+        # The longest run of each command, of the few that ran longest.
+        self._longest: dict[str, int] = {}
+
+    def add(self, applied: Applied) -> None:
+        """Count an exec or an exit."""
+        event = applied.event
+        if isinstance(event, Exec):
+            self._runs.add(applied.info.cmd)
+        elif isinstance(event, Exit):
+            if applied.node.start_time_ns:
+                self._lasted(applied.info.cmd, event.timestamp_ns - applied.node.start_time_ns)
+            if event.status:
+                how = exit_text(event) if event.signal else f"exit code {event.exit_code}"
+                self._failures.add((applied.info.cmd, how))
+
+    def lines(self) -> list[str]:
+        """Return a line each for what there is to tell."""
+        most = [f"{_name(name)} {count}" for name, count in self._runs.most(_TOP)]
+        longest = [
+            f"{_name(name)} {duration(ns)}"
+            for name, ns in sorted(self._longest.items(), key=lambda item: -item[1])
+        ]
+        failed = [
+            f"{_name(name)} {count} ({how})" for (name, how), count in self._failures.most(_TOP)
+        ]
+        told = (
+            ("ran most" if self._runs.exact else "ran most (at least)", most),
+            ("ran longest", longest),
+            ("failed" if self._failures.exact else "failed (at least)", failed),
+        )
+        return [f"{title}: {', '.join(items)}" for title, items in told if items]
+
+    def _lasted(self, name: str, ns: int) -> None:
+        longest = self._longest
+        if ns <= longest.get(name, -1):
+            return
+        longest[name] = ns
+        if len(longest) > _TOP:
+            del longest[min(longest, key=lambda other: longest[other])]
+
+
+def _name(name: str) -> str:
+    """Return a name that cannot pass for two, nor drive a terminal."""
+    return shlex.quote(visible(name))
