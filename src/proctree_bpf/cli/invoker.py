@@ -12,8 +12,9 @@ from proctree_bpf.cli.exits import CliError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The last value is setresuid(2)'s "leave it as it is".
-_MOST_IDS = 2**32 - 1
+# The last 32-bit value is setresuid(2)'s "leave it as it is".
+_NO_ID = 2**32 - 1
+_ID_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def _user_named(name: str) -> User:
 
 def _parse_id(variable: str, environ: Mapping[str, str]) -> int:
     text = environ.get(variable, "")
-    if text.isascii() and text.isdecimal() and int(text) < _MOST_IDS:
+    plausible = text.isascii() and text.isdecimal() and len(text) <= _ID_DIGITS
+    if plausible and int(text) < _NO_ID:
         return int(text)
     raise CliError(
         f"{variable} is {text!r}, which is no id; choose the user with --as-user.", ExitCode.USAGE

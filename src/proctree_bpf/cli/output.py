@@ -9,7 +9,7 @@ import select
 import stat
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
 from proctree_bpf.sinks.table import Layout
@@ -40,18 +40,23 @@ def start_over(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
 
 
-@contextmanager
-def opened(path: Path | None) -> Iterator[TextIO]:
-    """Open the output: a file, emptied by ``start_over``, or stdout.
+def is_file(path: Path | None) -> TypeGuard[Path]:
+    """Tell whether the output is a file of its own, rather than stdout or stderr."""
+    return path is not None and str(path) != "-"
 
-    Writes are buffered; sinks flush after each batch.
+
+@contextmanager
+def opened(path: Path | None, standard: int = 1) -> Iterator[TextIO]:
+    """Open the output: a file, emptied by ``start_over``, or where ``standard`` leads.
+
+    ``-`` is stdout. Writes are buffered; sinks flush after each batch.
 
     Raises:
         CliError: it cannot be written.
 
     """
-    if path is None or str(path) == "-":
-        descriptor = os.dup(1)
+    if not is_file(path):
+        descriptor = os.dup(standard if path is None else 1)
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise output_failed(OSError(errno.EBADF, os.strerror(errno.EBADF)))
     else:

@@ -14,7 +14,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.cli import output
-from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, output_failed, say
+from proctree_bpf.cli.attendance import Attendance, attended
+from proctree_bpf.cli.command import Command, CommandOptions, held
+from proctree_bpf.cli.exits import (
+    CliError,
+    CommandEnded,
+    ExitCode,
+    no_proc,
+    no_source,
+    output_failed,
+    say,
+)
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
@@ -31,6 +41,7 @@ from proctree_bpf.sources.replay import ReplaySource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import FrameType
 
@@ -67,6 +78,7 @@ class TraceOptions:
     source: SourceOptions
     cache: CacheParams
     debug: bool
+    command: CommandOptions | None = None
     wall_offset_ns: int = field(default_factory=wall_offset_ns)
 
 
@@ -169,22 +181,32 @@ def _make_sink(
 
 
 def run_trace(options: TraceOptions) -> None:
-    """Trace until told to stop.
+    """Trace until told to stop, or until the command has ended if there is one.
 
     Raises:
         CliError: tracing could not start, or its output could not be written.
+        CommandEnded: a command was traced.
 
     """
+    with held(options.command) as command:
+        _run_trace(options, command)
+
+
+def _run_trace(options: TraceOptions, command: Command | None) -> None:
     begun = time.perf_counter()
     _calm_garbage_collector()
     # Tried before anything else: a name that cannot be written should not cost a trace.
     stats = _open_for_writing(options.stats_file, "--stats-file")
     recorder = _open_recorder(options.record, options.wall_offset_ns)
     try:
-        with output.opened(options.output) as out:
+        # A command has stdout for itself.
+        with output.opened(options.output, 1 if command is None else 2) as out:
             stop = _Stopper(output.ReaderGone(out))
-            with _stopped_by_signals(stop):
-                summary = _trace(options, out, stop, recorder, begun)
+            signals: AbstractContextManager[Attendance | None] = (
+                _stopped_by_signals(stop) if command is None else attended(command, stop)
+            )
+            with signals as attendance:
+                summary = _trace(options, out, stop, recorder, begun=begun, attendance=attendance)
         if recorder is not None:
             recorder.finish()
     except BaseException as error:
@@ -194,6 +216,8 @@ def run_trace(options: TraceOptions) -> None:
             raise output_failed(error, options.record) from error
         raise
     _write_stats(stats, summary, options.stats_file)
+    if attendance is not None:
+        raise CommandEnded(attendance.exit_status)
 
 
 def _calm_garbage_collector() -> None:
@@ -210,20 +234,27 @@ def _trace(
     out: TextIO,
     stop: _Stopper,
     recorder: Recorder | None,
+    *,
     begun: float,
+    attendance: Attendance | None,
 ) -> dict[str, Any]:
     pipeline, sink = _start_best(options, out, recorder)
     source = pipeline.source
+    if attendance is not None:
+        pipeline.hides = attendance.hides
     try:
         startup = time.perf_counter() - begun
         say(
             f"tracing with {source.name}, {pipeline.stats.snapshot} processes known, "
-            f"started in {startup:.2f} s; press Ctrl-C to stop"
+            f"started in {startup:.2f} s; "
+            f"{'press Ctrl-C to stop' if attendance is None else attendance.welcome}"
         )
+        if attendance is not None:
+            attendance.begin()
         tracing = time.monotonic()
         stop.limit(options.duration_s)
         try:
-            pipeline.run(stop, options.interval_s)
+            pipeline.run(attendance or stop, options.interval_s)
             pipeline.finish()
         except BrokenPipeError:
             stop.pipe_closed = True
@@ -238,6 +269,8 @@ def _trace(
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
         _say_summary(summary, elapsed, source.blind_spots)
+        if attendance is not None and attendance.farewell:
+            say(attendance.farewell)
     finally:
         pipeline.close()
     if stop.pipe_closed:
@@ -262,7 +295,8 @@ def _start_best(
             pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
         try:
             _start(pipeline, options)
-            output.start_over(out.fileno())
+            if output.is_file(options.output):
+                output.start_over(out.fileno())
         except SourceUnavailableError as error:
             refusals.append(error)
         else:
