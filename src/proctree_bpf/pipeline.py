@@ -118,6 +118,11 @@ class Pipeline:
         self._repair_wanted = False
         self._next_repair_ns = 0
 
+    @property
+    def complete_until_ns(self) -> int:
+        """The time (CLOCK_BOOTTIME) before which all that happened was seen, or lost."""
+        return self._watermark_ns
+
     def start(self) -> None:
         """Open the source and take the first snapshot.
 

@@ -14,9 +14,10 @@ from proctree_bpf.cli.foreground import foreground
 from proctree_bpf.core.family import Family
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.sources import procfs
+from proctree_bpf.sources.clock import boottime_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from proctree_bpf.cli.command import Command
@@ -33,10 +34,8 @@ _CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 2.0
 # The command's end and its stops are noticed within this time.
 _LOOK_EVERY_S = 0.05
-# Where an exit was lost, /proc shows that nobody is left; by so many looks, all that had
-# happened before the first one has been applied (see the patience of core/arrivals.py).
-_CENSUS_EVERY_S = 1.0
-_CENSUSES = 4
+# Where an exit was lost, /proc shows that nobody is left.
+_CENSUS_EVERY_S = 0.5
 
 
 class Stopper(Protocol):
@@ -56,24 +55,30 @@ class Stopper(Protocol):
 
 
 class _Census:
-    """Finds out from ``/proc`` that nobody is left although not every end was told."""
+    """Finds out from ``/proc`` that nobody is left although not every end was told.
 
-    def __init__(self) -> None:
+    Args:
+        complete_until_ns: tells the time (CLOCK_BOOTTIME) before which all that happened
+            has been seen.
+
+    """
+
+    def __init__(self, complete_until_ns: Callable[[], int]) -> None:
+        self._complete_until_ns = complete_until_ns
         self._next_s = 0.0
-        self._gone: tuple[ProcessKey, ...] = ()
-        self._times = 0
+        self._gone: tuple[ProcessKey, ...] | None = None
+        self._gone_by_ns = 0
 
     def finds_nobody(self, members: tuple[ProcessKey, ...]) -> bool:
-        """Tell whether these have been gone for a while; looks now and then."""
+        """Tell whether these were gone at a time before which no other had been born."""
+        if members == self._gone:
+            return self._complete_until_ns() > self._gone_by_ns
         now_s = time.monotonic()
-        if now_s < self._next_s:
-            return False
-        self._next_s = now_s + _CENSUS_EVERY_S
-        if members != self._gone:
-            self._times = 0
-        self._gone = members
-        self._times = 0 if any(_is_alive(member) for member in members) else self._times + 1
-        return self._times >= _CENSUSES
+        if now_s >= self._next_s:
+            self._next_s = now_s + _CENSUS_EVERY_S
+            if not any(_is_alive(member) for member in members):
+                self._gone, self._gone_by_ns = members, boottime_ns()
+        return False
 
 
 def _is_alive(key: ProcessKey) -> bool:
@@ -98,7 +103,7 @@ class Attendance:
         self._family = Family(command.key)
         self._stop = stop
         self._front = front
-        self._census = _Census()
+        self._census: _Census | None = None
         self._told_by = 0
         self._own_handlers: dict[signal.Signals, _Handler] = {}
 
@@ -127,8 +132,12 @@ class Attendance:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
         return not self._family.includes(event)
 
-    def begin(self) -> None:
+    def begin(self, complete_until_ns: Callable[[], int]) -> None:
         """Set the command free, unless we were told to stop before.
+
+        Args:
+            complete_until_ns: tells the time (CLOCK_BOOTTIME) before which ``hides`` was
+                asked about all that happened.
 
         Raises:
             CliError: it cannot be run.
@@ -138,6 +147,7 @@ class Attendance:
             return
         for number in _OF_THE_COMMAND:
             self._own_handlers[number] = signal.signal(number, signal.SIG_IGN)
+        self._census = _Census(complete_until_ns)
         self._command.release()
 
     def is_set(self) -> bool:
@@ -156,10 +166,10 @@ class Attendance:
         deadline = inf if timeout is None else time.monotonic() + timeout
         while not self.is_set():
             left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._stop.wait(min(left, _LOOK_EVERY_S))
-        return True
+            self._stop.wait(min(max(left, 0.0), _LOOK_EVERY_S))
+            if left <= _LOOK_EVERY_S:
+                break
+        return self.is_set()
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Stop in good order; a second signal is final."""
@@ -188,7 +198,7 @@ class Attendance:
         if self._told_by or self._command.options.wait is Wait.COMMAND:
             return True
         living = self._family.living
-        return not living or self._census.finds_nobody(living)
+        return not living or (self._census is not None and self._census.finds_nobody(living))
 
 
 @contextmanager

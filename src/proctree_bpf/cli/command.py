@@ -92,13 +92,16 @@ class Command:
             os.write(self._go, child.GO)
         news = os.read(self._news, child.MOST_NEWS)  # exec closes the other end
         if news:
+            self._wait()
             raise child.failure(news)
 
     def poll(self) -> None:
         """Learn whether it has ended; does not wait."""
-        if self.status is not None:
-            return
-        found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if self.status is None:
+            self._wait(os.WNOHANG)
+
+    def _wait(self, options: int = 0) -> None:
+        found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | options)
         if found is not None:
             killed = found.si_code != os.CLD_EXITED
             self.status = found.si_status + (SIGNAL_STATUS if killed else 0)
@@ -128,7 +131,7 @@ class Command:
         self.poll()
         if not self.released and self.status is None:
             self.send(signal.SIGKILL)
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            self._wait()
         for descriptor in (self._go, self._news, self._pidfd):
             os.close(descriptor)
 

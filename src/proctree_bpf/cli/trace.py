@@ -250,7 +250,7 @@ def _trace(
             f"{'press Ctrl-C to stop' if attendance is None else attendance.welcome}"
         )
         if attendance is not None:
-            attendance.begin()
+            attendance.begin(lambda: pipeline.complete_until_ns)
         tracing = time.monotonic()
         stop.limit(options.duration_s)
         try:
