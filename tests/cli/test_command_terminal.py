@@ -84,7 +84,10 @@ class TestAnInteractiveShell:
             wait_until("the sleep is gone", lambda pid=pid: not Path(f"/proc/{pid}").exists())
             inner.type(f"echo code=$?,{turn}")
             inner.wait_for(rf"^code=130,{turn}$")
+        inner.type("clear")
+        inner.wait_for(r"\Ainner> $")
         inner.press("C-c")  # at the prompt as well
+        inner.wait_for(r"^inner> \^C\n+inner> $")
         inner.type("exit 0")
         inner.wait_for(r"^status=0$")
 
@@ -98,19 +101,24 @@ class TestAnInteractiveShell:
         inner.wait_for(r"^\[1\]\+  Stopped +sleep 1001$")
         wait_until("it runs again", lambda: state(pid) == "S")
         inner.press("C-c")
+        wait_until("it is gone", lambda: not Path(f"/proc/{pid}").exists())
         inner.type("echo code=$?")
         inner.wait_for(r"^code=130$")
         inner.type("exit")
         inner.wait_for(r"^status=0$")
 
     def test_a_new_window_size_is_noticed(self, inner: Tmux) -> None:
-        inner.type("trap 'echo winch=$LINES,$COLUMNS' WINCH; stty size")
+        inner.type("stty size")
         inner.wait_for(r"^40 100$")
-        inner.resize(77, 33)  # at the prompt
-        inner.wait_for(r"winch=33,77$")
-        inner.type("until [[ $(stty size) == '44 88' ]]; do sleep 0.05; done; echo seen")
-        inner.resize(88, 44)  # while something runs
-        inner.wait_for(r"^seen$")
+        for turn, (columns, rows) in enumerate([(77, 33), (99, 44)]):
+            wanted = f"{rows} {columns}"
+            inner.type(
+                f"until [[ $(stty size) == '{wanted}' ]]; do sleep 0.05; done; echo =$?{turn}"
+            )
+            inner.resize(columns, rows)
+            inner.wait_for(rf"^=0{turn}$")
+            inner.type("tput lines; echo $LINES,$COLUMNS")
+            inner.wait_for(rf"^{rows},{columns}$")
 
     def test_a_shell_that_suspends_itself_is_resumed_by_the_shell_around_it(
         self, inner: Tmux
