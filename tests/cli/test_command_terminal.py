@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -244,6 +245,22 @@ class TestJobControlAroundUs:
         outer.wait_for(r"^inner> ")
         outer.type("true 1 && /bin/true 2; exit 6")
         outer.wait_for(r"^status=6$")
+
+    def test_where_nobody_could_continue_us_a_stopped_command_is_left_alone(
+        self, tmp_path: Path
+    ) -> None:
+        with terminal([*traced(tmp_path).split(), "sh", "-c", "sleep 1015; exit 3"]) as window:
+            window.tmux("set-option", "remain-on-exit", "on")
+            program, command = self.both(tmp_path, "sleep 1015; exit 3")
+            (sleep,) = wait_until("the sleep runs", lambda: processes("1015"))
+            os.kill(command, signal.SIGSTOP)
+            wait_until("it has stopped", lambda: state(command) == "T")
+            time.sleep(0.3)  # what should not happen would have happened by now
+            assert state(command) == "T"
+            assert state(program) != "T"
+            os.kill(command, signal.SIGCONT)
+            os.kill(sleep, signal.SIGKILL)
+            window.wait_for(r"Pane is dead \(status 3")
 
     @staticmethod
     def both(directory: Path, word: str) -> tuple[int, int]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from proctree_bpf.cli.command import Command
 
@@ -62,9 +63,8 @@ class Foreground:
         group = command.process_group()
         if number not in _JOB_CONTROL and self._group() not in (self._own, group):
             return
-        with _default(signal.SIGTSTP):
-            # It has no effect where nobody could ever continue us.
-            os.kill(os.getpid(), signal.SIGTSTP)
+        if not _stop_until_continued():
+            return
         if group not in (0, self._own):
             if self._group() == self._own:  # we were put into the foreground for it
                 self._give_to(group)
@@ -96,9 +96,23 @@ def _is_gone(group: int) -> bool:
     return False
 
 
+def _stop_until_continued() -> bool:
+    """Stop; return True once continued, False if nobody could ever do that (setpgid(2))."""
+    continued = False
+
+    def on_continue(_number: int, _frame: FrameType | None) -> None:
+        nonlocal continued
+        continued = True
+
+    with _handled(signal.SIGCONT, on_continue), _handled(signal.SIGTSTP, signal.SIG_DFL):
+        # The kernel does not let it stop an orphaned process group.
+        os.kill(os.getpid(), signal.SIGTSTP)
+    return continued
+
+
 @contextmanager
-def _default(number: signal.Signals) -> Iterator[None]:
-    before = signal.signal(number, signal.SIG_DFL)
+def _handled(number: signal.Signals, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
