@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,17 +48,15 @@ def traced(directory: Path, *options: str) -> str:
     return " ".join(words)
 
 
-def processes(name: str) -> list[int]:
-    """Return the PIDs of our descendants' whose arguments begin with a word, by age."""
+def processes(argument: str) -> list[int]:
+    """Return the PIDs of the machine's processes with this argument, ascending."""
     found = []
     for directory in Path("/proc").iterdir():
-        try:
-            if directory.name.isdecimal() and name in (directory / "cmdline").read_text().split(
-                "\0"
+        with suppress(OSError):  # it has ended since
+            if directory.name.isdecimal() and os.fsencode(argument) in (
+                (directory / "cmdline").read_bytes().split(b"\0")
             ):
                 found.append(int(directory.name))
-        except OSError:
-            continue
     return sorted(found)
 
 
@@ -249,8 +248,8 @@ class TestJobControlAroundUs:
     def test_where_nobody_could_continue_us_a_stopped_command_is_left_alone(
         self, tmp_path: Path
     ) -> None:
-        with terminal([*traced(tmp_path).split(), "sh", "-c", "sleep 1015; exit 3"]) as window:
-            window.tmux("set-option", "remain-on-exit", "on")
+        script = f"{traced(tmp_path)} sh -c 'sleep 1015; exit 3'; echo status=$?; exec cat"
+        with terminal(["sh", "-c", script]) as window:
             program, command = self.both(tmp_path, "sleep 1015; exit 3")
             (sleep,) = wait_until("the sleep runs", lambda: processes("1015"))
             os.kill(command, signal.SIGSTOP)
@@ -260,7 +259,7 @@ class TestJobControlAroundUs:
             assert state(program) != "T"
             os.kill(command, signal.SIGCONT)
             os.kill(sleep, signal.SIGKILL)
-            window.wait_for(r"Pane is dead \(status 3")
+            window.wait_for(r"^status=3$")
 
     @staticmethod
     def both(directory: Path, word: str) -> tuple[int, int]:
