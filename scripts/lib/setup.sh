@@ -22,6 +22,8 @@ NEEDS_TEST=(
   gcc:gcc:gcc
   libc_headers:libc6-dev:glibc-devel
   tmux:tmux:tmux
+  strace:strace:strace
+  make:make:make
   setpriv:util-linux:util-linux
   capsh:libcap2-bin:libcap
 )

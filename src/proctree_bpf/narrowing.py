@@ -79,7 +79,7 @@ class Narrowing:
     def note(self, doubt: Doubt) -> None:
         """Take the news that the kernel's side cannot decide any more."""
         if doubt.why is Why.TABLE_FULL and not self.given_up:
-            self.given_up = "the kernel's table of processes was full (--capacity)"
+            self.given_up = "its table of processes was full (--capacity)"
         if self._kernel.is_on:
             self.doubts[doubt.why.name.lower()] = self.doubts.get(doubt.why.name.lower(), 0) + 1
             self._kernel.switch_off()
@@ -112,7 +112,7 @@ class Narrowing:
             if self._kernel.switch_on(self._seeds(tree)):
                 self.times_on += 1
             else:
-                self.given_up = "the kernel's table of processes is too small (--capacity)"
+                self.given_up = "its table of processes was too small (--capacity)"
 
     def _seeds(self, tree: TreeStore) -> list[Seed]:
         ancestry = self._wanted.ancestry

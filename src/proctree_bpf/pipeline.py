@@ -135,10 +135,16 @@ class Pipeline:
         self.narrow = narrow
         self._order = ReorderBuffer()
         self._watermark_ns = 0
+        self._complete_ns = 0
         self._ended = False
         self._repair: _Repair | None = None
         self._repair_wanted = False
         self._next_repair_ns = 0
+
+    @property
+    def complete_until_ns(self) -> int:
+        """The time (CLOCK_BOOTTIME) before which all that happened was written, or lost."""
+        return self._complete_ns
 
     def start(self) -> None:
         """Open the source and take the first snapshot.
@@ -270,6 +276,7 @@ class Pipeline:
             self._apply_repair()
         complete_ns = self._watermark_ns  # it goes up while records are written
         self._write_before(complete_ns)
+        self._complete_ns = complete_ns
         if self.narrowing is not None:
             self._narrow_if_possible(self.narrowing, complete_ns)
         # Whatever the source says decides, not the clock: so a recording does the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
@@ -11,6 +12,7 @@ from typing import Annotated, NoReturn, Optional
 import typer
 
 from proctree_bpf.cli import queries
+from proctree_bpf.cli.command import CommandOptions, Wait
 from proctree_bpf.cli.display import (
     Colour,
     ColourWhen,
@@ -27,7 +29,7 @@ from proctree_bpf.cli.display import (
     split_list,
 )
 from proctree_bpf.cli.doctor import run_doctor
-from proctree_bpf.cli.exits import CliError, ExitCode, output_failed, say
+from proctree_bpf.cli.exits import CliError, CommandEnded, ExitCode, output_failed, say
 from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
 from proctree_bpf.cli.filtering import FilterIn
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
@@ -36,10 +38,12 @@ from proctree_bpf.core import lineage
 from proctree_bpf.core.filter_terms import Question
 from proctree_bpf.core.model import PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
 from proctree_bpf.sources.bpf import DEFAULT_ARGS_BYTES, DEFAULT_PERF_PAGES, BpfOptions
-from proctree_bpf.sources.choose import AUTO, LIVE, SourceOptions, is_source
+from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
 
 _PID_MAX_LIMIT = 4_194_304  # include/linux/threads.h
+_debug = threading.Event()
+"""Whether --debug was given: to us, not to a command that is traced."""
 
 app = typer.Typer(
     name="proctree-bpf",
@@ -86,16 +90,39 @@ def _parse_pages(pages: int) -> int:
     return pages
 
 
-@app.command(short_help="Watch processes start, exec and end, live.")
+def _command_options(
+    words: list[str] | None, wait: Wait, as_user: str | None, source: str
+) -> CommandOptions | None:
+    if words and source.startswith(REPLAY_PREFIX):
+        raise CliError("a recording is replayed without a COMMAND.", ExitCode.USAGE)
+    if as_user is not None and not words:
+        raise CliError("--as-user needs a COMMAND to run.", ExitCode.USAGE)
+    return CommandOptions(tuple(words), wait, as_user) if words else None
+
+
+@app.command(
+    short_help="Watch processes start, exec and end, live.",
+    # The first word that is no option begins the command.
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] [--]",
+)
 @with_filter_options
 def trace(
+    command: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="COMMAND",
+            help="Run this, and trace only it and its descendants.",
+            show_default=False,
+        ),
+    ] = None,
     style: Annotated[
         Format,
         typer.Option("--format", "-f", help="Table, tree, JSON lines (ECS), or chain strings."),
     ] = Format.TABLE,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", metavar="FILE", help="Write there instead of stdout."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write there."),
     ] = None,
     duration: Annotated[
         Optional[float],
@@ -174,6 +201,15 @@ def trace(
     filter_in: Annotated[
         FilterIn, typer.Option(help="Where to decide about ancestry: in the kernel if it can.")
     ] = FilterIn.AUTO,
+    wait: Annotated[
+        Wait, typer.Option(help="End with COMMAND's last descendant, or with COMMAND.")
+    ] = Wait.ALL,
+    as_user: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME", help="Run COMMAND as NAME, not as who called sudo.", show_default=False
+        ),
+    ] = None,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show compiler output and tracebacks on a failure.")
     ] = False,
@@ -185,7 +221,8 @@ def trace(
     The best source that the machine allows is used: BPF (needs root), else the proc
     connector, else a walk of /proc; each step down is explained.
 
-    Records go to stdout (or -o), messages to stderr. A row names the process, its
+    Records go to stdout (or -o), messages to stderr; with a COMMAND, records go to
+    stderr too (or -o), because stdout is the command's. A row names the process, its
     user, its command and its ancestors, nearest first; a command in parentheses is
     inherited from the creator, because the process has not called exec itself.
 
@@ -205,6 +242,12 @@ def trace(
       proctree-bpf trace -d 10 -e fork,exec,exit       everything, for ten seconds
       proctree-bpf trace -f tree                       a line per process, below its creator
       proctree-bpf trace -f jsonl -o events.jsonl      one ECS object a line
+      proctree-bpf trace -o build.log -- make -j4      what a build runs
+
+    COMMAND runs as the user who called sudo, with the environment that sudo left; it
+    shares the terminal with proctree-bpf and gets the keyboard's signals. The exit
+    status is COMMAND's, 128+N if signal N ended it, 126 or 127 if it cannot be run.
+    If --duration ends first, COMMAND is left running and the exit status is 0.
     """
     display = DisplayOptions(
         fields=None if fields is None else split_list(fields),
@@ -214,8 +257,11 @@ def trace(
         max_args=max_args,
         colour=colour,
         quiet=quiet,
+        shared=bool(command),
     )
     display.check(style, events)
+    if debug:
+        _debug.set()
     options = TraceOptions(
         format=style,
         events=events_of(style, events),
@@ -232,6 +278,7 @@ def trace(
         cache=CacheParams(capacity, ttl),
         filters=FilterOptions(questions, include_self, by_parent, filter_in),
         debug=debug,
+        command=_command_options(command, wait, as_user, source),
     )
     run_trace(options)
 
@@ -350,6 +397,8 @@ def main() -> None:
     try:
         app()
         code: int = ExitCode.DONE
+    except CommandEnded as ended:
+        code = ended.status
     except CliError as error:
         _explain(error)
         say(str(error))
@@ -383,5 +432,5 @@ def _exit(code: int) -> NoReturn:
 
 
 def _explain(error: Exception) -> None:
-    if "--debug" in sys.argv:
+    if _debug.is_set():
         traceback.print_exception(error)

@@ -27,6 +27,10 @@ class ExitCode(IntEnum):
     INTERNAL = 70
     """A fault of this program, of BPF, or of the output while it ran."""
     NO_PRIVILEGE = 77
+    NOT_EXECUTABLE = 126
+    """The command to trace cannot be run; as a shell has it."""
+    NOT_FOUND = 127
+    """There is no such command to trace; as a shell has it."""
 
 
 class CliError(Exception):
@@ -35,6 +39,14 @@ class CliError(Exception):
     def __init__(self, sentence: str, code: ExitCode) -> None:
         super().__init__(sentence)
         self.code = code
+
+
+class CommandEnded(Exception):  # noqa: N818 - no error of ours
+    """The end of a traced command, whose exit status is to be our own."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
 
 
 _CODE_OF_REFUSAL = {

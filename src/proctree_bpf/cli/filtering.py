@@ -6,7 +6,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.cli.exits import CliError, ExitCode
+from proctree_bpf.cli.exits import CliError, ExitCode, say
 from proctree_bpf.core.filters import Filter
 from proctree_bpf.narrowing import Decidable, Narrowing, decidable
 from proctree_bpf.sources.bpf import BpfSource
@@ -105,19 +105,17 @@ class FilterPlan:
             return None
         return Narrowing(kernel, wanted, self._part)
 
-    def sentence(self, summary: dict[str, Any]) -> str | None:
-        """Return what to say of the filter at the end."""
+    def say_where(self, summary: dict[str, Any]) -> None:
+        """Say at the end where the filter was decided, if there was one."""
         if not self._options.questions:
-            return None
+            return
         kernel = summary["kernel_filter"]
         if kernel is None:
             reason = self._part if isinstance(self._part, str) else "only bpf can do it elsewhere"
-            return f"filtered in user space ({reason}); {summary['filtered']} events left out"
+            say(f"filtered in user space ({reason}): {summary['filtered']} events left out")
+            return
         dropped = summary.get("dropped_in_kernel", 0)
-        text = (
-            f"filtered in the kernel, which left out {dropped} events, "
-            f"and in user space, {summary['filtered']}"
-        )
+        text = f"filtered in the kernel: {dropped} events left out there"
         if kernel["given_up"]:
-            text += f"; the kernel stopped filtering: {kernel['given_up']}"
-        return text
+            text += f", until {kernel['given_up']} and it went on in user space"
+        say(text)

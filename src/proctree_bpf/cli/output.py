@@ -45,17 +45,17 @@ def is_named(path: Path | None) -> TypeGuard[Path]:
 
 
 @contextmanager
-def opened(path: Path | None) -> Iterator[TextIO]:
-    """Open the output: a file, to be emptied by ``start_over``, or stdout, which is not.
+def opened(path: Path | None, standard: int = 1) -> Iterator[TextIO]:
+    """Open the output: a file, emptied by ``start_over``, or where ``standard`` leads.
 
-    Writes are buffered; sinks flush after each batch.
+    ``-`` is stdout. Writes are buffered; sinks flush after each batch.
 
     Raises:
         CliError: it cannot be written.
 
     """
     if not is_named(path):
-        descriptor = os.dup(1)
+        descriptor = os.dup(standard if path is None else 1)
         if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise output_failed(OSError(errno.EBADF, os.strerror(errno.EBADF)))
     else:

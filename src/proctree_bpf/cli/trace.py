@@ -13,8 +13,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.cli import output
+from proctree_bpf.cli.attendance import Attendance, attended
+from proctree_bpf.cli.command import Command, CommandOptions, held
 from proctree_bpf.cli.display import DisplayOptions, Format
-from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, output_failed, say
+from proctree_bpf.cli.exits import (
+    CliError,
+    CommandEnded,
+    ExitCode,
+    no_proc,
+    no_source,
+    output_failed,
+    say,
+)
 from proctree_bpf.cli.filtering import FilterPlan
 from proctree_bpf.cli.rendering import make_clock, make_sink
 from proctree_bpf.core.events import EVENT_KINDS
@@ -32,6 +42,7 @@ from proctree_bpf.sources.replay import ReplaySource
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import FrameType
 
@@ -65,6 +76,7 @@ class TraceOptions:
     filters: FilterOptions
     debug: bool
     display: DisplayOptions = field(default_factory=DisplayOptions)
+    command: CommandOptions | None = None
     wall_offset_ns: int = field(default_factory=wall_offset_ns)
 
 
@@ -155,22 +167,32 @@ def _stopped_by_signals(stop: _Stopper) -> Iterator[None]:
 
 
 def run_trace(options: TraceOptions) -> None:
-    """Trace until told to stop.
+    """Trace until told to stop, or until the command has ended if there is one.
 
     Raises:
         CliError: tracing could not start, or its output could not be written.
+        CommandEnded: a command was traced.
 
     """
+    with held(options.command) as command:
+        _run_trace(options, command)
+
+
+def _run_trace(options: TraceOptions, command: Command | None) -> None:
     begun = time.perf_counter()
     _calm_garbage_collector()
     # Tried before anything else: a name that cannot be written should not cost a trace.
     stats = _open_for_writing(options.stats_file, "--stats-file")
     recorder = _open_recorder(options.record, options.wall_offset_ns)
     try:
-        with output.opened(options.output) as out:
+        # A command has stdout for itself.
+        with output.opened(options.output, 1 if command is None else 2) as out:
             stop = _Stopper(output.ReaderGone(out))
-            with _stopped_by_signals(stop):
-                summary = _trace(options, out, stop, recorder, begun)
+            signals: AbstractContextManager[Attendance | None] = (
+                _stopped_by_signals(stop) if command is None else attended(command, stop)
+            )
+            with signals as attendance:
+                summary = _trace(options, out, stop, recorder, begun=begun, attendance=attendance)
         if recorder is not None:
             recorder.finish()
     except BaseException as error:
@@ -180,6 +202,8 @@ def run_trace(options: TraceOptions) -> None:
             raise output_failed(error, options.record) from error
         raise
     _write_stats(stats, summary, options.stats_file)
+    if attendance is not None:
+        raise CommandEnded(attendance.exit_status)
 
 
 def _calm_garbage_collector() -> None:
@@ -196,22 +220,25 @@ def _trace(
     out: TextIO,
     stop: _Stopper,
     recorder: Recorder | None,
+    *,
     begun: float,
+    attendance: Attendance | None,
 ) -> dict[str, Any]:
     plan = FilterPlan(options.filters, options.cache.capacity, records_all=recorder is not None)
     pipeline, sink = _start_best(options, out, recorder, plan)
     source = pipeline.source
+    if attendance is not None:
+        pipeline.hides = attendance.hides
     try:
         startup = time.perf_counter() - begun
         if not options.display.quiet:
-            say(
-                f"tracing with {source.name}, {pipeline.stats.snapshot} processes known, "
-                f"started in {startup:.2f} s; press Ctrl-C to stop"
-            )
+            _say_start(pipeline, startup, attendance)
+        if attendance is not None:
+            attendance.begin(lambda: pipeline.complete_until_ns)
         tracing = time.monotonic()
         stop.limit(options.duration_s)
         try:
-            pipeline.run(stop, options.interval_s)
+            pipeline.run(attendance or stop, options.interval_s)
             pipeline.finish()
         except BrokenPipeError:
             stop.pipe_closed = True
@@ -225,13 +252,13 @@ def _trace(
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
-        if not options.display.quiet:
-            _say_summary(summary, elapsed, sink.tally, source.blind_spots)
-            of_filter = plan.sentence(summary)
-            if of_filter is not None:
-                say(of_filter)
-        else:
+        if options.display.quiet:
             _say_only_loss(summary)
+        else:
+            _say_summary(summary, elapsed, sink.tally, source.blind_spots)
+            plan.say_where(summary)
+        if attendance is not None and attendance.farewell:
+            say(attendance.farewell)
     finally:
         pipeline.close()
     if stop.pipe_closed:
@@ -306,6 +333,14 @@ def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
         return None
     file = open(descriptor, "wb")  # noqa: PTH123, SIM115 - a descriptor that the recorder closes
     return Recorder(file, lambda: output.start_over(descriptor), offset_ns)
+
+
+def _say_start(pipeline: Pipeline, startup: float, attendance: Attendance | None) -> None:
+    say(
+        f"tracing with {pipeline.source.name}, {pipeline.stats.snapshot} processes known, "
+        f"started in {startup:.2f} s; "
+        f"{'press Ctrl-C to stop' if attendance is None else attendance.welcome}"
+    )
 
 
 def _say_summary(
