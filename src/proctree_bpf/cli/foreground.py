@@ -55,7 +55,7 @@ class Foreground:
             self._give_to(self._own)
 
     def stop_with(self, command: Command, number: int) -> None:
-        """Stop as the command was stopped, by signal ``number``; when continued, continue it.
+        """Stop as the command was stopped, by signal ``number``, and go on with it.
 
         So whoever runs us sees a stopped job, as it would without us. A command that is
         stopped in the background by a plain SIGSTOP is left to whoever did that.
@@ -63,14 +63,13 @@ class Foreground:
         group = command.process_group()
         if number not in _JOB_CONTROL and self._group() not in (self._own, group):
             return
-        if not _stop_until_continued():
-            return
-        if group not in (0, self._own):
+        # Our own group is continued as a whole; a SIGCONT of ours would come late, and undo
+        # the next Ctrl-Z.
+        if _stop_until_continued() and group not in (0, self._own):
             if self._group() == self._own:  # we were put into the foreground for it
                 self._give_to(group)
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGCONT)
-        command.send(signal.SIGCONT)
 
 
 @contextmanager
