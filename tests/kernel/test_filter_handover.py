@@ -64,6 +64,9 @@ class Filtered:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    def finish(self) -> None:
+        """Nothing is held back."""
+
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         def pumped() -> bool:
             self.pipeline.pump()

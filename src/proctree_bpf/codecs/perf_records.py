@@ -12,6 +12,8 @@ from proctree_bpf.core.identity import ProcessKey
 
 WIRE_VERSION = 2
 KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork")
+ALWAYS_TOLD = KINDS[:4]
+"""The others come only where the kernel filters."""
 _FORK, _EXEC, _EXIT, _RENAME = range(4)
 
 _ARGS_TRUNCATED = 0x1

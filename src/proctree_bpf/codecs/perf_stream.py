@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.perf_records import KINDS, decode
+from proctree_bpf.codecs.perf_records import ALWAYS_TOLD, KINDS, decode
 from proctree_bpf.core.arrivals import Arrivals, CpuCounters
 
 if TYPE_CHECKING:
@@ -52,17 +52,25 @@ class PerfStream:
     def summary(self) -> dict[str, Any]:
         """Return received and lost records, in all, by CPU and by kind."""
         per_cpu = self._arrivals.summary()
+        shown = [
+            kind
+            for kind in KINDS
+            if kind in ALWAYS_TOLD or any(c[kind]["received"] or c[kind]["lost"] for c in per_cpu)
+        ]
         kinds = {
             kind: {
                 count: sum(lanes[kind][count] for lanes in per_cpu)
                 for count in ("received", "lost")
             }
-            for kind in KINDS
+            for kind in shown
         }
         return {
             "received": sum(counts["received"] for counts in kinds.values()),
             "lost": sum(counts["lost"] for counts in kinds.values()),
             "undecodable": self.undecodable,
             "by_kind": kinds,
-            "by_cpu": [{"cpu": cpu, **lanes} for cpu, lanes in enumerate(per_cpu)],
+            "by_cpu": [
+                {"cpu": cpu, **{kind: lanes[kind] for kind in shown}}
+                for cpu, lanes in enumerate(per_cpu)
+            ],
         }
