@@ -135,12 +135,22 @@ class Narrowing:
 
     def complete(self, entries: Iterable[Entry]) -> list[Entry]:
         """Add to a look at ``/proc`` what the kernel's side has noted: who created whom."""
-        noted = {(each.key.pid, each.key.ticks): each for each in self._kernel.noted()}
+        living: dict[tuple[int, int], Noted] = {}
+        ended: dict[tuple[int, int], list[Noted]] = {}
+        for each in self._kernel.noted():
+            place = each.key.pid, each.key.ticks
+            if each.exited_ns is None:
+                living[place] = each
+            else:
+                ended.setdefault(place, []).append(each)
         found = []
         for node, info in entries:
-            each = noted.pop((node.pid, node.key.ticks), None)
-            found.append((node, info) if each is None else _sharpened(node, info, each))
-        found += [_entry_of(each) for each in noted.values() if each.exited_ns is not None]
+            place = node.pid, node.key.ticks
+            noted = living.get(place)
+            if noted is None and (place in ended or node.exited_ns is not None):
+                continue  # of the dead, only what is noted tells two lives of a PID apart
+            found.append((node, info) if noted is None else _sharpened(node, info, noted))
+        found += [_entry_of(each) for lives in ended.values() for each in lives]
         return found
 
     def summary(self) -> dict[str, Any]:

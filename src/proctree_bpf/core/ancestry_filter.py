@@ -196,7 +196,12 @@ class AncestryFilter:
         names_only = isinstance(event, Fork) or (
             isinstance(event, Exit) and self._known(applied.node) is not None
         )
-        standing = self._meet(applied.node, applied.info, names_only=names_only)
+        standing = self._meet(
+            applied.node,
+            applied.info,
+            names_only=names_only,
+            is_born=isinstance(event, Fork),
+        )
         if isinstance(event, Exit):
             self._forget(standing)
         elif isinstance(event, Fork):
@@ -242,16 +247,21 @@ class AncestryFilter:
             kept = tuple(s for s in held if s is standing or s.key.start_time_ns > start_ns)
             self._standings[standing.key.pid] = kept
 
-    def _meet(self, node: PidNode, info: ProcInfo, *, names_only: bool) -> _Standing:
+    def _meet(self, node: PidNode, info: ProcInfo, *, names_only: bool, is_born: bool) -> _Standing:
         standing = self._known(node)
+        is_new = standing is None
         if standing is None:
-            standing = _Standing(node.key, above=self._above(node))
+            standing = _Standing(node.key)
             self._keep(standing)
+        before = standing.own | standing.above
+        if is_new or is_born:
+            # Also of one that a survey met before its birth was told: only now do those
+            # above it have all their marks.
+            standing.above |= self._above(node)
         standing.key = node.key
-        own = standing.own | self._own(node, info, names_only=names_only)
-        gained = own & ~(standing.own | standing.above)
-        standing.own = own
-        if gained:
+        standing.own |= self._own(node, info, names_only=names_only)
+        gained = (standing.own | standing.above) & ~before
+        if gained and not (is_new and is_born):
             self._spread(node, gained)
         return standing
 
