@@ -37,6 +37,19 @@ NEEDS_VM=(
   apt-get:apt:apt
   dpkg:dpkg:dpkg
 )
+NEEDS_BOX=("${NEEDS_VM[@]}" qemu-img:qemu-utils:qemu-img)
+NEEDS_VAGRANT=(
+  "${NEEDS_BOX[@]}"
+  vagrant:vagrant:vagrant
+  vagrant_libvirt:vagrant-libvirt:vagrant-libvirt
+  libvirtd:libvirt-daemon-system:libvirt-daemon
+  libvirt_qemu:libvirt-daemon-driver-qemu:libvirt-daemon-driver-qemu
+  virsh:libvirt-clients:libvirt-client
+  dnsmasq:dnsmasq-base:dnsmasq
+  iptables:iptables:iptables
+  ssh:openssh-client:openssh-clients
+  rsync:rsync:rsync
+)
 
 readonly UNABLE=77
 
@@ -68,6 +81,8 @@ probe() {
     certificates) [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/ca-trust ]] ;;
     debian_keys) [[ -s /usr/share/keyrings/debian-archive-keyring.gpg ]] ;;
     pip) "$PYTHON" -s -m pip --version >/dev/null 2>&1 ;;
+    vagrant_libvirt) compgen -G '/usr/share/rubygems-integration/*/gems/vagrant-libvirt-*' >/dev/null ;;
+    libvirt_qemu) compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ;;
     libc_headers) [[ -e /usr/include/stdio.h ]] ;;
     *) have "$1" ;;
   esac
@@ -79,6 +94,8 @@ missing() {
   case $1 in
     test) needs+=("${NEEDS_TEST[@]}") ;;
     vm) needs=("${NEEDS_VM[@]}") ;;
+    box) needs=("${NEEDS_BOX[@]}") ;;
+    vagrant) needs=("${NEEDS_VAGRANT[@]}") ;;
   esac
   for need in "${needs[@]}"; do
     probe "${need%%:*}" || printf '%s\n' "$need"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import initrd
@@ -12,6 +11,8 @@ from failure import FailedError
 from store import built, fresh_log
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from supported import Kernel
 
 _META = "linux-image-cloud-amd64"
@@ -43,7 +44,6 @@ def bootable(kernel: Kernel) -> Bootable:
         shutil.rmtree(root)
         shutil.rmtree(directory / "apt")
 
-    sources = [Path(__file__), Path(initrd.__file__), initrd.SCRIPT]
-    inputs = [kernel.suite, [source.read_text() for source in sources]]
+    inputs = [kernel.suite, _META, _PARTS, initrd.WANTED, initrd.SCRIPT.read_text()]
     directory = built(f"kernel-{kernel.series}", inputs, build)
     return Bootable(directory / "vmlinuz", directory / "initrd")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 
 _TAIL = 12
-_NICE = ("nice", "-n", "19")
 
 
 class FailedError(Exception):
@@ -34,7 +33,7 @@ class FailedError(Exception):
 
 
 def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float = 900) -> None:
-    """Run a command at low priority, its words and output appended to the log."""
+    """Run a command, its words and output appended to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command]
     with log.open("ab") as out:
@@ -42,7 +41,7 @@ def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float =
         out.flush()
         try:
             status = subprocess.run(
-                [*_NICE, *words],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

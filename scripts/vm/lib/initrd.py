@@ -13,7 +13,7 @@ from failure import FailedError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-WANTED = ("virtio_pci", "virtio_blk", "ext4", "overlay", "virtiofs")
+WANTED = ("virtio_pci", "virtio_blk", "ext4", "overlay")
 SCRIPT = Path(__file__).parents[1] / "guest" / "initrd"
 
 _DIRECTORY = 0o040755

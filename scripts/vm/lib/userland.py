@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from debian import KEYRING, archive
@@ -12,6 +11,8 @@ from failure import ROOT, run
 from store import built, fresh_log
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from supported import Userland
 
 PACKAGES = (
@@ -20,6 +21,7 @@ PACKAGES = (
 )  # fmt: skip
 # Those of the project's needs that are only for its checks: they are not run in a guest.
 _CHECKERS = ("mypy", "ruff", "types-", "pytest-randomly")
+_PLACE = "/mnt/proctree/src\n"
 _IMAGE_SIZE = "2G"
 # What Debian 11's kernel does not know.
 _FEATURES = "^metadata_csum_seed,^orphan_file,^has_journal"
@@ -56,12 +58,12 @@ def root(userland: Userland) -> Path:
         )  # fmt: skip
         place = f"usr/local/lib/python{userland.python}/dist-packages"
         path = directory / "proctree.pth"
-        path.write_text("/mnt/proctree/src\n")
+        path.write_text(_PLACE)
         run(step, log, [*helper(), "cp", "-rT", packages, directory / "root" / place])
         run(step, log, [*helper(), "cp", path, directory / "root" / place])
         run(step, log, [*helper(), "rm", "-r", packages, path])
 
-    inputs = [userland, Path(__file__).read_text(), requirements()]
+    inputs = [userland, PACKAGES, _LEFT_OUT, _PLACE, requirements()]
     return built(f"userland-{userland.suite}", inputs, build) / "root"
 
 
@@ -84,11 +86,11 @@ def image(userland: Userland) -> Path:
     return built(f"image-{userland.suite}", [source.parent.name, _FEATURES], build) / "root.img"
 
 
-def requirements() -> list[str]:
-    """Return what pyproject.toml says the tests need."""
+def requirements(*, checkers: bool = False) -> list[str]:
+    """Return what pyproject.toml says the tests need, with or without the checkers."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    return [need for need in needs if not need.startswith(_CHECKERS)]
+    return [need for need in needs if checkers or not need.startswith(_CHECKERS)]
 
 
 def helper() -> tuple[str, ...]:
