@@ -30,6 +30,7 @@ OPTIONAL = frozenset({"filter"})
 
 # An emulated machine is too slow for what is measured or sent in bulk.
 _LEFT_OUT = r".*test_(twenty_thousand|startup_time|loss)\.py|.*Test(Load|Losses)::"
+_SHOWN = 8
 _PLACES = {
     "tests/kernel": "test_*.py",
     "tests/sources": "test_proc_walker.py",
@@ -102,4 +103,12 @@ def faults(counts: Mapping[str, Count], told: Iterable[Told], *, whole: bool) ->
             found.append(f"{count.failed} failed in group {name}")
         elif whole and not count.passed and not (name in OPTIONAL and count == Count()):
             found.append(f"nothing passed in group {name}")
-    return found + [f"{each.test}: {each.reason}" for each in told if each.outcome == "failed"]
+    failed = [each for each in told if each.outcome == "failed"]
+    found += [f"{each.test}: {_first_line(each.reason)}" for each in failed[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        found.append(f"and {len(failed) - _SHOWN} more tests: see the log")
+    return found
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

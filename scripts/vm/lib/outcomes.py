@@ -15,7 +15,7 @@ import groups
 if TYPE_CHECKING:
     import pytest
 
-_REASON_LENGTH = 300
+_REASON_LENGTH = 200
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

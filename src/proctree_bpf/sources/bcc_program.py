@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 import sys
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,10 @@ def import_bcc() -> Any:
 
     """
     try:
-        import bcc  # noqa: PLC0415 - 70 MB that only this source needs
+        # Python 3.14 deprecates how BCC 0.37 lays out its structures. With warnings as errors
+        # that would pass for a BCC that cannot be used.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            import bcc  # noqa: PLC0415 - 70 MB that only this source needs
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
     except Exception as error:  # what ctypes raises if libbcc is missing or does not fit
