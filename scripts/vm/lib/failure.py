@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[3]
 
+UNABLE = 77
 _TAIL = 12
 
 
@@ -23,6 +25,8 @@ class FailedError(Exception):
         self.step = step
         self.reason = reason
         self.log = log
+        self.preparing = False
+        """What was to be tested could not be had."""
 
     def told(self, subject: str, again: str) -> str:
         """Return what a person needs to go on from here."""
@@ -30,6 +34,16 @@ class FailedError(Exception):
         if self.log is not None:
             lines.append(f"  log:   {self.log.relative_to(ROOT)}")
         return "\n".join(lines)
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Mark what fails inside as a failure to get what was to be tested."""
+    try:
+        yield
+    except FailedError as error:
+        error.preparing = True
+        raise
 
 
 def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float = 900) -> None:

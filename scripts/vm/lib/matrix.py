@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import tempfile
@@ -15,12 +14,15 @@ import payload
 import qemu
 import results
 import userland
+from choice import Choice, parse
 from cloud_kernel import bootable
-from failure import ROOT, FailedError
+from failure import ROOT, UNABLE, FailedError, preparing
 from store import LOGS, only_one, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
 from table import table
+
+_LIMIT_S = 1500
 
 
 class Outcome(NamedTuple):
@@ -28,59 +30,46 @@ class Outcome(NamedTuple):
 
     row: list[str]
     faults: list[str]
+    unable: bool = False
+    """It could not be had, so nothing was tested."""
 
 
 def main() -> int:
     """Return the exit status."""
-    options = _parse()
-    kernels = [kernel for kernel in KERNELS if kernel.series in options.kernels]
+    choice = _choice()
+    kernels = [kernel for kernel in KERNELS if kernel.series in choice.names]
     LOGS.mkdir(parents=True, exist_ok=True)
-    rows, faults = [], []
     with only_one():
-        for kernel in kernels:
-            outcome = _try(kernel, options)
-            rows.append(outcome.row)
-            faults += outcome.faults
+        outcomes = [_try(kernel, choice) for kernel in kernels]
+    rows = [outcome.row for outcome in outcomes]
     sys.stdout.write(
         table(["kernel", "bcc", "python", *groups.KERNEL_GROUPS, "boot", "total"], rows) + "\n"
     )
-    for fault in faults:
+    failed = [outcome for outcome in outcomes if outcome.faults]
+    for fault in (fault for outcome in failed for fault in outcome.faults):
         sys.stdout.write(f"\n{fault}\n")
-    return 1 if faults else 0
+    if failed and all(outcome.unable for outcome in failed):
+        return UNABLE
+    return 1 if failed else 0
 
 
-def _parse() -> argparse.Namespace:
-    series = [kernel.series for kernel in KERNELS]
-    parser = argparse.ArgumentParser(
-        prog="scripts/vm/matrix",
-        usage="scripts/vm/matrix [--limit SECONDS] [KERNEL...] [-- PYTEST-ARGUMENT...]",
-        description="Boot each supported kernel in QEMU and run the kernel tests there. "
+def _choice() -> Choice:
+    return parse(
+        "matrix",
+        "Boot each supported kernel in QEMU and run the kernel tests there. "
         "PROCTREE_ACCEL=kvm or tcg overrides the choice between KVM and emulation.",
+        [kernel.series for kernel in KERNELS],
+        _LIMIT_S,
     )
-    parser.add_argument(
-        "kernels", nargs="*", default=series, metavar="KERNEL",
-        help=f"which of {' '.join(series)}; all of them otherwise",
-    )  # fmt: skip
-    parser.add_argument(
-        "--limit", type=float, default=1500, metavar="SECONDS", help="for each guest (%(default)s)"
-    )
-    words = sys.argv[1:]
-    split = words.index("--") if "--" in words else len(words)
-    options = parser.parse_args(words[:split])
-    options.arguments = words[split + 1 :]
-    for kernel in options.kernels:
-        if kernel not in series:
-            parser.error(f"{kernel} is not among the supported kernels: {' '.join(series)}")
-    return options
 
 
-def _try(kernel: Kernel, options: argparse.Namespace) -> Outcome:
+def _try(kernel: Kernel, choice: Choice) -> Outcome:
     again = ["scripts/vm/matrix", kernel.series]
-    if options.arguments:
-        again += ["--", *options.arguments]
+    if choice.arguments:
+        again += ["--", *choice.arguments]
     console = LOGS / f"matrix-{kernel.series}.console"
     try:
-        return _test(kernel, options, console, shlex.join(again))
+        return _test(kernel, choice, console, shlex.join(again))
     except FailedError as error:
         fault = error.told(f"Linux {kernel.series}", shlex.join(again))
         row = [
@@ -91,20 +80,21 @@ def _try(kernel: Kernel, options: argparse.Namespace) -> Outcome:
             "",
             f"FAILED: {error.step}",
         ]
-        return Outcome(row, [fault])
+        return Outcome(row, [fault], unable=error.preparing)
 
 
-def _test(kernel: Kernel, options: argparse.Namespace, console: Path, again: str) -> Outcome:
+def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
     began = time.monotonic()
-    boot = bootable(kernel)
-    image = userland.image(userland_of(kernel.userland))
+    with preparing():
+        boot = bootable(kernel)
+        image = userland.image(userland_of(kernel.userland))
     accel = qemu.accelerator(boot, console)
     say(f"Linux {kernel.series}, {kernel.userland}, {accel}: {console.relative_to(ROOT)}")
-    arguments = [*groups.files(ROOT), "-o", "timeout=300", *options.arguments]
+    arguments = [*groups.files(ROOT), "-o", "timeout=300", *choice.arguments]
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-vm-") as name:
         tar = Path(name, "payload.tar")
         payload.write(tar, arguments)
-        result, started = qemu.boot(accel, boot, [image, tar], console, options.limit)
+        result, started = qemu.boot(accel, boot, [image, tar], console, choice.limit_s)
     said = dict(line.split(" ", 1) for line in result.splitlines() if " " in line)
     told = results.tests(result)
     if "status" not in said:
@@ -118,7 +108,7 @@ def _test(kernel: Kernel, options: argparse.Namespace, console: Path, again: str
     for each in told:
         for name in groups.of(each.test):
             counts[name].add(each)
-    faults = groups.faults(counts, told, whole=not options.arguments)
+    faults = groups.faults(counts, told, whole=not choice.arguments)
     if said["status"] != "0":
         faults.append(f"pytest's exit status is {said['status']}")
     if faults:

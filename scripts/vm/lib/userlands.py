@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import subprocess
@@ -15,74 +14,66 @@ import groups
 import payload
 import results
 import userland
-from failure import ROOT, FailedError, run, tail
+from choice import Choice, parse
+from failure import ROOT, UNABLE, FailedError, preparing, run, tail
 from store import fresh_log, only_one, say
 from supported import USERLANDS, Userland
 from table import table
 
-_UNABLE = 77
 _LIMIT_S = 2400
 
 
 def main() -> int:
     """Return the exit status."""
-    options = _parse()
+    choice = _choice()
     if os.geteuid() != 0:
         say("mounting another root file system needs root; run this with sudo")
-        return _UNABLE
-    rows, faults = [], []
+        return UNABLE
+    rows, faults, unable = [], [], True
     names: dict[str, None] = {}
     with only_one():
-        for each in (each for each in USERLANDS if each.suite in options.suites):
+        for each in (each for each in USERLANDS if each.suite in choice.names):
             again = shlex.join(
-                ["sudo", "scripts/vm/userlands", each.suite, "--", *options.arguments]
+                ["sudo", "scripts/vm/userlands", each.suite, "--", *choice.arguments]
             )
             began = time.monotonic()
             try:
-                counts, versions, found = _test(each, options.arguments)
+                counts, versions, found = _test(each, choice)
             except FailedError as error:
                 found = [error.told(f"userland {each.suite}", again)]
                 counts, versions = {}, ["", ""]
+                unable = unable and error.preparing
+            else:
+                unable = unable and not found
             names |= dict.fromkeys(counts)
             faults += found
             rows.append((each.suite, versions, counts, time.monotonic() - began))
     sys.stdout.write(_shown(rows, list(names)) + "\n")
     for fault in faults:
         sys.stdout.write(f"\n{fault}\n")
+    if faults and unable:
+        return UNABLE
     return 1 if faults else 0
 
 
-def _parse() -> argparse.Namespace:
-    suites = [each.suite for each in USERLANDS]
-    parser = argparse.ArgumentParser(
-        prog="scripts/vm/userlands",
-        usage="scripts/vm/userlands [SUITE...] [-- PYTEST-ARGUMENT...]",
-        description="Run the test suite with the Python and BCC of other Debian suites, on the "
-        "running kernel. Root file systems are built once and kept in .cache/vm.",
+def _choice() -> Choice:
+    return parse(
+        "userlands",
+        "Run the test suite with the Python and BCC of other Debian suites, on the running kernel. "
+        "Root file systems are built once and kept in .cache/vm.",
+        [each.suite for each in USERLANDS],
+        _LIMIT_S,
     )
-    parser.add_argument(
-        "suites", nargs="*", default=suites, metavar="SUITE",
-        help=f"which of {' '.join(suites)}; all of them otherwise",
-    )  # fmt: skip
-    words = sys.argv[1:]
-    split = words.index("--") if "--" in words else len(words)
-    options = parser.parse_args(words[:split])
-    options.arguments = words[split + 1 :]
-    for suite in options.suites:
-        if suite not in suites:
-            parser.error(f"{suite} is not among the supported suites: {' '.join(suites)}")
-    return options
 
 
-def _test(
-    each: Userland, arguments: list[str]
-) -> tuple[dict[str, groups.Count], list[str], list[str]]:
-    root = userland.root(each)
+def _test(each: Userland, choice: Choice) -> tuple[dict[str, groups.Count], list[str], list[str]]:
+    with preparing():
+        root = userland.root(each)
     log = fresh_log(f"userlands-{each.suite}")
     say(f"the suite in {each.suite}: {log.relative_to(ROOT)}")
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-vm-") as name:
         tar, outcomes = Path(name, "payload.tar"), Path(name, "outcomes")
-        payload.write(tar, arguments)
+        payload.write(tar, choice.arguments)
         outcomes.touch()
         failed = None
         try:
@@ -93,7 +84,7 @@ def _test(
                     "unshare", "--mount", "--propagation", "private",
                     ROOT / "scripts/vm/guest/enter", root, tar, outcomes,
                 ],
-                limit_s=_LIMIT_S,
+                limit_s=choice.limit_s,
             )  # fmt: skip
         except FailedError as error:
             failed = error
@@ -105,7 +96,7 @@ def _test(
     if failed is not None or not told:
         reason = faults or [failed.reason if failed else f"nothing ran\n{tail(log)}"]
         raise_at = FailedError("tests", "\n  ".join(reason), log)
-        again = shlex.join(["sudo", "scripts/vm/userlands", each.suite, "--", *arguments])
+        again = shlex.join(["sudo", "scripts/vm/userlands", each.suite, "--", *choice.arguments])
         faults = [raise_at.told(f"userland {each.suite}", again)]
     return counts, _versions(root), faults
 
