@@ -52,9 +52,7 @@ def import_bcc() -> Any:
 
     """
     try:
-        # Python 3.14 deprecates how BCC 0.37 lays out its structures. With warnings as errors
-        # that would pass for a BCC that cannot be used.
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        with _deprecated_layouts():
             import bcc  # noqa: PLC0415 - 70 MB that only this source needs
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
@@ -65,6 +63,16 @@ def import_bcc() -> Any:
     if not hasattr(bcc, "BPF"):
         raise _unrelated(bcc.__file__)
     return bcc
+
+
+@contextmanager
+def _deprecated_layouts() -> Iterator[None]:
+    """Let BCC 0.37 make structures as Python 3.14 deprecates it (_pack_ without _layout_).
+
+    With warnings as errors it would pass for a BCC that cannot be used.
+    """
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        yield
 
 
 def _unrelated(path: str | None) -> SourceUnavailableError:
@@ -184,7 +192,8 @@ class BccProgram:
             raise _refused(error, log[0] if log else "") from error
         self._lib = bcc.libbcc.lib
         self._lookup = self._lib.bpf_lookup_elem
-        self._counters_fd = self._bpf[b"counters"].map_fd
+        with _deprecated_layouts():
+            self._counters_fd = self._bpf[b"counters"].map_fd
         self._layout = struct.Struct(f"={2 * len(KINDS) + 1}Q")
         self.dropped = 0
         """Events that the filter left out, as of the last reading of the counters."""
