@@ -14,7 +14,7 @@ from pathlib import Path
 import userland
 from debian import KEYRING, archive
 from failure import FailedError, run
-from store import built, fresh_log, only_one
+from store import built, fresh_log
 from supported import USERLANDS
 
 PACKAGES = (
@@ -38,8 +38,7 @@ end
 def main() -> int:
     """Return the exit status."""
     try:
-        with only_one():
-            print(path())  # noqa: T201 - for scripts
+        print(path())  # noqa: T201 - for scripts
     except FailedError as error:
         sys.stderr.write(error.told("the Vagrant box", "scripts/vm/box") + "\n")
         return 1

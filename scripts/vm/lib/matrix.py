@@ -17,7 +17,7 @@ import userland
 from choice import Choice, parse
 from cloud_kernel import bootable
 from failure import ROOT, UNABLE, FailedError, preparing
-from store import LOGS, only_one, say
+from store import LOGS, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
 from table import table
@@ -39,8 +39,7 @@ def main() -> int:
     choice = _choice()
     kernels = [kernel for kernel in KERNELS if kernel.series in choice.names]
     LOGS.mkdir(parents=True, exist_ok=True)
-    with only_one():
-        outcomes = [_try(kernel, choice) for kernel in kernels]
+    outcomes = [_try(kernel, choice) for kernel in kernels]
     rows = [outcome.row for outcome in outcomes]
     sys.stdout.write(
         table(["kernel", "bcc", "python", *groups.KERNEL_GROUPS, "boot", "total"], rows) + "\n"

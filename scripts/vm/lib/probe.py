@@ -7,15 +7,14 @@ import sys
 import qemu
 from cloud_kernel import bootable
 from failure import FailedError
-from store import fresh_log, only_one
+from store import fresh_log
 from supported import KERNELS
 
 
 def main() -> int:
     """Return the exit status."""
     try:
-        with only_one():
-            works = qemu.accelerator(bootable(KERNELS[0]), fresh_log("probe")) == "kvm"
+        works = qemu.accelerator(bootable(KERNELS[0]), fresh_log("probe")) == "kvm"
     except FailedError as error:
         sys.stderr.write(error.told("the probe for KVM", "scripts/vm/vagrant-smoke") + "\n")
         return 1

@@ -46,9 +46,16 @@ def built(name: str, inputs: object, build: Callable[[Path], None]) -> Path:
     directory = CACHE / f"{name}-{key}"
     if directory.exists():
         return directory
+    with _only_one():
+        if not directory.exists():  # nor has another run built it since
+            _build(name, directory, build)
+    return directory
+
+
+def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
     say(f"building {name} ...")
     began = time.monotonic()
-    part = CACHE / f"{name}-{key}.part"
+    part = directory.with_name(f"{directory.name}.part")
     remove(part)
     part.mkdir(parents=True)
     build(part)
@@ -57,7 +64,6 @@ def built(name: str, inputs: object, build: Callable[[Path], None]) -> Path:
         if other != directory:
             remove(other)
     say(f"built {name} in {time.monotonic() - began:.0f} s")
-    return directory
 
 
 def remove(directory: Path) -> None:
@@ -71,8 +77,8 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
-    """Wait until no other run works in the cache."""
+def _only_one() -> Iterator[None]:
+    """Wait until no other run builds."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as file:
         try:

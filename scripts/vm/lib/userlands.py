@@ -16,7 +16,7 @@ import results
 import userland
 from choice import Choice, parse
 from failure import ROOT, UNABLE, FailedError, preparing, run, tail
-from store import fresh_log, only_one, say
+from store import fresh_log, say
 from supported import USERLANDS, Userland
 from table import table
 
@@ -31,23 +31,20 @@ def main() -> int:
         return UNABLE
     rows, faults, unable = [], [], True
     names: dict[str, None] = {}
-    with only_one():
-        for each in (each for each in USERLANDS if each.suite in choice.names):
-            again = shlex.join(
-                ["sudo", "scripts/vm/userlands", each.suite, "--", *choice.arguments]
-            )
-            began = time.monotonic()
-            try:
-                counts, versions, found = _test(each, choice)
-            except FailedError as error:
-                found = [error.told(f"userland {each.suite}", again)]
-                counts, versions = {}, ["", ""]
-                unable = unable and error.preparing
-            else:
-                unable = unable and not found
-            names |= dict.fromkeys(counts)
-            faults += found
-            rows.append((each.suite, versions, counts, time.monotonic() - began))
+    for each in (each for each in USERLANDS if each.suite in choice.names):
+        again = shlex.join(["sudo", "scripts/vm/userlands", each.suite, "--", *choice.arguments])
+        began = time.monotonic()
+        try:
+            counts, versions, found = _test(each, choice)
+        except FailedError as error:
+            found = [error.told(f"userland {each.suite}", again)]
+            counts, versions = {}, ["", ""]
+            unable = unable and error.preparing
+        else:
+            unable = unable and not found
+        names |= dict.fromkeys(counts)
+        faults += found
+        rows.append((each.suite, versions, counts, time.monotonic() - began))
     sys.stdout.write(_shown(rows, list(names)) + "\n")
     for fault in faults:
         sys.stdout.write(f"\n{fault}\n")
