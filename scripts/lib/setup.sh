@@ -25,6 +25,7 @@ NEEDS_TEST=(
   strace:strace:strace
   make:make:make
   setpriv:util-linux:util-linux
+  pivot_root:util-linux-extra:util-linux
   capsh:libcap2-bin:libcap
 )
 # Beside the Python that is there in any case.

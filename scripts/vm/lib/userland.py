@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from supported import Userland
 
 PACKAGES = (
-    "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "libcap2-bin",
+    "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "util-linux-extra", "libcap2-bin",
     "iproute2", "mount", "procps", "passwd", "strace",
 )  # fmt: skip
 # Those of the project's needs that are only for its checks: they are not run in a guest.
