@@ -34,7 +34,7 @@ def lib(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("tests/kernel/test_source_contract.py::TestOrder::test_x[replay of bpf]", {"bpf source"}),
         ("tests/kernel/test_source_contract.py::TestOrder::test_x[proc-walker]", {"walker"}),
         ("tests/kernel/test_proc_connector.py::TestEnds::test_x", {"connector"}),
-        ("tests/kernel/test_proc_connector.py::TestLoad::test_nothing_is_lost", set()),
+        ("tests/kernel/test_connector_load.py::TestLoad::test_nothing_is_lost", set()),
         ("tests/kernel/test_twenty_thousand.py::test_the_spawners", set()),
         ("tests/kernel/test_filter_demo.py::test_x", {"filter"}),
         ("tests/core/test_lineage.py::test_x", set()),

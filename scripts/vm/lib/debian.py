@@ -11,7 +11,6 @@ from failure import FailedError, run
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-_FORMAT = "$(REPO_URI)|$(LABEL)"
 _DEPENDS = (
     "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
     "--no-breaks", "--no-replaces", "--no-enhances",
@@ -20,19 +19,14 @@ _DEPENDS = (
 
 def archive() -> str:
     """Return the address of the archive, as apt is configured."""
+    # Not "indextargets": it shows nothing where no lists have been downloaded yet.
     listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-        check=False,
+        ["apt-get", "--print-uris", "update"], capture_output=True, text=True, check=False
     ).stdout
-    rows = [line.rpartition("|") for line in listed.splitlines()]
-    # Without lists, as in a fresh container, apt does not know the labels.
-    for label in ("Debian", ""):
-        for address, _, found in rows:
-            if found == label and "security" not in address:
-                return str(address)
-    raise FailedError("archive", "apt knows of no Debian archive: see sources.list(5)")
+    found = re.findall(r"^'([^']*/debian/)dists/[^/']*/InRelease'", listed, re.MULTILINE)
+    if not found:
+        raise FailedError("archive", "apt knows of no Debian archive: see sources.list(5)")
+    return str(found[0])
 
 
 class Packages:

@@ -14,7 +14,7 @@ _CONTRACT = r"kernel/test_source_contract\.py::.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
     "bpf source": r"kernel/test_(creation|order|names|ancestry)\.py" rf"|{_CONTRACT}bpf",
-    "connector": r"kernel/test_proc_connector\.py::Test(Threads|Ends|NamesAndUsers|Socket)"
+    "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
     rf"|{_CONTRACT}proc-connector",
     "walker": rf"sources/test_proc_walker\.py|{_CONTRACT}proc-walker",
     "exit": r"kernel/test_exit\.py",
@@ -29,7 +29,7 @@ OPTIONAL = frozenset({"filter"})
 """Groups that may have no tests."""
 
 # An emulated machine is too slow for what is measured or sent in bulk.
-_LEFT_OUT = r".*test_(twenty_thousand|startup_time|loss)\.py|.*Test(Load|Losses)::"
+_LEFT_OUT = r".*test_(twenty_thousand|startup_time|loss|connector_load|connector_losses)\.py"
 _SHOWN = 8
 _PLACES = {
     "tests/kernel": "test_*.py",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from supported import Userland
 
 PACKAGES = (
-    "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "util-linux-extra", "libcap2-bin",
-    "iproute2", "mount", "procps", "passwd", "strace",
+    "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "util-linux-extra",
+    "libcap2-bin", "iproute2", "mount", "procps", "passwd", "strace",
 )  # fmt: skip
 # Those of the project's needs that are only for its checks: they are not run in a guest.
 _CHECKERS = ("mypy", "ruff", "types-", "pytest-randomly")

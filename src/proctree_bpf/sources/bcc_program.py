@@ -263,7 +263,8 @@ class BccProgram:
 
     def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
         """Return one of the program's maps."""
-        fd = self._bpf[name.encode()].map_fd
+        with _deprecated_layouts():
+            fd = self._bpf[name.encode()].map_fd
         return BpfTable(self._lib, fd, key_size, value_size)
 
     def drain(self) -> list[tuple[int, bytes]]:
