@@ -29,7 +29,10 @@ OPTIONAL = frozenset({"filter"})
 """Groups that may have no tests."""
 
 # An emulated machine is too slow for what is measured or sent in bulk.
-_LEFT_OUT = r".*test_(twenty_thousand|startup_time|loss|connector_load|connector_losses)\.py|.*_hundreds_of_"
+_LEFT_OUT = (
+    r".*test_(twenty_thousand|startup_time|loss|connector_load|connector_losses)\.py"
+    r"|.*_hundreds_of_"
+)
 _SHOWN = 8
 _PLACES = {
     "tests/kernel": "test_*.py",
