@@ -25,7 +25,31 @@ NEEDS_TEST=(
   strace:strace:strace
   make:make:make
   setpriv:util-linux:util-linux
+  pivot_root:util-linux-extra:util-linux
   capsh:libcap2-bin:libcap
+)
+# Beside the Python that is there in any case.
+NEEDS_VM=(
+  qemu-system-x86_64:qemu-system-x86:qemu-system-x86-core
+  mmdebstrap:mmdebstrap:mmdebstrap
+  mke2fs:e2fsprogs:e2fsprogs
+  debian_keys:debian-archive-keyring:debian-keyring
+  pip:python3-pip:python3-pip
+  apt-get:apt:apt
+  dpkg:dpkg:dpkg
+)
+NEEDS_BOX=("${NEEDS_VM[@]}" qemu-img:qemu-utils:qemu-img)
+NEEDS_VAGRANT=(
+  "${NEEDS_BOX[@]}"
+  vagrant:vagrant:vagrant
+  vagrant_libvirt:vagrant-libvirt:vagrant-libvirt
+  libvirtd:libvirt-daemon-system:libvirt-daemon
+  libvirt_qemu:libvirt-daemon-driver-qemu:libvirt-daemon-driver-qemu
+  virsh:libvirt-clients:libvirt-client
+  dnsmasq:dnsmasq-base:dnsmasq
+  iptables:iptables:iptables
+  ssh:openssh-client:openssh-clients
+  rsync:rsync:rsync
 )
 
 readonly UNABLE=77
@@ -56,6 +80,10 @@ probe() {
     # A project on PyPI has the name bcc too; only BCC has BPF.
     bcc) "$PYTHON" -I -c 'import bcc; bcc.BPF' 2>/dev/null ;;
     certificates) [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/ca-trust ]] ;;
+    debian_keys) [[ -s /usr/share/keyrings/debian-archive-keyring.gpg ]] ;;
+    pip) "$PYTHON" -s -m pip --version >/dev/null 2>&1 ;;
+    vagrant_libvirt) compgen -G '/usr/share/rubygems-integration/*/gems/vagrant-libvirt-*' >/dev/null ;;
+    libvirt_qemu) compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ;;
     libc_headers) [[ -e /usr/include/stdio.h ]] ;;
     *) have "$1" ;;
   esac
@@ -64,7 +92,12 @@ probe() {
 # missing LEVEL: the needs that are not met, one a line.
 missing() {
   local needs=("${NEEDS_RUN[@]}") need
-  if [[ $1 == test ]]; then needs+=("${NEEDS_TEST[@]}"); fi
+  case $1 in
+    test) needs+=("${NEEDS_TEST[@]}") ;;
+    vm) needs=("${NEEDS_VM[@]}") ;;
+    box) needs=("${NEEDS_BOX[@]}") ;;
+    vagrant) needs=("${NEEDS_VAGRANT[@]}") ;;
+  esac
   for need in "${needs[@]}"; do
     probe "${need%%:*}" || printf '%s\n' "$need"
   done

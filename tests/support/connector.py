@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from contextlib import suppress
@@ -18,9 +19,9 @@ HUGE_BUFFER = 1 << 28
 
 
 def write_own_name(name: bytes | None = None) -> None:
-    """Make the kernel send a message about this thread."""
-    path = Path("/proc/thread-self/comm")
-    path.write_bytes(path.read_bytes()[:-1] if name is None else name)
+    """Make the kernel send a message about this thread; before Linux 5.15, a write is silent."""
+    own = Path("/proc/thread-self/comm").read_bytes()[:-1] if name is None else name
+    ctypes.CDLL(None).prctl(15, own, 0, 0, 0)  # PR_SET_NAME
 
 
 def read_all(connector: ProcConnector) -> None:

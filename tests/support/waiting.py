@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_S = 20.0
+# More where the machine is an emulated one: see scripts/vm.
+PATIENCE_S = float(os.environ.get("PROCTREE_PATIENCE_S", "20"))
 _POLL_S = 0.002
 
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 import sys
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ def import_bcc() -> Any:
 
     """
     try:
-        import bcc  # noqa: PLC0415 - 70 MB that only this source needs
+        with _deprecated_layouts():
+            import bcc  # noqa: PLC0415 - 70 MB that only this source needs
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
     except Exception as error:  # what ctypes raises if libbcc is missing or does not fit
@@ -61,6 +63,16 @@ def import_bcc() -> Any:
     if not hasattr(bcc, "BPF"):
         raise _unrelated(bcc.__file__)
     return bcc
+
+
+@contextmanager
+def _deprecated_layouts() -> Iterator[None]:
+    """Let BCC 0.37 make structures as Python 3.14 deprecates it (_pack_ without _layout_).
+
+    With warnings as errors it would pass for a BCC that cannot be used.
+    """
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        yield
 
 
 def _unrelated(path: str | None) -> SourceUnavailableError:
@@ -180,7 +192,8 @@ class BccProgram:
             raise _refused(error, log[0] if log else "") from error
         self._lib = bcc.libbcc.lib
         self._lookup = self._lib.bpf_lookup_elem
-        self._counters_fd = self._bpf[b"counters"].map_fd
+        with _deprecated_layouts():
+            self._counters_fd = self._bpf[b"counters"].map_fd
         self._layout = struct.Struct(f"={2 * len(KINDS) + 1}Q")
         self.dropped = 0
         """Events that the filter left out, as of the last reading of the counters."""
@@ -250,7 +263,8 @@ class BccProgram:
 
     def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
         """Return one of the program's maps."""
-        fd = self._bpf[name.encode()].map_fd
+        with _deprecated_layouts():
+            fd = self._bpf[name.encode()].map_fd
         return BpfTable(self._lib, fd, key_size, value_size)
 
     def drain(self) -> list[tuple[int, bytes]]:

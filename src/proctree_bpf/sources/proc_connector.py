@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_proc import (
@@ -22,7 +21,7 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.cn_stream import SOURCE, ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.sources import procfs
+from proctree_bpf.sources import own_name, procfs
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
 from proctree_bpf.sources.clock import both_clocks_ns
 from proctree_bpf.sources.live import LiveSource
@@ -118,7 +117,7 @@ class ProcConnectorSource(LiveSource):
     def _prove(self) -> bool:
         """Make an event and wait for it; all that comes after it is kept for the first poll."""
         deadline = time.monotonic() + _PROOF_SECONDS
-        _touch_comm()
+        own_name.touch()
         own = os.getpid()
         while time.monotonic() < deadline:
             came = self._without_the_first(self._receive(_MOST_DATAGRAMS))
@@ -231,14 +230,6 @@ def _is_comm_of(datagram: bytes, pid: int) -> bool:
         return False
 
 
-def _touch_comm() -> None:
-    """Write this thread's own name to itself: a message without a consequence."""
-    with suppress(OSError):
-        comm = Path("/proc/thread-self/comm")
-        # The kernel adds one newline; an empty write would send nothing.
-        comm.write_bytes(comm.read_bytes()[:-1] or b"\0")
-
-
 def _touch_comm_on_every_cpu() -> None:
     try:
         allowed = os.sched_getaffinity(0)
@@ -248,7 +239,7 @@ def _touch_comm_on_every_cpu() -> None:
         for cpu in allowed:
             with suppress(OSError):
                 os.sched_setaffinity(0, {cpu})
-                _touch_comm()
+                own_name.touch()
     finally:
         with suppress(OSError):
             os.sched_setaffinity(0, allowed)

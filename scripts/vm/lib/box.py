@@ -1,0 +1,105 @@
+"""Builds a Vagrant box for libvirt from Debian's packages; prints its path.
+
+Everything that scripts/install and scripts/test want is in it, so it works without a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import userland
+from debian import KEYRING, archive
+from failure import FailedError, run
+from store import built, fresh_log
+from supported import USERLANDS
+
+PACKAGES = (
+    "linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "dbus", "openssh-server",
+    "sudo", "rsync", "ca-certificates", "python3-venv", "python3-pip", *userland.PACKAGES,
+)  # fmt: skip
+_PREPARE = Path(__file__).parents[1] / "guest" / "prepare-box"
+_SIZE_GB = 4
+_VAGRANTFILE = """\
+# This box has no boot loader: the kernel beside it is started.
+Vagrant.configure("2") do |config|
+  config.vm.provider "libvirt" do |libvirt|
+    libvirt.kernel = File.join(File.dirname(__FILE__), "vmlinuz")
+    libvirt.initrd = File.join(File.dirname(__FILE__), "initrd.img")
+    libvirt.cmd_line = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off"
+  end
+end
+"""
+
+
+def main() -> int:
+    """Return the exit status."""
+    try:
+        print(path())  # noqa: T201 - for scripts
+    except FailedError as error:
+        sys.stderr.write(error.told("the Vagrant box", "scripts/vm/box") + "\n")
+        return 1
+    return 0
+
+
+def path() -> Path:
+    """Return the box, built when it is not in the cache."""
+    suite = USERLANDS[0]
+
+    def build(directory: Path) -> None:
+        log = fresh_log("box")
+        root, wheels = directory / "root", directory / "wheels"
+        run(
+            "wheels",
+            log,
+            [
+                "/usr/bin/python3", "-m", "pip", "download", "-q", "-d", wheels,
+                "--only-binary=:all:", "--python-version", suite.python,
+                "--implementation", "cp", *_wanted(),
+            ],
+        )  # fmt: skip
+        run(
+            "system",
+            log,
+            [
+                "mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}",
+                f"--keyring={KEYRING}", '--aptopt=Acquire::Check-Valid-Until "false"',
+                '--aptopt=Acquire::Languages "none"',
+                f'--customize-hook=copy-in "{wheels}" /opt',
+                f'--customize-hook=copy-in "{_PREPARE}" /tmp',
+                '--customize-hook=chroot "$1" sh /tmp/prepare-box',
+                suite.suite, root, archive(),
+            ],
+        )  # fmt: skip
+        for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd.img", "initrd.img-*")):
+            (found,) = (root / "boot").glob(pattern)
+            run("box", log, [*userland.helper(), "install", "-m", "644", found, directory / name])
+        image = [*userland.helper(), "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0"]
+        run("image", log, [*image, "-d", root, directory / "raw", f"{_SIZE_GB}G"])
+        convert = ["qemu-img", "convert", "-c", "-O", "qcow2"]
+        run("image", log, [*convert, directory / "raw", directory / "box.img"])
+        metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": _SIZE_GB}
+        (directory / "metadata.json").write_text(json.dumps(metadata))
+        (directory / "Vagrantfile").write_text(_VAGRANTFILE)
+        members = ["metadata.json", "Vagrantfile", "vmlinuz", "initrd.img", "box.img"]
+        run("box", log, ["tar", "-C", directory, "-cf", directory / "proctree.box", *members])
+        run("box", log, [*userland.helper(), "rm", "-rf", root])
+        shutil.rmtree(wheels)
+        for name in ("raw", *members):
+            (directory / name).unlink()
+
+    sources = [Path(__file__).read_text(), _PREPARE.read_text(), userland.PACKAGES]
+    return built("box", [suite, sources, _wanted()], build) / "proctree.box"
+
+
+def _wanted() -> list[str]:
+    """Return the Python packages that the project's scripts install."""
+    return [*userland.requirements(checkers=True), "hatchling", "editables", "pip", "setuptools"]
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(prog="scripts/vm/box", description=__doc__).parse_args()
+    sys.exit(main())

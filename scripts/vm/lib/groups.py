@@ -1,0 +1,117 @@
+"""The tests that are run on each kernel, in groups; and how groups are counted and judged."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+_CONTRACT = r"kernel/test_source_contract\.py::.*\[(replay of )?"
+
+KERNEL_GROUPS: Mapping[str, str] = {
+    "bpf source": r"kernel/test_(creation|order|names|ancestry)\.py" rf"|{_CONTRACT}bpf",
+    "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
+    rf"|{_CONTRACT}proc-connector",
+    "walker": rf"sources/test_proc_walker\.py|{_CONTRACT}proc-walker",
+    "exit": r"kernel/test_exit\.py",
+    "pid reuse": r"kernel/test_identity\.py|.*[Rr]eused",
+    "threads": r".*(thread|leader)",
+    "exec": r"kernel/test_exec(utable)?\.py",
+    "filter": r"(kernel|cli)/test_\w*filter\w*\.py",
+}
+"""Patterns for the beginning of a test's name below tests/. A test may be in several groups."""
+
+OPTIONAL = frozenset({"filter"})
+"""Groups that may have no tests."""
+
+# An emulated machine is too slow for what is measured or sent in bulk.
+_LEFT_OUT = (
+    r".*test_(twenty_thousand|startup_time|loss|connector_load|connector_losses)\.py"
+    r"|.*_hundreds_of_"
+)
+_SHOWN = 8
+_PLACES = {
+    "tests/kernel": "test_*.py",
+    "tests/sources": "test_proc_walker.py",
+    "tests/cli": "test_*filter*.py",
+}
+
+
+def files(root: Path) -> list[str]:
+    """Return the files that have tests of a group."""
+    paths = (
+        path for place, files in _PLACES.items() for path in sorted((root / place).glob(files))
+    )
+    names = (str(path.relative_to(root)) for path in paths)
+    return [name for name in names if not re.match(_LEFT_OUT, name)]
+
+
+def of(test: str) -> set[str]:
+    """Return the groups of a test."""
+    if re.match(_LEFT_OUT, test):
+        return set()
+    within = test.removeprefix("tests/")
+    return {name for name, pattern in KERNEL_GROUPS.items() if re.match(pattern, within)}
+
+
+class Told(NamedTuple):
+    """What one phase of a test came to."""
+
+    test: str
+    outcome: str
+    """passed, failed, skipped or open (failed as expected); empty if there is more to come."""
+    seconds: float
+    reason: str
+
+
+@dataclass
+class Count:
+    """How the tests of a group ended."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    open: int = 0
+    seconds: float = 0.0
+
+    def add(self, told: Told) -> None:
+        """Count a phase of a test."""
+        self.seconds += told.seconds
+        if told.outcome:
+            setattr(self, told.outcome, getattr(self, told.outcome) + 1)
+
+    def cell(self) -> str:
+        """Return this as a cell of a table."""
+        if self == Count():
+            return "n/a"
+        words = [f"{self.passed} ok"]
+        for number, word in ((self.failed, "FAILED"), (self.skipped, "skip"), (self.open, "open")):
+            if number:
+                words.append(f"{number} {word}")
+        return f"{', '.join(words)}, {self.seconds:.0f} s"
+
+
+def faults(counts: Mapping[str, Count], told: Iterable[Told], *, whole: bool) -> list[str]:
+    """Return what is wrong: groups with failures, and the tests that failed.
+
+    If the whole selection was run, a group of which nothing passed is wrong too.
+    """
+    found = []
+    for name, count in counts.items():
+        if count.failed:
+            found.append(f"{count.failed} failed in group {name}")
+        elif whole and not count.passed and not (name in OPTIONAL and count == Count()):
+            found.append(f"nothing passed in group {name}")
+    failed = [each for each in told if each.outcome == "failed"]
+    found += [f"{each.test}: {_first_line(each.reason)}" for each in failed[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        found.append(f"and {len(failed) - _SHOWN} more tests: see the log")
+    return found
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,42 @@
+"""A pytest plugin for foreign systems: runs what is in a group, and writes what comes of it.
+
+PROCTREE_OUTCOMES names the file or device to write to, PROCTREE_SELECT=groups makes the selection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import groups
+
+if TYPE_CHECKING:
+    import pytest
+
+_REASON_LENGTH = 200
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is in no group."""
+    if os.environ.get("PROCTREE_SELECT") != "groups":
+        return
+    out = [item for item in items if not groups.of(item.nodeid)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if groups.of(item.nodeid)]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write a line."""
+    if report.when != "call" and report.passed:
+        outcome = ""
+    elif hasattr(report, "wasxfail") and report.skipped:
+        outcome = "open"
+    else:
+        outcome = report.outcome
+    crash = getattr(report.longrepr, "reprcrash", None)
+    reason = crash.message if crash is not None else ""
+    line = json.dumps([report.nodeid, outcome, round(report.duration, 3), reason[:_REASON_LENGTH]])
+    with Path(os.environ["PROCTREE_OUTCOMES"]).open("a", encoding="ascii") as file:
+        file.write(f"test {line}\n")

@@ -1,0 +1,45 @@
+"""What a guest is given: the checkout as it is, and what to run there."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+from failure import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+ARGUMENTS = ".vm-arguments"
+_NEVER = {".git", ".venv", ".cache", "__pycache__", "dist", "build"}
+
+
+def write(payload: Path, arguments: Iterable[str]) -> None:
+    """Write a tar archive: the files of the checkout, and arguments for pytest, one a line."""
+    with tarfile.open(payload, "w") as archive:
+        for name in sorted(_files()):
+            archive.add(ROOT / name, arcname=name, recursive=False)
+        text = "".join(f"{argument}\n" for argument in arguments).encode()
+        entry = tarfile.TarInfo(ARGUMENTS)
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+
+
+def _files() -> Iterator[str]:
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        names = (name for name in listed.stdout.split("\0") if name)
+    else:  # an unpacked archive, or the checkout of another user
+        names = (str(path.relative_to(ROOT)) for path in ROOT.rglob("*"))
+    for name in names:
+        path = ROOT / name
+        if path.is_file() and not _NEVER.intersection(path.relative_to(ROOT).parts):
+            yield name

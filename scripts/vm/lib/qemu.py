@@ -1,0 +1,106 @@
+"""Boots a kernel in QEMU and returns what the guest wrote on its second serial line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from failure import FailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cloud_kernel import Bootable
+
+_PROBE_LIMIT_S = 10
+_BOOT_LIMIT_S = 180
+_SMP = 2
+_MEMORY_MB = 1024
+# thread=single: with a thread for each CPU, Linux 7.2 crashes in some boots.
+_ACCELERATORS = {
+    "kvm": ("-accel", "kvm", "-cpu", "host"),
+    "tcg": ("-accel", "tcg,thread=single", "-cpu", "max"),
+}
+# An emulator that waits for its turn is no lockup.
+_APPEND = (
+    "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check nokaslr mitigations=off "
+    "random.trust_cpu=on nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+)
+
+
+def accelerator(bootable: Bootable, log: Path) -> str:
+    """Return kvm where it works, else tcg. PROCTREE_ACCEL chooses."""
+    chosen = os.environ.get("PROCTREE_ACCEL", "")
+    if chosen in _ACCELERATORS:
+        return chosen
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    # The device may be there and never answer.
+    command = _command("kvm", bootable, log, append="proctree.probe")
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_PROBE_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "tcg"
+    return "tcg" if done.returncode else "kvm"
+
+
+def boot(
+    accel: str,
+    bootable: Bootable,
+    drives: Sequence[Path],
+    console: Path,
+    limit_s: float,
+) -> tuple[str, float]:
+    """Run a guest to its end; return its result, and how many seconds it took to start."""
+    result = console.with_suffix(".result")
+    result.write_bytes(b"")
+    command = [
+        *_command(accel, bootable, console),
+        *("-serial", f"file:{result}"),
+        *(word for drive in drives for word in _drive(drive)),
+    ]
+    began = time.monotonic()
+    started = 0.0
+    with console.with_suffix(".qemu").open("wb") as errors:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+    try:
+        while process.poll() is None:
+            time.sleep(0.2)
+            passed = time.monotonic() - began
+            if not started and result.stat().st_size:
+                started = passed
+            if not started and passed > _BOOT_LIMIT_S:
+                raise FailedError("boot", f"no start after {_BOOT_LIMIT_S} s", console)
+            if passed > limit_s:
+                raise FailedError("tests", f"no end after {limit_s:.0f} s", console)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        errors_text = console.with_suffix(".qemu").read_text(errors="replace").strip()
+        raise FailedError("qemu", f"exit status {process.returncode}: {errors_text}", console)
+    return result.read_text(errors="replace"), started
+
+
+def _command(accel: str, bootable: Bootable, console: Path, append: str = "") -> list[str]:
+    return [
+        *("qemu-system-x86_64", "-machine", "pc", *_ACCELERATORS[accel]),
+        *("-smp", str(_SMP), "-m", str(_MEMORY_MB), "-nodefaults", "-no-user-config"),
+        *("-display", "none", "-no-reboot", "-nic", "none", "-snapshot"),
+        *("-kernel", str(bootable.vmlinuz), "-initrd", str(bootable.initrd)),
+        *("-append", f"{_APPEND} {append}".strip(), "-serial", f"file:{console}"),
+    ]
+
+
+def _drive(path: Path) -> tuple[str, str]:
+    return "-drive", f"file={path},format=raw,if=virtio"

@@ -1,0 +1,98 @@
+"""Root file systems of Debian suites with what the tests need, as directories and as images."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from typing import TYPE_CHECKING
+
+from debian import KEYRING, archive
+from failure import ROOT, run
+from store import built, fresh_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from supported import Userland
+
+PACKAGES = (
+    "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "util-linux-extra",
+    "libcap2-bin", "iproute2", "mount", "procps", "passwd", "strace",
+)  # fmt: skip
+# Those of the project's needs that are only for its checks: they are not run in a guest.
+_CHECKERS = ("mypy", "ruff", "types-", "pytest-randomly")
+_PLACE = "/mnt/proctree/src\n"
+_IMAGE_SIZE = "2G"
+# What Debian 11's kernel does not know.
+_FEATURES = "^metadata_csum_seed,^orphan_file,^has_journal"
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+def root(userland: Userland) -> Path:
+    """Return the directory of a root file system."""
+
+    def build(directory: Path) -> None:
+        log = fresh_log(f"userland-{userland.suite}")
+        step = f"userland {userland.suite}"
+        leave_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+        run(
+            step,
+            log,
+            [
+                "mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}",
+                f"--keyring={KEYRING}", "--aptopt=Acquire::Check-Valid-Until \"false\"",
+                "--aptopt=Acquire::Languages \"none\"", *leave_out,
+                "--customize-hook=rm -rf \"$1\"/var/lib/apt/lists \"$1\"/var/cache/apt",
+                userland.suite, directory / "root", archive(),
+            ],
+        )  # fmt: skip
+        packages = directory / "python-packages"
+        run(
+            f"Python packages for {userland.suite}",
+            log,
+            [
+                "/usr/bin/python3", "-m", "pip", "install", "-q", "--target", packages,
+                "--only-binary=:all:", "--python-version", userland.python,
+                "--implementation", "cp", *requirements(),
+            ],
+        )  # fmt: skip
+        place = f"usr/local/lib/python{userland.python}/dist-packages"
+        path = directory / "proctree.pth"
+        path.write_text(_PLACE)
+        run(step, log, [*helper(), "cp", "-rT", packages, directory / "root" / place])
+        run(step, log, [*helper(), "cp", path, directory / "root" / place])
+        run(step, log, [*helper(), "rm", "-r", packages, path])
+
+    inputs = [userland, PACKAGES, _LEFT_OUT, _PLACE, requirements()]
+    return built(f"userland-{userland.suite}", inputs, build) / "root"
+
+
+def image(userland: Userland) -> Path:
+    """Return an ext4 image of a root file system."""
+    source = root(userland)
+
+    def build(directory: Path) -> None:
+        log = fresh_log(f"image-{userland.suite}")
+        # Without -d's own mount: no loop device, and no root.
+        run(
+            f"image {userland.suite}",
+            log,
+            [
+                *helper(), "mke2fs", "-q", "-F", "-t", "ext4", "-O", _FEATURES, "-m", "0",
+                "-d", source, directory / "root.img", _IMAGE_SIZE,
+            ],
+        )  # fmt: skip
+
+    return built(f"image-{userland.suite}", [source.parent.name, _FEATURES], build) / "root.img"
+
+
+def requirements(*, checkers: bool = False) -> list[str]:
+    """Return what pyproject.toml says the tests need, with or without the checkers."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    return [need for need in needs if checkers or not need.startswith(_CHECKERS)]
+
+
+def helper() -> tuple[str, ...]:
+    """Return the words that run a command as the owner of the files of a root file system."""
+    return () if os.geteuid() == 0 else ("mmdebstrap", "--unshare-helper")

@@ -1,0 +1,86 @@
+"""Which tests a guest runs, and what is made of how they end."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_LIB = Path(__file__).parents[2] / "scripts" / "vm" / "lib"
+
+
+@pytest.fixture
+def lib(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what imports a module of scripts/vm/lib."""
+    monkeypatch.syspath_prepend(_LIB)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("tests/kernel/test_exit.py::test_a_core_dump_is_told", {"exit"}),
+        ("tests/kernel/test_exit.py::test_a_process_of_many_threads", {"exit", "threads"}),
+        ("tests/kernel/test_source_contract.py::TestOrder::test_x[bpf]", {"bpf source"}),
+        ("tests/kernel/test_source_contract.py::TestOrder::test_x[replay of bpf]", {"bpf source"}),
+        ("tests/kernel/test_source_contract.py::TestOrder::test_x[proc-walker]", {"walker"}),
+        ("tests/kernel/test_proc_connector.py::TestEnds::test_x", {"connector"}),
+        ("tests/kernel/test_connector_load.py::TestLoad::test_nothing_is_lost", set()),
+        ("tests/kernel/test_twenty_thousand.py::test_the_spawners", set()),
+        ("tests/kernel/test_filter_demo.py::test_x", {"filter"}),
+        ("tests/core/test_lineage.py::test_x", set()),
+    ],
+)
+def test_a_test_is_in_the_groups_of_its_file_and_name(
+    lib: Any, test: str, expected: set[str]
+) -> None:
+    assert lib("groups").of(test) == expected
+
+
+def test_every_group_but_the_optional_has_files(lib: Any) -> None:
+    groups = lib("groups")
+    files = groups.files(Path(__file__).parents[2])
+    assert "tests/kernel/test_exit.py" in files
+    assert "tests/kernel/test_twenty_thousand.py" not in files
+
+
+def test_a_group_of_which_nothing_passed_is_a_fault_unless_only_a_part_was_run(lib: Any) -> None:
+    groups = lib("groups")
+    counts = {
+        "exit": groups.Count(passed=1),
+        "exec": groups.Count(open=3),
+        "filter": groups.Count(),
+    }
+    assert groups.faults(counts, [], whole=True) == ["nothing passed in group exec"]
+    assert groups.faults(counts, [], whole=False) == []
+
+
+def test_a_failure_is_told_with_its_first_line(lib: Any) -> None:
+    groups = lib("groups")
+    told = groups.Told("tests/kernel/test_exit.py::test_x", "failed", 1.0, "assert 1 == 2\nmore")
+    count = groups.Count()
+    count.add(told)
+    assert groups.faults({"exit": count}, [told], whole=True) == [
+        "1 failed in group exit",
+        "tests/kernel/test_exit.py::test_x: assert 1 == 2",
+    ]
+    assert count.cell() == "0 ok, 1 FAILED, 1 s"
+
+
+def test_what_a_guest_wrote_before_it_crashed_is_read(lib: Any) -> None:
+    text = 'release 5.10\ntest ["a::b", "passed", 0.5, ""]\ntest ["a::c", "pas'
+    assert [told.test for told in lib("results").tests(text)] == ["a::b"]
+
+
+def test_a_table_is_markdown(lib: Any) -> None:
+    shown = lib("table").table(["a", "long"], [["wide", "x"]])
+    assert shown == "| a    | long |\n| ---- | ---- |\n| wide | x    |"
