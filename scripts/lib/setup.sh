@@ -225,7 +225,7 @@ set_up() {
   local level=$1 before='' extras=''
   # Who tests here goes on to, also when it is a run that finds the environment out of date.
   if [[ -r $STAMP ]]; then read -r before <"$STAMP" || true; fi
-  if [[ $before == test ]]; then level=test; fi
+  if [[ $before == test ]]; then level=$before; fi
   umask 022
   check_writable
   install_packages "$level"
