@@ -29,8 +29,11 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.collector import Collector, start_proc_listener
+from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.chain import parse_chain_string
-from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import Exec, Exit, Fork, Gap, Met, ProcEvent, Rename, Setid
+from proctree_bpf.core.filter_terms import FilterError
+from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, entity_id
 from proctree_bpf.core.lineage import (
     Answer,
@@ -102,6 +105,7 @@ __all__ = [
     "PID_TREE_TTL_SECS",
     "PROC_CACHE_CAP",
     "PROC_CACHE_TTL_SECS",
+    "AncestryFilter",
     "Answer",
     "Applied",
     "BpfOptions",
@@ -120,9 +124,12 @@ __all__ = [
     "EventSource",
     "Exec",
     "Exit",
+    "Filter",
+    "FilterError",
     "Fork",
     "Gap",
     "Interrupted",
+    "Met",
     "NetlinkMessageIter",
     "NoSuchProcessError",
     "Overrun",
