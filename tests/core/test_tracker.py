@@ -636,3 +636,14 @@ class TestForgetting:
         applied = tracker.apply(Exit(62 * S, SHELL, status=0))
         assert applied is not None
         assert (applied.info.cmd, applied.info.exit_code) == ("sh", 0)
+
+
+def test_one_that_is_ending_keeps_what_it_ran_though_proc_no_longer_tells(
+    tracker: Tracker,
+) -> None:
+    tracker.apply(FORK)
+    tracker.apply(EXEC)
+    ending = entry(CHILD_TICK, SHELL, "ls", args_raw=None, executable=None)
+    tracker.reconcile([*SNAPSHOT, ending], 62 * S, 62 * S)
+    info = info_of(tracker, CHILD)
+    assert (info.args, info.executable) == (("ls", "-l"), "/usr/bin/ls")

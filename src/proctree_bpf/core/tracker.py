@@ -419,9 +419,16 @@ class Tracker:
         known = self._known(seen.key)
         if known is None or known[0].exited_ns is not None:
             return
-        if seen.exited_ns is not None or details.args_raw is None:
-            return  # it is ending: what it ran is no longer told there
+        if seen.exited_ns is not None:
+            return  # what it ran is no longer told there
         node, info = known
+        if details.args_raw is None and info.args_raw is not None:  # nor there: it is ending
+            details = replace(
+                details,
+                executable=info.executable,
+                args_raw=info.args_raw,
+                truncated=info.truncated,
+            )
         if node.name_uncertain:
             node = replace(node, name_uncertain=False)
             self.tree.insert_node(node.pid, node)

@@ -106,6 +106,8 @@ static pid_t beget(int way, int share)
 		pid_t between = getpid();
 		if (fork() == 0) {
 			tell("F %d %d\n", getpid(), between);
+			while (calm && getppid() == between)
+				usleep(100);
 			setsid();
 			if (draw(2))
 				become(share - 1);
