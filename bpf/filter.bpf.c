@@ -173,7 +173,7 @@ INLINE struct pt_proc *entry_of(struct pt_key *key)
 	struct pt_proc *p = procs.lookup(key);
 	if (p)
 		return p;
-	struct pt_proc fresh = {.refs = 1, .has_children = 1};
+	struct pt_proc fresh = {.refs = 1, .has_children = 1, .uncounted = 1};
 	struct pt_seed *seed = seed_of(key);
 	if (seed)
 		fresh.creator = seed->creator;
@@ -198,8 +198,10 @@ INLINE u32 filter_fork(u64 task, u64 child)
 			answer = is_followed(&creator, p, generation);
 		else
 			answer = p->followed ? YES : UNKNOWN;
-	} else if (generation) {
-		answer = ask_above(&creator, generation);
+	} else {
+		fresh.uncounted = 1;
+		if (generation)
+			answer = ask_above(&creator, generation);
 	}
 	fresh.followed = answer == YES;
 	if (answer != UNKNOWN)
@@ -271,8 +273,9 @@ INLINE void release(struct pt_key *of)
 		if (!p)
 			return;
 		struct pt_key creator = p->creator;
+		u32 uncounted = p->uncounted;
 		__sync_fetch_and_add(&p->refs, -1);
-		if (p->refs != 0 || procs.delete(&key) != 0)
+		if (p->refs != 0 || procs.delete(&key) != 0 || uncounted)
 			return;
 		key = creator;
 	}
@@ -291,8 +294,10 @@ INLINE u32 filter_exit(u64 task)
 	}
 	if (generation && is_followed(&key, p, generation) == NO && !p->announced)
 		verdict = drop();
+	/* Where two last threads both tell of the end, it is released once. */
+	u64 ended_before = p->exited_ns;
 	p->exited_ns = bpf_ktime_get_boot_ns();
-	if (!is_doubting())
+	if (!ended_before && !is_doubting())
 		release(&key);
 	return verdict;
 }

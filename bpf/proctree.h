@@ -153,7 +153,7 @@ struct pt_proc {
 	__u32 has_children;
 	__u32 uid;
 	__u32 gid;
-	__u32 reserved;
+	__u32 uncounted; /* its creator had no entry, so no reference is held on it */
 	char comm[PT_COMM_LEN];
 };
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.filter_terms import Question
     from proctree_bpf.core.filters import Filter
+    from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.sources.bpf_filter import Doubt
     from proctree_bpf.sources.procfs import Entry
@@ -46,6 +47,8 @@ def decidable(questions: Sequence[Question], *, by_parent: bool) -> Decidable | 
     if by_parent:
         return "it knows who created whom, and --by-parent asks for something else"
     ancestral = [q for q in questions if q.term.name.startswith("ancestor")]
+    if len(ancestral) > 1:
+        return "it can decide one question of ancestry at a time"
     for index, question in enumerate(ancestral):
         if question.negated or question.term.name not in _DECIDABLE:
             continue
@@ -129,7 +132,7 @@ class Narrowing:
                     break
                 announced.add(ancestor.key)
         return [
-            Seed(node.key, node.creator, node.key in followed, node.key in announced)
+            Seed(node.key, _key_of_creator(tree, node), node.key in followed, node.key in announced)
             for node in living
         ]
 
@@ -160,6 +163,12 @@ class Narrowing:
             "doubts": dict(self.doubts),
             "given_up": self.given_up,
         }
+
+
+def _key_of_creator(tree: TreeStore, node: PidNode) -> ProcessKey:
+    """Return the creator's key as its own seed has it, not as it was known at the birth."""
+    creator = tree.get_node(node.creator) if node.creator_start_ns else None
+    return creator.key if creator is not None else node.creator
 
 
 def _sharpened(node: PidNode, info: ProcInfo, noted: Noted) -> Entry:

@@ -250,7 +250,10 @@ class Pipeline:
         if snapshot is None:
             return None
         begun_ns, ended_ns, readings = snapshot
-        return _Repair(begun_ns, ended_ns, procfs.link_entries(readings, ended_ns))
+        entries = procfs.link_entries(readings, ended_ns)
+        if self.narrowing is not None:
+            entries = self.narrowing.complete(entries)
+        return _Repair(begun_ns, ended_ns, entries)
 
     def _poll(self) -> None:
         delivery = self.source.poll()
@@ -303,9 +306,8 @@ class Pipeline:
             return
         look = self._read_snapshot()
         if look is not None:
-            entries = self.narrowing.complete(look.entries)
             execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
-            self.tracker.reconcile(entries, look.begun_ns, look.ended_ns, execed)
+            self.tracker.reconcile(look.entries, look.begun_ns, look.ended_ns, execed)
             self.tracker.uncertain = self._repair_wanted or self._repair is not None
             self._survey()
         self.narrowing.caught_up(self.source.now_ns())

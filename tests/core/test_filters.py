@@ -353,6 +353,7 @@ class TestParsing:
             ("pid=abc", "needs a process id, not 'abc'"),
             ("pid=0", "needs a process id"), ("pid=-1", "needs a process id"),
             ("pid=4294967296", "needs a process id"), ("ppid=²", "needs a process id"),
+            ("pid=" + "9" * 5000, "needs a process id"),
             ("line=(", "needs a regular expression"),
             ("min-age=soon", "needs a number of seconds"), ("max-age=-1", "needs a number"),
             ("min-age=inf", "needs a number"), ("max-age=nan", "needs a number"),
@@ -421,3 +422,9 @@ def test_an_unknown_user_id_is_compared_by_its_number() -> None:
     world = World("user=4242")
     world.fork(200, SHELL, uid=4242)
     assert world.admitted
+
+
+def test_a_program_that_was_replaced_while_it_runs_is_still_itself() -> None:
+    world = World("ancestor-exe=/opt/agent")
+    child = world.fork(200, INIT)
+    assert world.exec(child, "agent", path="/opt/agent (deleted)")

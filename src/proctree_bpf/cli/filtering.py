@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,16 @@ from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
 
 if TYPE_CHECKING:
     from proctree_bpf.cli.filter_options import FilterOptions
+    from proctree_bpf.core.filter_terms import Question
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.pipeline import Pipeline
     from proctree_bpf.sources.base import EventSource
     from proctree_bpf.sources.choose import SourceOptions
+
+
+# Some 250 MB that the kernel sets aside; beyond that the filter goes on in user space.
+_MOST_SLOTS = 1 << 20
+_GLOB = re.compile(r"[*?[]")
 
 
 class FilterIn(StrEnum):
@@ -28,13 +36,22 @@ class FilterIn(StrEnum):
     USER = "user"
 
 
+def _with_real_path(question: Question) -> Question:
+    """Also ask for the file that a path leads to: that is what the kernel tells."""
+    if question.term.name != "ancestor-exe":
+        return question
+    paths = question.alternatives
+    real = [os.path.realpath(path) for path in paths if not _GLOB.search(path)]
+    return replace(question, alternatives=tuple(dict.fromkeys((*paths, *real))))
+
+
 class FilterPlan:
     """Makes the filter of a trace, and says where it was decided.
 
     Args:
         options: what is wanted.
         slots: how many processes the kernel's side may know.
-        records_all: everything is needed here, for a recording.
+        needed_here: why everything is needed here, if it is.
 
     Raises:
         CliError: the filter was to be decided in the kernel, which cannot; or it names a
@@ -42,11 +59,11 @@ class FilterPlan:
 
     """
 
-    def __init__(self, options: FilterOptions, slots: int, *, records_all: bool) -> None:
+    def __init__(self, options: FilterOptions, slots: int, needed_here: str | None) -> None:
         self._options = options
-        self._slots = slots
+        self._slots = min(slots, _MOST_SLOTS)
         self._cgroups = CgroupPaths(cgroup_root())
-        self._part: Decidable | str = self._decidable(records_all)
+        self._part: Decidable | str = self._decidable(needed_here)
         if options.where is FilterIn.KERNEL and isinstance(self._part, str):
             raise CliError(
                 f"the kernel cannot decide this filter: {self._part}; leave out --filter-in.",
@@ -54,13 +71,13 @@ class FilterPlan:
             )
         self._check_cgroups()
 
-    def _decidable(self, records_all: bool) -> Decidable | str:  # noqa: FBT001 - as given
+    def _decidable(self, needed_here: str | None) -> Decidable | str:
         if not self._options.questions:
             return "there is none"
         if self._options.where is FilterIn.USER:
             return "--filter-in user"
-        if records_all:
-            return "a recording is to have everything"
+        if needed_here is not None:
+            return needed_here
         return decidable(self._options.questions, by_parent=self._options.by_parent)
 
     def _check_cgroups(self) -> None:
@@ -86,7 +103,7 @@ class FilterPlan:
         if not options.questions:
             return
         wanted = Filter(
-            options.questions, tree, cache,
+            [_with_real_path(question) for question in options.questions], tree, cache,
             include_self=options.include_self, by_parent=options.by_parent,
             in_cgroup=self._cgroups,
         )  # fmt: skip
@@ -94,6 +111,13 @@ class FilterPlan:
         pipeline.narrow = lambda: self._narrowing(pipeline.source, wanted)
 
     def _narrowing(self, source: EventSource, wanted: Filter) -> Narrowing | None:
+        asks_cgroup = any(q.term.name == "cgroup" for q in self._options.questions)
+        if asks_cgroup and source.name not in ("bpf", "replay"):
+            raise CliError(
+                f"the source is {source.name}, and only bpf tells of cgroups; "
+                "use --source bpf, or leave out --cgroup.",
+                ExitCode.UNAVAILABLE,
+            )
         kernel = source.kernel_filter if isinstance(source, BpfSource) else None
         if kernel is None or isinstance(self._part, str):
             if self._options.where is FilterIn.KERNEL:

@@ -224,7 +224,7 @@ def _trace(
     begun: float,
     attendance: Attendance | None,
 ) -> dict[str, Any]:
-    plan = FilterPlan(options.filters, options.cache.capacity, records_all=recorder is not None)
+    plan = FilterPlan(options.filters, options.cache.capacity, _needed_here(options))
     pipeline, sink = _start_best(options, out, recorder, plan)
     source = pipeline.source
     if attendance is not None:
@@ -333,6 +333,13 @@ def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
         return None
     file = open(descriptor, "wb")  # noqa: PTH123, SIM115 - a descriptor that the recorder closes
     return Recorder(file, lambda: output.start_over(descriptor), offset_ns)
+
+
+def _needed_here(options: TraceOptions) -> str | None:
+    """Say why a filter in the kernel must not leave anything out, if so."""
+    if options.record is not None:
+        return "a recording is to have everything"
+    return "a command's descendants are followed here" if options.command is not None else None
 
 
 def _say_start(pipeline: Pipeline, startup: float, attendance: Attendance | None) -> None:

@@ -77,8 +77,11 @@ class Running(Matcher):
 
     def __call__(self, _node: PidNode, info: ProcInfo | None) -> bool:
         """Look at its executable."""
-        path = info.executable if info is not None else None
-        return path is not None and (path in self._exact or self._match(path) is not None)
+        if info is None or info.executable is None:
+            return False
+        # As proc_pid_exe(5) marks a file that was replaced while it runs.
+        path = info.executable.removesuffix(" (deleted)")
+        return path in self._exact or self._match(path) is not None
 
 
 class Lined(Matcher):

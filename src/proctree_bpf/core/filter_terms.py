@@ -25,6 +25,7 @@ COMM_BYTES = 15
 
 _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _MAX_PID = 2**32 - 1
+_MOST_DIGITS = 20
 
 
 class FilterError(ValueError):
@@ -118,7 +119,8 @@ def question(name: str, texts: Iterable[str]) -> Question:
 
 def _checked(name: str, term: Term, text: str) -> str:
     if term.value is Value.PID:
-        if not (text.isascii() and text.isdecimal() and 0 < int(text) <= _MAX_PID):
+        digits = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+        if not (digits and 0 < int(text) <= _MAX_PID):
             raise FilterError(f"'{name}' needs a process id, not '{visible(text)}'")
         return str(int(text))
     if term.value is Value.SECONDS:

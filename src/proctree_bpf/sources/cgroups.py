@@ -36,7 +36,10 @@ class CgroupPaths:
         given = Path(path)
         if not given.is_relative_to(self._root):
             given = self._root / path.lstrip("/")
-        return given if given.is_dir() else None
+        if "\0" in path or not os.path.isdir(given):  # noqa: PTH112 - it refuses no name
+            return None
+        given = given.resolve()
+        return given if given.is_relative_to(self._root.resolve()) else None
 
     def __call__(self, path: str, cgroup_id: int) -> bool:
         """Tell whether a cgroup is the one of ``path`` or below it."""
