@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.core.ancestry_filter import AncestryFilter
+from proctree_bpf.core.filter_terms import ancestral
 from proctree_bpf.core.lineage import lineage
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.sources.bpf_filter import MAX_NAMES, KernelFilter, Noted, Seed, Why
@@ -36,9 +37,8 @@ _DECIDABLE = ("ancestor", "ancestor-pid")
 
 @dataclass(frozen=True, slots=True)
 class Decidable:
-    """What of a filter the kernel can decide: the question's place among those of ancestry."""
+    """What the kernel is to look for: names, or none if those that are seeded say it all."""
 
-    index: int
     names: tuple[str, ...]
 
 
@@ -46,26 +46,23 @@ def decidable(questions: Sequence[Question], *, by_parent: bool) -> Decidable | 
     """Return what the kernel can decide of a filter, or the reason why it cannot."""
     if by_parent:
         return "it knows who created whom, and --by-parent asks for something else"
-    ancestral = [q for q in questions if q.term.name.startswith("ancestor")]
-    if len(ancestral) > 1:
+    asked = ancestral(questions)
+    if len(asked) > 1:
         return "it can decide one question of ancestry at a time"
-    for index, question in enumerate(ancestral):
-        if question.negated or question.term.name not in _DECIDABLE:
-            continue
-        names = question.alternatives if question.term.name == "ancestor" else ()
-        if len(names) > MAX_NAMES:
-            return f"it can look for {MAX_NAMES} names at the most"
-        return Decidable(index, names)
-    return "it decides by the names or the PIDs of ancestors only"
+    if not asked or asked[0].negated or asked[0].term.name not in _DECIDABLE:
+        return "it decides by the names or the PIDs of ancestors only"
+    names = asked[0].alternatives if asked[0].term.name == "ancestor" else ()
+    if len(names) > MAX_NAMES:
+        return f"it can look for {MAX_NAMES} names at the most"
+    return Decidable(names)
 
 
 class Narrowing:
     """Decides when the kernel may filter, and what it must be told for that."""
 
-    def __init__(self, kernel: KernelFilter, wanted: Filter, part: Decidable) -> None:
+    def __init__(self, kernel: KernelFilter, wanted: Filter) -> None:
         self._kernel = kernel
         self._wanted = wanted
-        self._bit = 1 << part.index
         self._cleared_ns: int | None = None
         self._resume_ns = 0
         self.hold_ns: float = inf
@@ -122,7 +119,7 @@ class Narrowing:
         if not isinstance(ancestry, AncestryFilter):
             raise TypeError("only a filter by creators can be handed to the kernel")
         living = [node for node in tree.all_nodes() if node.exited_ns is None]
-        followed = {node.key for node in living if ancestry.marks(node) & self._bit}
+        followed = {node.key for node in living if ancestry.marks(node)}
         announced = set(followed)
         for node in living:
             if node.key not in followed:

@@ -43,12 +43,12 @@ class Filtered:
         self.gaps: list[Gap] = []
         self.pipeline = Pipeline(
             self.source, Tracker(self.tree, self.cache), self, wanted=self.wanted,
-            narrow=lambda: self._narrow(part),
+            narrow=self._narrow,
         )  # fmt: skip
 
-    def _narrow(self, part: object) -> Narrowing:
+    def _narrow(self) -> Narrowing:
         assert self.source.kernel_filter is not None
-        return Narrowing(self.source.kernel_filter, self.wanted, part)  # type: ignore[arg-type]
+        return Narrowing(self.source.kernel_filter, self.wanted)
 
     @property
     def narrowing(self) -> Narrowing:

@@ -127,7 +127,7 @@ class FilterPlan:
                     ExitCode.UNAVAILABLE,
                 )
             return None
-        return Narrowing(kernel, wanted, self._part)
+        return Narrowing(kernel, wanted)
 
     def say_where(self, summary: dict[str, Any]) -> None:
         """Say at the end where the filter was decided, if there was one."""

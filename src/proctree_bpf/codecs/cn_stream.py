@@ -261,17 +261,7 @@ class ConnectorStream:
             self.execs_unnamed += 1
             return Exec(time_ns, process.key)
         self.execs_named += 1
-        _, info = read
-        return Exec(
-            timestamp_ns=time_ns,
-            key=process.key,
-            uid=info.uid,
-            gid=info.gid,
-            comm=info.cmd,
-            executable=info.executable,
-            args_raw=info.args_raw,
-            truncated=info.truncated,
-        )
+        return read[1].as_exec(time_ns, process.key)
 
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread and message.tgid not in self._processes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.events import Exit, Fork, ProcEvent, Rename
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class WalkStream:
         )
         if info is None or self._is_program_of(parent, info):
             return [fork]
-        return [fork, _exec(key, info, now_ns)]
+        return [fork, info.as_exec(now_ns, key)]
 
     def _is_program_of(self, parent: ProcessKey, info: ProcInfo) -> bool:
         """Tell whether a new process still runs what its parent runs: then it did not exec."""
@@ -107,7 +107,7 @@ class WalkStream:
         info = self._program(key)
         if info is None or before == (info.executable, info.args_raw):
             return Rename(now_ns, key, stat.comm)
-        return _exec(key, info, now_ns)
+        return info.as_exec(now_ns, key)
 
     def summary(self) -> dict[str, Any]:
         """Return how many walks there were, and how many processes they met."""
@@ -125,16 +125,3 @@ def _parents_first(new: dict[ProcessKey, Stat], by_pid: dict[int, ProcessKey]) -
             ancestor = by_pid.get(new[ancestor].ppid)
         ordered.update(dict.fromkeys(reversed(line)))
     return list(ordered)
-
-
-def _exec(key: ProcessKey, info: ProcInfo, now_ns: int) -> Exec:
-    return Exec(
-        timestamp_ns=now_ns,
-        key=key,
-        uid=info.uid,
-        gid=info.gid,
-        comm=info.cmd,
-        executable=info.executable,
-        args_raw=info.args_raw,
-        truncated=info.truncated,
-    )

@@ -133,8 +133,38 @@ class _Standing:
     own: int = 0  # it was, itself, what is asked for
     above: int = 0  # it came from one that was
 
+    @property
+    def marks(self) -> int:
+        """What those that it creates inherit."""
+        return self.own | self.above
 
-class AncestryFilter:
+
+class _Asker:
+    """What both ways of asking need: whom to look at, and what for."""
+
+    def __init__(
+        self,
+        tree: TreeStore,
+        cache: CacheStore,
+        matchers: Sequence[Matcher],
+        *,
+        include_self: bool = True,
+    ) -> None:
+        self._tree = tree
+        self._cache = cache
+        self._matchers = tuple(enumerate(matchers))
+        self._include_self = include_self
+
+    def _own(self, node: PidNode, info: ProcInfo | None, *, names_only: bool) -> int:
+        """Return a bit for each matcher that a process is, by itself, what it looks for."""
+        own = 0
+        for index, matches in self._matchers:
+            if (matches.by_name or not names_only) and matches(node, info):
+                own |= 1 << index
+        return own
+
+
+class AncestryFilter(_Asker):
     """Follows a stream of applied events and says under whom each process ran.
 
     Call ``survey`` once the tree has its first snapshot, and after each repair;
@@ -155,10 +185,7 @@ class AncestryFilter:
         *,
         include_self: bool = True,
     ) -> None:
-        self._tree = tree
-        self._cache = cache
-        self._matchers = tuple(enumerate(matchers))
-        self._include_self = include_self
+        super().__init__(tree, cache, matchers, include_self=include_self)
         # By PID, so hardly more than pid_max; a process is forgotten when it ends. A PID has
         # two where a survey met its next holder before the last one's end was told.
         self._standings: dict[int, tuple[_Standing, ...]] = {}
@@ -188,7 +215,7 @@ class AncestryFilter:
             standing.above |= above
             info = self._cache.get_info(member.key)
             standing.own |= self._own(member, info, names_only=False)
-            above = marks[member.key] = standing.above | standing.own
+            above = marks[member.key] = standing.marks
             if member.exited_ns is None:
                 self._keep(standing)
 
@@ -209,19 +236,12 @@ class AncestryFilter:
             self._forget(standing)
         elif isinstance(event, Fork):
             self._forget_former(standing)
-        return standing.above | standing.own if self._include_self else standing.above
-
-    def of(self, node: PidNode) -> int:
-        """Return a bit for each matcher that this living process is known to run under."""
-        standing = self._known(node)
-        if standing is None:
-            return 0
-        return standing.above | standing.own if self._include_self else standing.above
+        return standing.marks if self._include_self else standing.above
 
     def marks(self, node: PidNode) -> int:
         """Return the bits that what this process creates will inherit."""
         standing = self._known(node)
-        return standing.above | standing.own if standing is not None else 0
+        return standing.marks if standing is not None else 0
 
     def _known(self, node: PidNode) -> _Standing | None:
         found = None
@@ -256,24 +276,17 @@ class AncestryFilter:
         if standing is None:
             standing = _Standing(node.key)
             self._keep(standing)
-        before = standing.own | standing.above
+        before = standing.marks
         if is_new or is_born:
             # Also of one that a survey met before its birth was told: only now do those
             # above it have all their marks.
             standing.above |= self._above(node)
         standing.key = node.key
         standing.own |= self._own(node, info, names_only=names_only)
-        gained = (standing.own | standing.above) & ~before
+        gained = standing.marks & ~before
         if gained and not (is_new and is_born):
             self._spread(node, gained)
         return standing
-
-    def _own(self, node: PidNode, info: ProcInfo | None, *, names_only: bool) -> int:
-        own = 0
-        for index, matches in self._matchers:
-            if (matches.by_name or not names_only) and matches(node, info):
-                own |= 1 << index
-        return own
 
     def _above(self, node: PidNode) -> int:
         """Return what a process that was not met before inherits from those above it."""
@@ -285,7 +298,7 @@ class AncestryFilter:
             marks: dict[ProcessKey, int] = {}
             self._survey_line(creator, marks)
             return marks[creator.key]
-        return known.above | known.own
+        return known.marks
 
     def _spread(self, node: PidNode, gained: int) -> None:
         """Tell those that it created before, and theirs."""
@@ -295,25 +308,12 @@ class AncestryFilter:
                 standing.above |= gained
 
 
-class ParentFilter:
+class ParentFilter(_Asker):
     """Asks for the kernel's parents, as last reported, instead of the creators.
 
     A process leaves when its parent ends: whoever adopts it is its parent then. So each
     event walks up, and nothing is remembered.
     """
-
-    def __init__(
-        self,
-        tree: TreeStore,
-        cache: CacheStore,
-        matchers: Sequence[Matcher],
-        *,
-        include_self: bool = True,
-    ) -> None:
-        self._tree = tree
-        self._cache = cache
-        self._matchers = tuple(enumerate(matchers))
-        self._include_self = include_self
 
     def survey(self) -> None:
         """Do nothing: nothing is remembered."""
@@ -327,9 +327,7 @@ class ParentFilter:
         seen: set[ProcessKey] = set()
         while node is not None and node.key not in seen:
             if self._include_self or not is_self:
-                for index, matches in self._matchers:
-                    if matches(node, info):
-                        found |= 1 << index
+                found |= self._own(node, info, names_only=False)
             seen.add(node.key)
             parent = self._tree.get_node(node.kernel_parent)
             # One that has ended is nobody's parent any more, and who adopted is not told.

@@ -75,6 +75,11 @@ RECORD_TERMS = (
 TERMS = {term.name: term for term in (*ANCESTRY_TERMS, *RECORD_TERMS)}
 
 
+def ancestral(questions: Iterable[Question]) -> list[Question]:
+    """Return the questions that are about ancestors, in their order."""
+    return [question for question in questions if question.term in ANCESTRY_TERMS]
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A term, its alternatives, and whether it is turned round."""

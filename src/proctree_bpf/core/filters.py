@@ -12,7 +12,7 @@ from proctree_bpf.core.ancestry_filter import (
     matcher,
 )
 from proctree_bpf.core.events import Exit
-from proctree_bpf.core.filter_terms import ANCESTRY_TERMS, Question, parse_terms
+from proctree_bpf.core.filter_terms import ANCESTRY_TERMS, Question, ancestral, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -64,7 +64,7 @@ class Filter:
         self.ancestry: AncestryFilter | ParentFilter | None = None
         self._tree = tree
         self._cache = cache
-        self._ancestral = [q for q in questions if q.term in ANCESTRY_TERMS]
+        self._ancestral = ancestral(questions)
         self._wanted = 0
         self._unwanted = 0
         self._predicates = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from proctree_bpf.core.events import exit_code_of, exit_signal_of, split_args
+from proctree_bpf.core.events import Exec, exit_code_of, exit_signal_of, split_args
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.text import escape
 
@@ -143,6 +143,19 @@ class ProcInfo:
     def args(self) -> tuple[str, ...]:
         """The arguments, ``argv[0]`` first."""
         return split_args(self.args_raw)
+
+    def as_exec(self, timestamp_ns: int, key: ProcessKey) -> Exec:
+        """Return the exec that made a process what this says: for sources that look."""
+        return Exec(
+            timestamp_ns=timestamp_ns,
+            key=key,
+            uid=self.uid,
+            gid=self.gid,
+            comm=self.cmd,
+            executable=self.executable,
+            args_raw=self.args_raw,
+            truncated=self.truncated,
+        )
 
     @property
     def exit_code(self) -> int | None:
