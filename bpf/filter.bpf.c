@@ -4,9 +4,9 @@
  *
  * The reader has the last word: what is sent here may be more than is wanted, and is
  * never less. A process is followed if its creator was when it was born, if it was seeded
- * so, or once its name is in the map of names; for the rest of its life. Its ancestors are
- * announced: the reader is told of them and of each change in them, because their names
- * are shown.
+ * so, or once its name is in the map of names, or the file that it runs in that of files;
+ * for the rest of its life. Its ancestors are announced: the reader is told of them and of
+ * each change in them, because their names are shown.
  *
  * The hand-over, without a window in which a child can slip through:
  *
@@ -15,7 +15,8 @@
  * 3. When all that happened before that has been applied, it writes a seed for each
  *    process that it knows to live, and only then sets filtering.
  * 4. A child that was born meanwhile has no seed, so the answer is looked for with its
- *    creators, in procs and in seeds, at the first event for which it is needed.
+ *    creators, in procs and in seeds, at the first event for which it is needed. If it is
+ *    followed, its ancestors are announced then.
  * 5. What cannot be decided here raises a doubt: from that very record on everything is
  *    sent again. The reader then looks at /proc and at procs, and begins at 2.
  *
@@ -33,7 +34,7 @@
 enum verdict {
 	DROPS = 0,
 	SENDS = 1,
-	JOINS = 2, /* is followed from now on; its ancestors are to be announced */
+	JOINS = 2, /* is followed, and its ancestors are to be announced */
 	JOINS_LATE = 3, /* as well, and raises a doubt */
 	DOUBTS = 16, /* plus a pt_why */
 };
@@ -51,6 +52,10 @@ struct name {
 BPF_HASH(procs, struct pt_key, struct pt_proc, MAX_PROCS);
 BPF_HASH(seeds, struct pt_key, struct pt_seed, MAX_PROCS);
 BPF_HASH(names, struct name, u8, MAX_NAMES);
+#ifdef FILTER_BY_FILE
+BPF_HASH(files, struct pt_file, u8, MAX_NAMES);
+BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, 1);
+#endif
 BPF_ARRAY(control, struct pt_control, 1);
 BPF_ARRAY(doubt, struct pt_doubt, 1);
 
@@ -138,16 +143,19 @@ INLINE u32 ask_above(struct pt_key *who, u32 generation)
 /* Decides, once for each generation of seeds. */
 INLINE u32 is_followed(struct pt_key *key, struct pt_proc *p, u32 generation)
 {
-	if (p->followed)
-		return YES;
 	if (p->generation == generation)
-		return NO;
-	u32 answer = ask_above(key, generation);
+		return p->followed ? YES : NO;
+	u32 answer = p->followed ? YES : ask_above(key, generation);
 	if (answer == UNKNOWN)
 		return UNKNOWN;
 	struct pt_seed *seed = seed_of(key);
-	if (seed && seed->announced)
-		p->announced = 1;
+	if (seed) {
+		seed->exact_ns = key->start_ns;
+		if (seed->announced)
+			p->announced = generation;
+		if (!p->creator.tgid)
+			p->creator = seed->creator;
+	}
 	p->followed = answer;
 	p->generation = generation;
 	return answer;
@@ -166,6 +174,23 @@ INLINE int is_wanted(char *comm)
 	bpf_probe_read_kernel_str(name.comm, PT_COMM_LEN, comm);
 	return names.lookup(&name) != 0;
 }
+
+#ifdef FILTER_BY_FILE
+INLINE int runs_wanted(char *components, u32 len)
+{
+	u32 zero = 0;
+	u64 n = len;
+	struct pt_file *file = file_at_hand.lookup(&zero);
+	if (!file || !n)
+		return 0;
+	asm volatile("" : "+r"(n));
+	if (n > sizeof(*file))
+		return 0;
+	__builtin_memset(file, 0, sizeof(*file));
+	bpf_probe_read_kernel(file, n, components);
+	return files.lookup(file) != 0;
+}
+#endif
 
 /* What is noted of a living process; begun now for one that was there before us. */
 INLINE struct pt_proc *entry_of(struct pt_key *key)
@@ -203,11 +228,14 @@ INLINE u32 filter_fork(u64 task, u64 child)
 		if (generation)
 			answer = ask_above(&creator, generation);
 	}
-	fresh.followed = answer == YES;
 	if (answer != UNKNOWN)
 		fresh.generation = generation;
-	/* A thread gives its own name to what it forks. */
-	if (!fresh.followed && is_wanted(fresh.comm)) {
+	if (answer == YES) {
+		fresh.followed = 1;
+		fresh.announced = generation;
+		if (generation && p && p->announced != generation)
+			verdict = JOINS;
+	} else if (is_wanted(fresh.comm)) { /* a thread gives its own name to what it forks */
 		fresh.followed = 1;
 		if (generation)
 			verdict = JOINS_LATE;
@@ -219,7 +247,24 @@ INLINE u32 filter_fork(u64 task, u64 child)
 	return verdict;
 }
 
-INLINE u32 filter_exec(u64 task)
+/* is_late: what is known of a process that joins now has to be looked up. */
+INLINE u32 verdict_on(struct pt_proc *p, u32 generation, u32 answer, int is_wanted, int is_late)
+{
+	if (!p->followed && is_wanted) {
+		p->followed = 1;
+		if (is_late)
+			return generation ? JOINS_LATE : DOUBTS + PT_JOINED_LATE;
+		return generation ? JOINS : SENDS;
+	}
+	if (!generation || p->announced == generation)
+		return SENDS;
+	if (answer == NO)
+		return drop();
+	return p->followed ? JOINS : SENDS;
+}
+
+/* runs_wanted: the file that it runs is one of those looked for. */
+INLINE u32 filter_exec(u64 task, int runs_wanted)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
 	struct pt_key key = key_of(task);
@@ -230,15 +275,8 @@ INLINE u32 filter_exec(u64 task)
 		answer = is_followed(&key, p, generation);
 	read_comm(p->comm, task);
 	note_user(p, task);
-	if (!p->followed && is_wanted(p->comm)) {
-		p->followed = 1;
-		if (p->has_children)
-			return generation ? JOINS_LATE : DOUBTS + PT_JOINED_LATE;
-		return generation ? JOINS : SENDS;
-	}
-	if (generation && answer == NO && !p->announced)
-		return drop();
-	return SENDS;
+	return verdict_on(p, generation, answer, runs_wanted || is_wanted(p->comm),
+			  p->has_children);
 }
 
 INLINE u32 filter_rename(u64 task, char *comm)
@@ -251,15 +289,7 @@ INLINE u32 filter_rename(u64 task, char *comm)
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	__builtin_memcpy(p->comm, comm, PT_COMM_LEN);
-	if (!p->followed && is_wanted(comm)) {
-		p->followed = 1;
-		if (generation)
-			return JOINS_LATE;
-		return p->has_children ? DOUBTS + PT_JOINED_LATE : SENDS;
-	}
-	if (generation && answer == NO && !p->announced)
-		return drop();
-	return SENDS;
+	return verdict_on(p, generation, answer, is_wanted(comm), generation || p->has_children);
 }
 
 /* Drops a process's own reference, and that on its creator when nothing else needs it. */
@@ -283,45 +313,62 @@ INLINE void release(struct pt_key *of)
 
 INLINE u32 filter_exit(u64 task)
 {
-	u32 generation = generation_in_force(), verdict = SENDS;
+	u32 generation = generation_in_force();
+	struct pt_key key = key_of(task);
+	if (!generation)
+		return SENDS;
+	struct pt_proc *p = procs.lookup(&key);
+	if (p)
+		return verdict_on(p, generation, is_followed(&key, p, generation), 0, 0);
+	struct pt_seed *seed = seed_of(&key);
+	return seed && !seed->followed && !seed->announced ? drop() : SENDS;
+}
+
+/* To be called once its ancestors are announced: they may be forgotten with it. */
+INLINE void note_exit(u64 task)
+{
 	struct pt_key key = key_of(task);
 	struct pt_proc *p = procs.lookup(&key);
-	if (!p) {
-		struct pt_seed *seed = seed_of(&key);
-		if (generation && seed && !seed->followed && !seed->announced)
-			return drop();
-		return SENDS;
-	}
-	if (generation && is_followed(&key, p, generation) == NO && !p->announced)
-		verdict = drop();
+	if (!p)
+		return;
 	/* Where two last threads both tell of the end, it is released once. */
 	u64 ended_before = p->exited_ns;
 	p->exited_ns = bpf_ktime_get_boot_ns();
 	if (!ended_before && !is_doubting())
 		release(&key);
-	return verdict;
 }
 
 /* Tells the reader of a process that joins and of those above it, nearest first, up to
  * one that it hears of already. Returns the verdict on the record that follows. */
 INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
 {
+	u32 generation = generation_in_force();
 	struct pt_key key = key_of(task);
+
+	if (!generation)
+		return verdict; /* another CPU doubts since */
 
 #pragma unroll
 	for (int step = 0; step < MAX_ANCESTORS; step++) {
 		struct pt_proc *p = procs.lookup(&key);
-		if (!p) {
-			/* Unchanged since it was seeded. */
-			struct pt_seed *seed = seed_of(&key);
-			if (!seed || seed->announced)
+		struct pt_seed *seed = seed_of(&key);
+		if (seed) {
+			if (seed->announced)
 				return verdict;
 			seed->announced = 1;
-			key = seed->creator;
-		} else {
-			if (p->announced)
+			if (!p && seed->exact_ns) {
+				key.start_ns = seed->exact_ns;
+				p = procs.lookup(&key);
+			}
+		}
+		if (!p) {
+			if (!seed)
 				return verdict;
-			p->announced = 1;
+			key = seed->creator; /* unchanged since it was seeded */
+		} else {
+			if (p->announced == generation)
+				return verdict;
+			p->announced = generation;
 			struct pt_met rec = {};
 			struct pt_counters *c = begin(&rec.h, kind);
 			if (!c)

@@ -17,11 +17,13 @@
  *   HAVE_GROUP_DEAD  sched_process_exit passes group_dead (Linux 6.18)
  *   IN_EXECVE_OFF, IN_EXECVE_MASK  task_struct.in_execve, where there is one
  *   KERNEL_FILTER    filter.bpf.c stands before this file
+ *   FILTER_BY_FILE   and looks for program files
  */
 
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
 #define MAX_PATH_STEPS 40
 #define MAX_NAME_LEN 255
+#define EXE_INCOMPLETE PT_EXE_ROOM
 
 struct exec_scratch {
 	struct pt_exec rec;
@@ -45,7 +47,9 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_fork(task, child);
 	if (!verdict)
 		return 0;
-	if (verdict == JOINS_LATE)
+	if (verdict == JOINS)
+		verdict = announce(ctx, task, PT_MET_BY_FORK, SENDS);
+	else if (verdict == JOINS_LATE)
 		verdict = announce(ctx, task, PT_MET_BY_FORK, DOUBTS + PT_JOINED_LATE);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_FORK);
@@ -75,7 +79,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* Writes the components of mm->exe_file's path, innermost first, and returns
- * their length. bpf_d_path() is not allowed in raw tracepoints, so this walks
+ * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
  * the dentries and crosses mounts as fs/d_path.c does. */
 INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 {
@@ -111,8 +115,7 @@ INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 			dentry = parent;
 		}
 	}
-	s->rec.h.flags |= PT_EXE_INCOMPLETE;
-	return 0;
+	return EXE_INCOMPLETE;
 }
 
 INLINE u32 read_filename(struct exec_scratch *s, u32 at, u64 bprm)
@@ -157,8 +160,15 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_scratch *s = scratch.lookup(&cpu);
 	if (!s)
 		return 0;
+	u64 mm = read_u64(task, OFF_TASK_MM);
+#ifdef FILTER_BY_FILE
+	u32 exe_len = read_exe(s, mm);
+	int is_wanted_file = exe_len != EXE_INCOMPLETE && runs_wanted(s->data, exe_len);
+#else
+	int is_wanted_file = 0;
+#endif
 #ifdef KERNEL_FILTER
-	u32 verdict = filter_exec(task);
+	u32 verdict = filter_exec(task, is_wanted_file);
 	if (!verdict)
 		return 0;
 	if (verdict == JOINS)
@@ -175,7 +185,6 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
 	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
-	u64 mm = read_u64(task, OFF_TASK_MM);
 	s->rec.tgid = read_u32(task, OFF_TASK_TGID);
 	s->rec.start_ns = start_of(task);
 	s->rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
@@ -185,7 +194,12 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	s->rec.gid = read_u32(cred, OFF_CRED_GID);
 	read_comm(s->rec.comm, task);
 
-	u32 exe_len = read_exe(s, mm) & (PT_EXE_ROOM - 1);
+#ifndef FILTER_BY_FILE
+	u32 exe_len = read_exe(s, mm);
+#endif
+	if (exe_len == EXE_INCOMPLETE)
+		s->rec.h.flags |= PT_EXE_INCOMPLETE;
+	exe_len &= PT_EXE_ROOM - 1;
 	u32 filename_len = read_filename(s, exe_len, bprm);
 	u32 at = (exe_len + filename_len) & (PT_EXE_ROOM + PT_FILENAME_ROOM - 1);
 	u32 args_len = read_args(s, at, mm);
@@ -215,12 +229,19 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	struct pt_exit rec = {};
 #ifdef KERNEL_FILTER
-	if (!filter_exit(task))
+	u32 verdict = filter_exit(task);
+	if (verdict == JOINS)
+		verdict = announce(ctx, task, PT_MET_BY_EXIT, SENDS);
+	note_exit(task);
+	if (!verdict)
 		return 0;
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_EXIT);
 	if (!c)
 		return 0;
+#ifdef KERNEL_FILTER
+	doubt_if(verdict, &rec.h);
+#endif
 
 	u64 leader = read_u64(task, OFF_TASK_LEADER);
 	u64 parent = read_u64(leader, OFF_TASK_REAL_PARENT);
@@ -266,7 +287,9 @@ int on_rename(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_rename(task, rec.comm);
 	if (!verdict)
 		return 0;
-	if (verdict == JOINS_LATE)
+	if (verdict == JOINS)
+		verdict = announce(ctx, task, PT_MET_BY_RENAME, SENDS);
+	else if (verdict == JOINS_LATE)
 		verdict = announce(ctx, task, PT_MET_BY_RENAME, DOUBTS + PT_JOINED_LATE);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_RENAME);

@@ -9,7 +9,7 @@
 #ifndef PROCTREE_H
 #define PROCTREE_H
 
-#define PT_WIRE_VERSION 2
+#define PT_WIRE_VERSION 3
 #define PT_COMM_LEN 16
 
 enum pt_kind {
@@ -20,7 +20,8 @@ enum pt_kind {
 	PT_MET = 4, /* told by on_exec; each program counts its own */
 	PT_MET_BY_RENAME = 5,
 	PT_MET_BY_FORK = 6,
-	PT_KINDS = 7,
+	PT_MET_BY_EXIT = 7,
+	PT_KINDS = 8,
 };
 
 /* pt_header.flags */
@@ -138,8 +139,9 @@ struct pt_key {
 /* What the reader says of a process that it knew when the filter was set. */
 struct pt_seed {
 	struct pt_key creator;
+	__u64 exact_ns; /* when it started, once the BPF side has met it; else 0 */
 	__u32 followed;
-	__u32 announced;
+	__u32 announced; /* the reader knows it, and hears of its changes */
 };
 
 /* What the BPF side knows of a process since it was attached. */
@@ -149,12 +151,19 @@ struct pt_proc {
 	__u32 refs; /* one while it lives, and one for each process that it created */
 	__u32 generation; /* of the seeds with which followed was decided; 0: never */
 	__u32 followed;
-	__u32 announced; /* the reader knows it, and hears of its changes */
+	__u32 announced; /* generation in which the reader knows it, and hears of its changes */
 	__u32 has_children;
 	__u32 uid;
 	__u32 gid;
 	__u32 uncounted; /* its creator had no entry, so no reference is held on it */
 	char comm[PT_COMM_LEN];
+};
+
+/* A program file that is looked for: the components of its path as in an exec record, then
+ * zeros. A longer path is not looked for here. */
+#define PT_FILE_ROOM 256
+struct pt_file {
+	char components[PT_FILE_ROOM];
 };
 
 /* Set by the reader. */

@@ -26,7 +26,7 @@ LAYERS = (
     {"core"},
     {"codecs"},
     {"sources", "sinks"},
-    {"narrowing"},
+    {"narrowing", "decidable"},
     {"pipeline", "library"},
     {"collector"},
     {"cli"},

@@ -7,21 +7,19 @@ is told in bpf/filter.bpf.c; this is the reader's side of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.core.ancestry_filter import AncestryFilter
-from proctree_bpf.core.filter_terms import ancestral
 from proctree_bpf.core.lineage import lineage
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.sources.bpf_filter import MAX_NAMES, KernelFilter, Noted, Seed, Why
+from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
 from proctree_bpf.sources.procfs import uid_to_username
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
-    from proctree_bpf.core.filter_terms import Question
     from proctree_bpf.core.filters import Filter
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.stores import TreeStore
@@ -32,37 +30,32 @@ if TYPE_CHECKING:
 _DOUBT_SLACK_NS = 1_000_000
 # After a doubt, everything is sent for so long: looking at /proc each time has its price.
 _PAUSE_NS = 1_000_000_000
-_DECIDABLE = ("ancestor", "ancestor-pid")
 
 
-@dataclass(frozen=True, slots=True)
-class Decidable:
-    """What the kernel is to look for: names, or none if those that are seeded say it all."""
+def followed_by(wanted: Filter) -> Callable[[PidNode], bool]:
+    """Return what tells, after a survey, whether a process is followed for a filter."""
 
-    names: tuple[str, ...]
+    def follows(node: PidNode) -> bool:
+        ancestry = wanted.ancestry
+        if not isinstance(ancestry, AncestryFilter):
+            raise TypeError("only a filter by creators can be handed to the kernel")
+        return ancestry.marks(node) != 0
 
-
-def decidable(questions: Sequence[Question], *, by_parent: bool) -> Decidable | str:
-    """Return what the kernel can decide of a filter, or the reason why it cannot."""
-    if by_parent:
-        return "it knows who created whom, and --by-parent asks for something else"
-    asked = ancestral(questions)
-    if len(asked) > 1:
-        return "it can decide one question of ancestry at a time"
-    if not asked or asked[0].negated or asked[0].term.name not in _DECIDABLE:
-        return "it decides by the names or the PIDs of ancestors only"
-    names = asked[0].alternatives if asked[0].term.name == "ancestor" else ()
-    if len(names) > MAX_NAMES:
-        return f"it can look for {MAX_NAMES} names at the most"
-    return Decidable(names)
+    return follows
 
 
 class Narrowing:
-    """Decides when the kernel may filter, and what it must be told for that."""
+    """Decides when the kernel may filter, and what it must be told for that.
 
-    def __init__(self, kernel: KernelFilter, wanted: Filter) -> None:
+    Args:
+        kernel: the filter in the kernel.
+        follows: tells whether a living process, and all that it creates, is followed.
+
+    """
+
+    def __init__(self, kernel: KernelFilter, follows: Callable[[PidNode], bool]) -> None:
         self._kernel = kernel
-        self._wanted = wanted
+        self._follows = follows
         self._cleared_ns: int | None = None
         self._resume_ns = 0
         self.hold_ns: float = inf
@@ -115,11 +108,8 @@ class Narrowing:
                 self.given_up = "its table of processes was too small (--capacity)"
 
     def _seeds(self, tree: TreeStore) -> list[Seed]:
-        ancestry = self._wanted.ancestry
-        if not isinstance(ancestry, AncestryFilter):
-            raise TypeError("only a filter by creators can be handed to the kernel")
         living = [node for node in tree.all_nodes() if node.exited_ns is None]
-        followed = {node.key for node in living if ancestry.marks(node)}
+        followed = {node.key for node in living if self._follows(node)}
         announced = set(followed)
         for node in living:
             if node.key not in followed:

@@ -281,6 +281,7 @@ class Pipeline:
         self._write_before(complete_ns)
         self._complete_ns = complete_ns
         if self.narrowing is not None:
+            self._complete_ns = int(min(complete_ns, self.narrowing.hold_ns))
             self._narrow_if_possible(self.narrowing, complete_ns)
         # Whatever the source says decides, not the clock: so a recording does the same.
         if self._repair_wanted and self._repair is None:

@@ -142,14 +142,14 @@ def test_a_record_may_be_cut_at_no_byte(record: bytes) -> None:
             decode(record[:length])
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, 0xFFFF])
+@pytest.mark.parametrize("version", [0, WIRE_VERSION - 1, WIRE_VERSION + 1, 0xFFFF])
 def test_another_version_is_refused(version: int) -> None:
     wrong = FORK_RECORD[:16] + struct.pack("=H", version) + FORK_RECORD[18:]
     with pytest.raises(DecodeError, match=f"version {version}"):
         decode(wrong)
 
 
-@pytest.mark.parametrize("kind", [7, 0xFFFF])
+@pytest.mark.parametrize("kind", [len(KINDS), 0xFFFF])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     wrong = FORK_RECORD[:18] + struct.pack("=H", kind) + FORK_RECORD[20:]
     with pytest.raises(DecodeError, match=f"kind {kind}"):

@@ -12,7 +12,8 @@ import pytest
 from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
 from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.narrowing import Narrowing, decidable
+from proctree_bpf.decidable import decidable
+from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.bpf_filter import Why
 from proctree_bpf.sources.clock import boottime_ns
@@ -37,7 +38,7 @@ class Filtered:
         self.wanted = Filter.parse(terms, self.tree, self.cache)
         part = decidable(self.wanted.questions, by_parent=False)
         assert not isinstance(part, str)
-        options = BpfOptions(perf_pages=1024, filter_names=part.names, filter_slots=slots)
+        options = BpfOptions(perf_pages=1024, filter_for=part, filter_slots=slots)
         self.source = BpfSource(options)
         self.applied: list[Applied] = []
         self.gaps: list[Gap] = []
@@ -48,7 +49,7 @@ class Filtered:
 
     def _narrow(self) -> Narrowing:
         assert self.source.kernel_filter is not None
-        return Narrowing(self.source.kernel_filter, self.wanted)
+        return Narrowing(self.source.kernel_filter, followed_by(self.wanted))
 
     @property
     def narrowing(self) -> Narrowing:

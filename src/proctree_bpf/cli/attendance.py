@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.command import Command
     from proctree_bpf.cli.foreground import Foreground
     from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.model import PidNode
 
 _Handler: TypeAlias = Any  # what signal.signal returns and takes
 
@@ -131,6 +132,10 @@ class Attendance:
     def hides(self, event: ProcEvent) -> bool:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
         return not self._family.includes(event)
+
+    def follows(self, node: PidNode) -> bool:
+        """Tell whether a living process is the command, or a descendant."""
+        return self._family.has(node.key)
 
     def begin(self, complete_until_ns: Callable[[], int]) -> None:
         """Set the command free, unless we were told to stop before.

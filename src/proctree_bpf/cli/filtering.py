@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.exits import CliError, ExitCode, say
 from proctree_bpf.core.filters import Filter
-from proctree_bpf.narrowing import Decidable, Narrowing, decidable
+from proctree_bpf.decidable import decidable, is_glob
+from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.filter_terms import Question
+    from proctree_bpf.core.model import PidNode
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.pipeline import Pipeline
     from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.sources.bpf_filter import Sought
     from proctree_bpf.sources.choose import SourceOptions
 
 
 # Some 250 MB that the kernel sets aside; beyond that the filter goes on in user space.
 _MOST_SLOTS = 1 << 20
-_GLOB = re.compile(r"[*?[]")
 
 
 class FilterIn(StrEnum):
@@ -41,7 +44,7 @@ def _with_real_path(question: Question) -> Question:
     if question.term.name != "ancestor-exe":
         return question
     paths = question.alternatives
-    real = [os.path.realpath(path) for path in paths if not _GLOB.search(path)]
+    real = [os.path.realpath(path) for path in paths if not is_glob(path)]
     return replace(question, alternatives=tuple(dict.fromkeys((*paths, *real))))
 
 
@@ -52,18 +55,27 @@ class FilterPlan:
         options: what is wanted.
         slots: how many processes the kernel's side may know.
         needed_here: why everything is needed here, if it is.
+        of_command: if only a command's processes are shown, tells who is one of them.
 
     Raises:
         CliError: the filter was to be decided in the kernel, which cannot; or it names a
-            cgroup that is not there.
+            cgroup or a user that is not there.
 
     """
 
-    def __init__(self, options: FilterOptions, slots: int, needed_here: str | None) -> None:
+    def __init__(
+        self,
+        options: FilterOptions,
+        slots: int,
+        needed_here: str | None,
+        of_command: Callable[[PidNode], bool] | None,
+    ) -> None:
         self._options = options
+        self._questions = [_with_real_path(question) for question in options.questions]
         self._slots = min(slots, _MOST_SLOTS)
+        self._of_command = of_command
         self._cgroups = CgroupPaths(cgroup_root())
-        self._part: Decidable | str = self._decidable(needed_here)
+        self._part: Sought | str = self._decidable(needed_here)
         if options.where is FilterIn.KERNEL and isinstance(self._part, str):
             raise CliError(
                 f"the kernel cannot decide this filter: {self._part}; leave out --filter-in.",
@@ -71,14 +83,18 @@ class FilterPlan:
             )
         self._check_cgroups()
 
-    def _decidable(self, needed_here: str | None) -> Decidable | str:
-        if not self._options.questions:
+    def _decidable(self, needed_here: str | None) -> Sought | str:
+        if not self._questions and self._of_command is None:
             return "there is none"
         if self._options.where is FilterIn.USER:
             return "--filter-in user"
         if needed_here is not None:
             return needed_here
-        return decidable(self._options.questions, by_parent=self._options.by_parent)
+        return decidable(
+            self._questions,
+            by_parent=self._options.by_parent,
+            of_command=self._of_command is not None,
+        )
 
     def _check_cgroups(self) -> None:
         for question in self._options.questions:
@@ -94,49 +110,52 @@ class FilterPlan:
         """Have the BPF source prepared for a filter, if the kernel is to decide it."""
         if isinstance(self._part, str):
             return options
-        bpf = replace(options.bpf, filter_names=self._part.names, filter_slots=self._slots)
+        bpf = replace(options.bpf, filter_for=self._part, filter_slots=self._slots)
         return replace(options, bpf=bpf)
 
     def attach(self, pipeline: Pipeline, tree: TreeStore, cache: CacheStore) -> None:
         """Give a pipeline the filter."""
         options = self._options
-        if not options.questions:
-            return
-        wanted = Filter(
-            [_with_real_path(question) for question in options.questions], tree, cache,
-            include_self=options.include_self, by_parent=options.by_parent,
-            in_cgroup=self._cgroups,
-        )  # fmt: skip
-        pipeline.wanted = wanted
-        pipeline.narrow = lambda: self._narrowing(pipeline.source, wanted)
+        follows = self._of_command
+        if self._questions:
+            wanted = Filter(
+                self._questions, tree, cache, include_self=options.include_self,
+                by_parent=options.by_parent, in_cgroup=self._cgroups,
+            )  # fmt: skip
+            pipeline.wanted = wanted
+            if follows is None and not isinstance(self._part, str):
+                follows = followed_by(wanted)
+        pipeline.narrow = lambda: self._narrowing(pipeline.source, follows)
 
-    def _narrowing(self, source: EventSource, wanted: Filter) -> Narrowing | None:
-        asks_cgroup = any(q.term.name == "cgroup" for q in self._options.questions)
+    def _narrowing(
+        self, source: EventSource, follows: Callable[[PidNode], bool] | None
+    ) -> Narrowing | None:
+        asks_cgroup = any(q.term.name == "cgroup" for q in self._questions)
         if asks_cgroup and source.name not in ("bpf", "replay"):
             raise CliError(
                 f"the source is {source.name}, and only bpf tells of cgroups; "
                 "use --source bpf, or leave out --cgroup.",
                 ExitCode.UNAVAILABLE,
             )
-        kernel = source.kernel_filter if isinstance(source, BpfSource) else None
-        if kernel is None or isinstance(self._part, str):
-            if self._options.where is FilterIn.KERNEL:
-                raise CliError(
-                    f"the source is {source.name}, and only bpf can filter in the kernel; "
-                    "leave out --filter-in.",
-                    ExitCode.UNAVAILABLE,
-                )
+        if isinstance(self._part, str) or follows is None:
             return None
-        return Narrowing(kernel, wanted)
+        if isinstance(source, BpfSource) and source.kernel_filter is not None:
+            return Narrowing(source.kernel_filter, follows)
+        if isinstance(source, BpfSource) and source.filter_refusal is not None:
+            self._part = f"with the filter, {source.filter_refusal.reason}"
+        else:
+            self._part = f"the source is {source.name}, and only bpf can filter in the kernel"
+        if self._options.where is FilterIn.KERNEL:
+            raise CliError(f"{self._part}; leave out --filter-in.", ExitCode.UNAVAILABLE)
+        return None
 
     def say_where(self, summary: dict[str, Any]) -> None:
         """Say at the end where the filter was decided, if there was one."""
-        if not self._options.questions:
-            return
         kernel = summary["kernel_filter"]
+        if not self._questions and not (kernel and kernel["given_up"]):
+            return
         if kernel is None:
-            reason = self._part if isinstance(self._part, str) else "only bpf can do it elsewhere"
-            say(f"filtered in user space ({reason}): {summary['filtered']} events left out")
+            say(f"filtered in user space ({self._part}): {summary['filtered']} events left out")
             return
         dropped = summary.get("dropped_in_kernel", 0)
         text = f"filtered in the kernel: {dropped} events left out there"

@@ -224,7 +224,12 @@ def _trace(
     begun: float,
     attendance: Attendance | None,
 ) -> dict[str, Any]:
-    plan = FilterPlan(options.filters, options.cache.capacity, _needed_here(options))
+    plan = FilterPlan(
+        options.filters,
+        options.cache.capacity,
+        _needed_here(options),
+        attendance.follows if attendance is not None else None,
+    )
     pipeline, sink = _start_best(options, out, recorder, plan)
     source = pipeline.source
     if attendance is not None:
@@ -337,9 +342,7 @@ def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
 
 def _needed_here(options: TraceOptions) -> str | None:
     """Say why a filter in the kernel must not leave anything out, if so."""
-    if options.record is not None:
-        return "a recording is to have everything"
-    return "a command's descendants are followed here" if options.command is not None else None
+    return "a recording is to have everything" if options.record is not None else None
 
 
 def _say_start(pipeline: Pipeline, startup: float, attendance: Attendance | None) -> None:

@@ -10,8 +10,8 @@ from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename
 from proctree_bpf.core.identity import ProcessKey
 
-WIRE_VERSION = 2
-KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork")
+WIRE_VERSION = 3
+KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork", "met-by-exit")
 ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
 _FORK, _EXEC, _EXIT, _RENAME = range(4)
@@ -139,7 +139,7 @@ def _met(data: bytes) -> PerfRecord:
     return PerfRecord(kind, seq, event)
 
 
-_DECODERS = (_fork, _exec, _exit, _rename, _met, _met, _met)
+_DECODERS = (_fork, _exec, _exit, _rename, _met, _met, _met, _met)
 
 
 def decode(data: bytes) -> PerfRecord:

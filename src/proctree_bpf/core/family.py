@@ -36,7 +36,7 @@ class Family:
         if isinstance(event, Fork):
             return self._take_in(event.child, event.creator)
         key = event.key
-        if not self._is_member(key) and not self._is_late_comer(event):
+        if not self.has(key) and not self._is_late_comer(event):
             return False
         if isinstance(event, Exit):
             del self._living[key.pid]
@@ -44,13 +44,14 @@ class Family:
             self._living[key.pid] = more_exact(self._living[key.pid], key)
         return True
 
-    def _is_member(self, key: ProcessKey) -> bool:
+    def has(self, key: ProcessKey) -> bool:
+        """Tell whether a living process is one of them."""
         member = self._living.get(key.pid)
         # A PID without a start time is its living owner.
         return member is not None and compare(member, key) is not Sameness.DIFFERENT
 
     def _take_in(self, child: ProcessKey, creator: ProcessKey) -> bool:
-        if self._is_member(creator):
+        if self.has(creator):
             self._living[child.pid] = child
             return True
         self._living.pop(child.pid, None)  # its end was lost: the PID has another owner now
@@ -64,4 +65,4 @@ class Family:
         """
         if not isinstance(event, Exec | Exit) or event.parent is None:
             return False
-        return self._is_member(event.parent) and self._take_in(event.key, event.parent)
+        return self.has(event.parent) and self._take_in(event.key, event.parent)

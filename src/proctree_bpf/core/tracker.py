@@ -330,8 +330,9 @@ class Tracker:
             info = _info_of(node)
         else:
             start_ns = more_exact(known[0].key, event.key).start_time_ns
-            node = replace(known[0], cmd=event.comm, start_time_ns=start_ns)
-            info = replace(known[1], cmd=event.comm, start_time_ns=start_ns)
+            node = _with_creator(known[0], event.creator)
+            node = replace(node, cmd=event.comm, start_time_ns=start_ns)
+            info = replace(known[1], cmd=event.comm, ppid=node.ppid, start_time_ns=start_ns)
         self._store(node, replace(info, uid=event.uid, gid=event.gid, user=self._user(event.uid)))
 
     def _discover(self, event: Exec | Exit) -> tuple[PidNode, ProcInfo]:
@@ -378,8 +379,7 @@ class Tracker:
         for node, info in entries:
             known = self._known(node.key)
             if known is not None:
-                if self.cache.get_info(known[0].key) is None:
-                    self.cache.insert_info(node.pid, replace(info, exited_ns=known[0].exited_ns))
+                self._complete(known[0], node, info)
                 continue
             self._presume_former_exited(node.key, node.start_time_ns)
             if (node.pid, node.key.ticks) in execed:
@@ -387,6 +387,17 @@ class Tracker:
             self._store(node, info)
             added += 1
         return added
+
+    def _complete(self, known: PidNode, seen: PidNode, details: ProcInfo) -> None:
+        """Add what is not known yet of a known process."""
+        info = self.cache.get_info(known.key)
+        if info is None:
+            self.cache.insert_info(known.pid, replace(details, exited_ns=known.exited_ns))
+        if seen.edge is not Edge.LEARNT:
+            return
+        node = _with_creator(known, seen.creator)
+        if node is not known:
+            self._store(node, replace(info or details, ppid=node.ppid))
 
     def reconcile(
         self,
@@ -460,6 +471,20 @@ def _info_of(node: PidNode) -> ProcInfo:
         tgid=node.pid,
         start_time_ns=node.start_time_ns,
         exited_ns=node.exited_ns,
+    )
+
+
+def _with_creator(node: PidNode, creator: ProcessKey) -> PidNode:
+    """Replace a parent that was only seen, by the creator that the kernel's notes tell."""
+    is_certain = node.edge is not Edge.OBSERVED
+    if is_certain or not creator.pid or compare(creator, node.creator) is Sameness.SAME:
+        return node
+    return replace(
+        node,
+        ppid=creator.pid,
+        creator_start_ns=creator.start_time_ns,
+        edge=Edge.LEARNT,
+        parent=node.parent or (node.creator if node.ppid else None),
     )
 
 

@@ -159,8 +159,12 @@ class BccProgram:
         macros: Mapping[str, int],
         max_args_bytes: int,
         filter_slots: int | None = None,
+        *,
+        by_file: bool = False,
     ) -> None:
         """Compile; with room for ``filter_slots`` processes, also a filter.
+
+        ``by_file``: it can look for program files, too; every exec costs more then.
 
         Raises:
             SourceUnavailableError: the compiler or the kernel refused.
@@ -175,6 +179,7 @@ class BccProgram:
         if filter_slots is not None:
             files.insert(1, _FILTER)
             defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": filter_slots, "MAX_NAMES": MAX_NAMES}
+            defines |= {"FILTER_BY_FILE": 1} if by_file else {}
         cflags = [f"-D{name}={value}" for name, value in defines.items()]
         log: list[str] = []
         source = b"".join(_read_source(directory / name) for name in files)

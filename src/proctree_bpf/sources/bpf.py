@@ -15,13 +15,13 @@ from proctree_bpf.codecs.perf_stream import Drain, PerfStream
 from proctree_bpf.core.events import Gap
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
 from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
-from proctree_bpf.sources.bpf_filter import KernelFilter
+from proctree_bpf.sources.bpf_filter import KernelFilter, Sought
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.privilege import in_initial_pid_namespace, may_load_bpf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from proctree_bpf.sources.recorder import Recorder
 
@@ -39,15 +39,14 @@ class BpfOptions:
 
     ``max_args_bytes`` (up to 32 KiB) limits what is copied of an argument block;
     ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two. If
-    ``filter_names`` is not None, the kernel's side can leave out what does not come from
-    processes of these names (comm), or from others that are seeded; it knows up to
-    ``filter_slots`` processes.
+    ``filter_for`` is not None, the kernel's side can leave out what does not come from what
+    is sought, or from others that are seeded; it knows up to ``filter_slots`` processes.
     """
 
     max_args_bytes: int = DEFAULT_ARGS_BYTES
     perf_pages: int = DEFAULT_PERF_PAGES
     btf_path: Path = BTF_PATH
-    filter_names: tuple[str, ...] | None = None
+    filter_for: Sought | None = None
     filter_slots: int = DEFAULT_FILTER_SLOTS
 
     def __post_init__(self) -> None:
@@ -69,7 +68,9 @@ class BpfSource(LiveSource):
         self._stream: PerfStream | None = None
         self._seconds: dict[str, float] = {}
         self.kernel_filter: KernelFilter | None = None
-        """The filter in the kernel, once open, if ``filter_names`` asked for one."""
+        """The filter in the kernel, once open, if ``filter_for`` asked for one."""
+        self.filter_refusal: SourceUnavailableError | None = None
+        """Why there is none although it was asked for: all is sent then."""
         self._missed = 0
         self._next_misses_ns = 0
 
@@ -92,16 +93,14 @@ class BpfSource(LiveSource):
         with self._phase("import_bcc"):
             bcc = import_bcc()
         with self._phase("compile"):
-            names = self._options.filter_names
-            slots = self._options.filter_slots if names is not None else None
-            program = BccProgram(bcc, macros, self._options.max_args_bytes, slots)
+            program, sought = self._compile(bcc, macros)
         try:
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns)
-                if names is not None:
-                    self.kernel_filter = KernelFilter(program, names)
+                if sought is not None:
+                    self.kernel_filter = KernelFilter(program, sought)
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
@@ -111,6 +110,24 @@ class BpfSource(LiveSource):
             program.close()
             raise
         self._program = program
+
+    def _compile(self, bcc: Any, macros: Mapping[str, int]) -> tuple[BccProgram, Sought | None]:
+        """Compile with the filter that is wanted; if only that cannot be, without it."""
+        options = self._options
+        sought = options.filter_for
+        if sought is not None:
+            try:
+                program = BccProgram(
+                    bcc, macros, options.max_args_bytes, options.filter_slots,
+                    by_file=bool(sought.files),
+                )  # fmt: skip
+            except SourceUnavailableError as error:
+                if error.refusal is not Refusal.BROKEN:
+                    raise
+                self.filter_refusal = error
+            else:
+                return program, sought
+        return BccProgram(bcc, macros, options.max_args_bytes), None
 
     def _check_place(self) -> None:
         if not may_load_bpf():

@@ -10,20 +10,22 @@ from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.identity import ProcessKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from proctree_bpf.sources.bcc_program import BccProgram
 
 MAX_NAMES = 1024
-"""How many names a filter in the kernel can look for (MAX_NAMES in filter.bpf.c)."""
+"""How many names, and files, a filter in the kernel can look for (in filter.bpf.c)."""
+_FILE_ROOM = 256
 
 # The layouts are in bpf/proctree.h.
 _KEY = struct.Struct("=QQ")
-_SEED = struct.Struct("=QQII")
+_SEED = struct.Struct("=QQQII")
 _PROC = struct.Struct("=QQQIIIIIIII16s")
 _CONTROL = struct.Struct("=II")
 _DOUBT = struct.Struct("=QQ")
 _NAME = struct.Struct("=16s")
+_FILE = struct.Struct(f"={_FILE_ROOM}s")
 _FIRST = struct.pack("=I", 0)
 
 
@@ -33,6 +35,26 @@ class Why(IntEnum):
     JOINED_LATE = 1
     TABLE_FULL = 2
     TOO_DEEP = 3
+
+
+class Sought(NamedTuple):
+    """Whose descendants a filter in the kernel follows, besides those that are seeded."""
+
+    names: tuple[str, ...] = ()
+    """Names (comm)."""
+    files: tuple[str, ...] = ()
+    """Paths of program files, of those for which ``fits`` holds."""
+
+
+def fits(path: str) -> bool:
+    """Tell whether a filter in the kernel can look for a path: up to 254 bytes."""
+    return len(_components(path)) <= _FILE_ROOM
+
+
+def _components(path: str) -> bytes:
+    """Return a path as the kernel's side has it: innermost first, each ended by NUL."""
+    names = [name for name in path.encode("utf-8", "surrogateescape").split(b"/") if name]
+    return b"".join(name + b"\0" for name in reversed(names))
 
 
 class Doubt(NamedTuple):
@@ -69,7 +91,7 @@ def _pack_key(key: ProcessKey) -> bytes:
 class KernelFilter:
     """Sets the filter of a program that was compiled with one."""
 
-    def __init__(self, program: BccProgram, names: Iterable[str]) -> None:
+    def __init__(self, program: BccProgram, sought: Sought) -> None:
         self._procs = program.table("procs", _KEY.size, _PROC.size)
         self._seeds = program.table("seeds", _KEY.size, _SEED.size)
         self._control = program.table("control", len(_FIRST), _CONTROL.size)
@@ -78,8 +100,12 @@ class KernelFilter:
         self._generation = 0
         self.is_on = False
         table = program.table("names", _NAME.size, 1)
-        for name in names:
+        for name in sought.names:
             table.put(_NAME.pack(name.encode("utf-8", "surrogateescape")[:15]), b"\1")
+        if sought.files:
+            table = program.table("files", _FILE.size, 1)
+            for path in sought.files:
+                table.put(_FILE.pack(_components(path)), b"\1")
 
     def doubt(self) -> Doubt | None:
         """Return why and since when the kernel's side decides nothing, if that is so."""
@@ -101,7 +127,8 @@ class KernelFilter:
         self._seeded &= wanted
         for seed in seeds:
             key = _pack_key(seed.key)
-            value = _pack_key(seed.creator) + struct.pack("=II", seed.followed, seed.announced)
+            creator = seed.creator.start_time_ns, seed.creator.pid
+            value = _SEED.pack(*creator, 0, seed.followed, seed.announced)
             if not self._seeds.put(key, value):
                 return False
             self._seeded.add(key)
