@@ -123,7 +123,7 @@ INLINE u32 ask_above(struct pt_key *who, u32 generation)
 {
 	struct pt_key key = *who;
 
-#pragma unroll
+#pragma nounroll
 	for (int step = 0; step < MAX_UNSEEDED; step++) {
 		struct pt_proc *p = procs.lookup(&key);
 		if (p && p->followed)
@@ -297,7 +297,7 @@ INLINE void release(struct pt_key *of)
 {
 	struct pt_key key = *of;
 
-#pragma unroll
+#pragma nounroll
 	for (int step = 0; step < MAX_RELEASED; step++) {
 		struct pt_proc *p = procs.lookup(&key);
 		if (!p)
@@ -348,7 +348,7 @@ INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
 	if (!generation)
 		return verdict; /* another CPU doubts since */
 
-#pragma unroll
+#pragma nounroll
 	for (int step = 0; step < MAX_ANCESTORS; step++) {
 		struct pt_proc *p = procs.lookup(&key);
 		struct pt_seed *seed = seed_of(&key);
