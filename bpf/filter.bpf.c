@@ -382,7 +382,7 @@ INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
 			rec.gid = p->gid;
 			__builtin_memcpy(rec.comm, p->comm, PT_COMM_LEN);
 			if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
-				c->failed[kind] += 1;
+				count_failed(c, kind);
 			key = p->creator;
 		}
 		if (!key.tgid)

@@ -98,7 +98,7 @@ class BpfSource(LiveSource):
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
                 started_ns = boottime_ns()
-                self._stream = PerfStream(self.name, program.cpus, started_ns)
+                self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if sought is not None:
                     self.kernel_filter = KernelFilter(program, sought)
                 program.attach()
@@ -211,6 +211,8 @@ class BpfSource(LiveSource):
         if summary:
             summary["lost"] += self._missed
             summary["missed"] = self._missed
+        if self._program is not None and self._program.copies > 1:
+            summary["taken_over"] = self._program.taken_over
         if self.kernel_filter is not None and self._program is not None:
             summary["dropped_in_kernel"] = self._program.dropped
         return {"startup_seconds": dict(self._seconds), **summary}
