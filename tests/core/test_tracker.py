@@ -208,6 +208,23 @@ class TestALifeInOrder:
         )
 
 
+class TestAges:
+    def test_a_process_is_as_old_as_its_start_is_ago(self, tracker: Tracker) -> None:
+        told = apply_all(tracker, FORK, EXEC, EXIT)
+        assert [applied and applied.age_ns for applied in told] == [None, None, S - 123]
+
+    def test_the_time_for_which_a_command_was_held_does_not_count(self, tracker: Tracker) -> None:
+        tracker.apply(FORK)
+        tracker.note_release(CHILD, 60 * S + 1_000)
+        told = apply_all(tracker, EXEC, EXIT)
+        assert [applied and applied.age_ns for applied in told] == [None, S - 1_000]
+
+    def test_without_a_start_nobody_knows(self, tracker: Tracker) -> None:
+        applied = tracker.apply(replace(EXIT, key=ProcessKey(9)))
+        assert applied is not None
+        assert applied.age_ns is None
+
+
 class TestEventsThatComeTwice:
     @pytest.mark.parametrize("twice", [FORK, EXEC, EXIT], ids=kind_of)
     def test_a_second_copy_changes_nothing_and_is_called_known(
