@@ -484,3 +484,9 @@ class TestBeingStopped:
         assert result.code == 77
         assert "sudo" in result.sentence()
         assert not ran.exists()
+
+
+def test_a_command_is_as_old_as_it_ran_however_long_it_was_held() -> None:
+    result = run("trace", "-f", "table", "-e", "exit", "--fields", "age", "-o", "-", "true")
+    (age,) = [row.strip() for row in result.out.splitlines()[1:]]
+    assert age.endswith("us") or (age.endswith("ms") and float(age[:-2]) < 250), age

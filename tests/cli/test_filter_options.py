@@ -35,6 +35,8 @@ def test_what_cannot_be_meant_is_a_usage_error(words: Sequence[str], reason: str
     ("words", "code", "reason"),
     [
         (["--ancestor-pid", "4194303"], 1, "no process has PID 4194303 now"),
+        (["--user", "root,nobody\x1b[2J"], 1, r"there is no user nobody\x1b[2J here"),
+        (["--not-user", "no such user"], 1, "there is no user no such user here"),
         (["--cgroup", "../.."], 1, "there is no cgroup ../.."),
         (["--cgroup", "x" * 300], 1, "there is no cgroup xxx"),
         (["--name", "x", "--filter-in", "kernel"], 2, "the kernel cannot decide this filter"),

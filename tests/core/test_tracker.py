@@ -7,7 +7,7 @@ from itertools import permutations
 
 import pytest
 
-from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, children
 from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
@@ -206,6 +206,23 @@ class TestALifeInOrder:
             build_chain_string(tracker.tree, tracker.cache, 300)
             == "300|daemon|ada;200|ls|ada;100|bash|ada;1|init|root"
         )
+
+
+class TestAges:
+    def test_a_process_is_as_old_as_its_start_is_ago(self, tracker: Tracker) -> None:
+        told = apply_all(tracker, FORK, EXEC, EXIT)
+        assert [applied and applied.age_ns for applied in told] == [None, None, S - 123]
+
+    def test_the_time_for_which_a_command_was_held_does_not_count(self, tracker: Tracker) -> None:
+        tracker.apply(FORK)
+        tracker.note_release(CHILD, 60 * S + 1_000)
+        told = apply_all(tracker, EXEC, EXIT)
+        assert [applied and applied.age_ns for applied in told] == [None, S - 1_000]
+
+    def test_without_a_start_nobody_knows(self, tracker: Tracker) -> None:
+        applied = tracker.apply(replace(EXIT, key=ProcessKey(9)))
+        assert applied is not None
+        assert applied.age_ns is None
 
 
 class TestEventsThatComeTwice:
@@ -602,6 +619,57 @@ class TestRepairAfterAGap:
         assert info_of(tracker, CHILD).executable is None
         self.reconcile(tracker, entry(CHILD, SHELL, "bash", args_raw=b"-bash\0"))
         assert info_of(tracker, CHILD).inherited
+
+
+class TestWhatTheKernelHasNoted:
+    """A filter in the kernel tells who created whom, also of what it had left out."""
+
+    @pytest.fixture
+    def orphan(self, tracker: Tracker) -> Tracker:
+        tracker.merge_snapshot([entry(CHILD, INIT, "ls")])
+        assert node_of(tracker, CHILD).edge is Edge.OBSERVED
+        return tracker
+
+    def met(self, creator: ProcessKey) -> Met:
+        return Met(62 * S, CHILD, creator, "ls", 1000, 1000)
+
+    def look(self, creator: ProcessKey) -> list[tuple[PidNode, ProcInfo]]:
+        node, info = entry(CHILD, INIT, "ls")
+        start_ns = creator.start_time_ns
+        node = replace(node, ppid=creator.pid, creator_start_ns=start_ns, edge=Edge.LEARNT)
+        return [*SNAPSHOT, (node, replace(info, ppid=creator.pid))]
+
+    def is_of_the_shell(self, tracker: Tracker) -> bool:
+        node, info = node_of(tracker, CHILD), info_of(tracker, CHILD)
+        assert node.edge is Edge.LEARNT
+        return (node.creator, node.kernel_parent, info.ppid) == (SHELL, INIT, SHELL.pid)
+
+    def test_a_creator_that_is_met_replaces_a_parent_that_was_seen(self, orphan: Tracker) -> None:
+        orphan.apply(self.met(SHELL))
+        assert self.is_of_the_shell(orphan)
+
+    def test_so_does_one_that_a_look_brings(self, orphan: Tracker) -> None:
+        orphan.reconcile(self.look(SHELL), 62 * S, 63 * S)
+        assert self.is_of_the_shell(orphan)
+
+    def test_it_does_so_where_an_exec_was_the_first_that_was_heard(self, tracker: Tracker) -> None:
+        tracker.apply(replace(EXEC, parent=INIT))
+        tracker.merge_snapshot(self.look(SHELL))
+        assert self.is_of_the_shell(tracker)
+        assert info_of(tracker, CHILD).args == ("ls", "-l")
+
+    def test_the_same_parent_again_is_not_more_certain(self, orphan: Tracker) -> None:
+        """The kernel may have it from us."""
+        orphan.apply(self.met(INIT))
+        orphan.merge_snapshot(self.look(INIT))
+        assert node_of(orphan, CHILD).edge is Edge.OBSERVED
+
+    def test_a_creator_that_was_seen_to_fork_stays(self, tracker: Tracker) -> None:
+        tracker.apply(FORK)
+        tracker.apply(self.met(INIT))
+        tracker.merge_snapshot(self.look(INIT))
+        assert node_of(tracker, CHILD).creator == SHELL
+        assert node_of(tracker, CHILD).edge is Edge.CREATED
 
 
 class TestForgetting:

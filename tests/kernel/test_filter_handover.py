@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,19 +12,21 @@ import pytest
 
 from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
 from proctree_bpf.core.filters import Filter
+from proctree_bpf.core.lineage import lineage
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.decidable import decidable
 from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.bpf_filter import Why
+from proctree_bpf.sources.bpf_filter import Sought, Why
 from proctree_bpf.sources.clock import boottime_ns
 from support.clan import Clan
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
+    from proctree_bpf.sources.bpf_filter import Seed
     from support.actor import Helpers, Stage
     from support.clan import Events
 
@@ -71,6 +74,7 @@ class Filtered:
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         def pumped() -> bool:
             self.pipeline.pump()
+            assert self.pipeline.complete_until_ns <= self.narrowing.hold_ns
             return condition()
 
         wait_until(what, pumped)
@@ -222,6 +226,169 @@ def test_a_new_name_is_heeded(begun: Callable[..., Filtered]) -> None:
     (line,) = {a.info.args for a in filtered.of(Exec)}
     assert line == ("/bin/true", "under", "it")
     assert filtered.narrowing.doubts == {"joined_late": 1}
+
+
+def test_a_program_file_is_heeded_whatever_its_name(
+    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+) -> None:
+    wanted, copy, link = tmp_path / "wanted", tmp_path / "copy", tmp_path / "link"
+    for path in (wanted, copy):
+        shutil.copy(helpers.quit, path)
+    link.symlink_to(wanted)
+    filtered = begun(f"ancestor-exe={wanted}")
+    filtered.until_on()
+    script = f"{copy} 4; exec {link} 5"
+    with subprocess.Popen(["sh", "-c", script]) as process:
+        filtered.until_told(process.pid, Exit)
+    assert {applied.event.key.pid for applied in filtered.applied} == {process.pid}
+    assert [a.info.executable for a in filtered.of(Exec)] == [str(wanted)]
+    filtered.until_on()
+    assert filtered.narrowing.doubts == {"joined_late": 1}, "the shell had a child before"
+
+
+def test_what_a_wanted_file_starts_is_followed(
+    begun: Callable[..., Filtered], tmp_path: Path
+) -> None:
+    shell = tmp_path / ("a-name-of-many-bytes" * 5) / "sh"
+    shell.parent.mkdir()
+    shutil.copy("/bin/sh", shell)
+    filtered = begun(f"ancestor-exe={shell}")
+    filtered.until_on()
+    with subprocess.Popen([shell, "-c", "/bin/true under it; exit 0"]) as process:
+        filtered.until_told(process.pid, Exit)
+    assert [a.info.args[0] for a in filtered.of(Exec)] == [str(shell), "/bin/true"]
+    assert filtered.narrowing.doubts == {}
+
+
+_LINE = """
+import os, subprocess, sys
+
+def rename(name):
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(name)
+
+child = None
+for line in sys.stdin:
+    word, *rest = line.split()
+    if word == "rename":
+        rename(*rest)
+    elif word == "child":
+        child = subprocess.Popen(rest, stdin=subprocess.PIPE, text=True)
+        print(child.pid, flush=True)
+    elif word == "tell":
+        child.stdin.write(" ".join(rest) + "\\n")
+        child.stdin.flush()
+    elif word == "free":
+        child.stdin.close()
+        child.wait()
+    print("done", flush=True)
+"""
+
+
+class Line:
+    """A process that renames itself and starts children when told to."""
+
+    def __init__(self) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-c", _LINE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def do(self, *words: str) -> str:
+        """Have it do something; returns what it said of it."""
+        assert self.popen.stdin is not None
+        assert self.popen.stdout is not None
+        self.popen.stdin.write(" ".join(words) + "\n")
+        self.popen.stdin.flush()
+        said = []
+        while (line := self.popen.stdout.readline().strip()) != "done":
+            assert line or self.popen.poll() is None
+            said.append(line)
+        return "".join(said)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    running = Line()
+    yield running
+    running.popen.communicate()
+
+
+def names_above(filtered: Filtered, pid: int) -> list[str]:
+    (applied,) = [a for a in filtered.of(Exec) if a.event.key.pid == pid]
+    return [node.cmd for node in lineage(filtered.tree, applied.node.creator)]
+
+
+def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
+    begun: Callable[..., Filtered], line: Line, helpers: Helpers, tmp_path: Path
+) -> None:
+    """The reader knew it by its tick alone, and its child as well."""
+    joiner = tmp_path / "joiner"
+    joiner.symlink_to(helpers.quit)
+    shell = int(line.do("child", "/bin/sh"))
+    filtered = begun("ancestor=joiner")
+    filtered.until_on()
+    line.do("rename", "the-new-name")
+    line.do("tell", "rename-is-over=1")
+    line.do("tell", f"{joiner} 3")
+    line.do("free")
+    filtered.until("the joiner's end", lambda: len(filtered.of(Exit)) > 0)
+    (joined,) = filtered.of(Exec)
+    assert joined.node.creator.pid == shell
+    above = names_above(filtered, joined.event.key.pid)
+    assert above[:2] == ["sh", "the-new-name"]
+    assert filtered.narrowing.doubts == {}
+
+
+@pytest.mark.parametrize("kind", [Fork, Exit])
+def test_who_joins_between_the_seeds_and_the_filter_has_its_ancestors_told(
+    begun: Callable[..., Filtered],
+    line: Line,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type,
+) -> None:
+    shell = tmp_path / "joiner"
+    shutil.copy("/bin/sh", shell)
+    filtered = begun("ancestor=joiner")
+    kernel = filtered.source.kernel_filter
+    assert kernel is not None
+    switch_on, joined = kernel.switch_on, 0
+
+    def late(seeds: Collection[Seed]) -> bool:
+        nonlocal joined
+        joined = int(line.do("child", str(shell)))
+        return switch_on(seeds)
+
+    monkeypatch.setattr(kernel, "switch_on", late)
+    filtered.until_on()
+    filtered.until_told(joined, Exec)
+    line.do("rename", "the-new-name")
+    if kind is Fork:
+        line.do("tell", "/bin/true; exit 0")
+    line.do("free")
+    filtered.until_told(joined, Exit)
+    assert filtered.narrowing.times_on == 1
+    met = filtered.tree.get_node(line.popen.pid)
+    assert met is not None
+    assert met.cmd == "the-new-name"
+
+
+def test_without_the_filter_it_goes_on_if_only_that_does_not_load() -> None:
+    options = BpfOptions(filter_for=Sought(("x",)), filter_slots=2**32 - 1)
+    source = BpfSource(options)
+    source.open()
+    try:
+        assert source.kernel_filter is None
+        assert source.filter_refusal is not None
+        with subprocess.Popen(["/bin/true"]) as process:
+            pass
+
+        def is_told() -> bool:
+            return any(event.key.pid == process.pid for event in source.poll().events)
+
+        wait_until("an event", is_told)
+    finally:
+        source.close()
 
 
 def test_a_table_that_is_too_small_loses_nobody(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.clan import Clan, Events, events_of
-from support.program import Result, json_lines, tracing
+from support.program import Result, json_lines, run, tracing
 from support.spawner import Spawner, unique
 
 if TYPE_CHECKING:
@@ -96,6 +97,38 @@ def test_both_ways_tell_the_same(helpers: Helpers, tmp_path: Path) -> None:
             check(result, truth)
             told.append([_without_clocks(record) for record in json_lines(result.out)])
     assert told[0] == told[1]
+
+
+def test_of_a_command_the_kernel_leaves_out_what_the_command_did_not_start(
+    helpers: Helpers, tmp_path: Path
+) -> None:
+    """And what is told is the same as where all of it comes here."""
+    told = {}
+    for where in ("kernel", "user"):
+        out, stats_file = tmp_path / where, tmp_path / "stats"
+        options = ["-f", "jsonl", "-e", "fork,exec,exit", "-o", str(out)]
+        options += ["--filter-in", where, "--stats-file", str(stats_file), "--perf-pages", "2048"]
+        script = "sleep 1; for n in 1 2 3 4 5; do (/bin/true $n; exit $n); done; sleep 0.1 & exit 4"
+        noise = Spawner(helpers, tmp_path, unique("noise"), _FOREVER)
+        try:
+            assert run("trace", *options, "--", "sh", "-c", script).code == 4
+        finally:
+            assert noise.stop()
+        records = json_lines(out.read_text())
+        told[where] = Counter(
+            (r["event"]["action"], *r["process"].get("args", ()), r["process"].get("exit_code"))
+            for r in records
+        )
+        stats = json.loads(stats_file.read_text())
+        if where == "kernel":
+            assert stats["kernel_filter"] == {"times_on": 1, "doubts": {}, "given_up": None}
+            assert stats["dropped_in_kernel"] > 100
+        else:
+            assert stats["kernel_filter"] is None
+        assert stats["lost"] == 0
+    assert told["kernel"] == told["user"]
+    assert told["kernel"]["exec", "/bin/true", "3", None] == 1
+    assert told["kernel"].total() == 2 + 3 + 5 * (2 + 3) + 3
 
 
 def _without_clocks(record: dict[str, Any]) -> dict[str, Any]:

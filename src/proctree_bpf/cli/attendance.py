@@ -109,6 +109,11 @@ class Attendance:
         self._own_handlers: dict[signal.Signals, _Handler] = {}
 
     @property
+    def command(self) -> ProcessKey:
+        """The command's identity."""
+        return self._command.key
+
+    @property
     def exit_status(self) -> int:
         """The command's, as a shell has it; if it has not ended, that of who told us to stop."""
         if self._command.status is not None:

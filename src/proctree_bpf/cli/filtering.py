@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.exits import CliError, ExitCode, say
 from proctree_bpf.core.filters import Filter
+from proctree_bpf.core.text import visible
 from proctree_bpf.decidable import decidable, is_glob
 from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
+from proctree_bpf.sources.procfs import is_user
+from proctree_bpf.sources.replay import ReplaySource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +104,7 @@ class FilterPlan:
             for path in question.alternatives if question.term.name == "cgroup" else ():
                 if self._cgroups.directory(path) is None:
                     raise CliError(
-                        f"there is no cgroup {path} in the cgroup v2 hierarchy; "
+                        f"there is no cgroup {visible(path)} in the cgroup v2 hierarchy; "
                         "give a path as /proc/PID/cgroup shows it after '0::'.",
                         ExitCode.NO,
                     )
@@ -127,9 +130,7 @@ class FilterPlan:
                 follows = followed_by(wanted)
         pipeline.narrow = lambda: self._narrowing(pipeline.source, follows)
 
-    def _narrowing(
-        self, source: EventSource, follows: Callable[[PidNode], bool] | None
-    ) -> Narrowing | None:
+    def _check_source(self, source: EventSource) -> None:
         asks_cgroup = any(q.term.name == "cgroup" for q in self._questions)
         if asks_cgroup and source.name not in ("bpf", "replay"):
             raise CliError(
@@ -137,6 +138,20 @@ class FilterPlan:
                 "use --source bpf, or leave out --cgroup.",
                 ExitCode.UNAVAILABLE,
             )
+        if isinstance(source, ReplaySource):
+            return  # it may be from another machine
+        for question in self._questions:
+            for user in question.alternatives if question.term.name == "user" else ():
+                if not user.isdecimal() and not is_user(user):
+                    raise CliError(
+                        f"there is no user {visible(user)} here; give a name of a user, or a uid.",
+                        ExitCode.NO,
+                    )
+
+    def _narrowing(
+        self, source: EventSource, follows: Callable[[PidNode], bool] | None
+    ) -> Narrowing | None:
+        self._check_source(source)
         if isinstance(self._part, str) or follows is None:
             return None
         if isinstance(source, BpfSource) and source.kernel_filter is not None:

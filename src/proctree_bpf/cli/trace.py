@@ -36,7 +36,7 @@ from proctree_bpf.sinks.tally import Tally
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.choose import candidates
-from proctree_bpf.sources.clock import wall_offset_ns
+from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
 from proctree_bpf.sources.replay import ReplaySource
 
@@ -239,6 +239,7 @@ def _trace(
         if not options.display.quiet:
             _say_start(pipeline, startup, attendance)
         if attendance is not None:
+            pipeline.tracker.note_release(attendance.command, boottime_ns())
             attendance.begin(lambda: pipeline.complete_until_ns)
         tracing = time.monotonic()
         stop.limit(options.duration_s)

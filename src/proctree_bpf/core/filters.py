@@ -172,20 +172,13 @@ def _failed(_values: Sequence[str], _: InCgroup) -> Callable[[Applied], bool]:
     return lambda a: isinstance(a.event, Exit) and bool(a.event.status)
 
 
-def _age_ns(applied: Applied) -> int | None:
-    """Return how old a process got, or None if it has not ended or nobody knows."""
-    if not isinstance(applied.event, Exit) or not applied.node.start_time_ns:
-        return None
-    return applied.event.timestamp_ns - applied.node.start_time_ns
-
-
 def _min_age(seconds: Sequence[str], _: InCgroup) -> Callable[[Applied], bool]:
     least_ns = min(float(text) for text in seconds) * _SECOND_NS
 
     def holds(applied: Applied) -> bool:
         if not isinstance(applied.event, Exit):
             return True
-        age_ns = _age_ns(applied)
+        age_ns = applied.age_ns
         return age_ns is not None and age_ns >= least_ns
 
     return holds
@@ -197,7 +190,7 @@ def _max_age(seconds: Sequence[str], _: InCgroup) -> Callable[[Applied], bool]:
     def holds(applied: Applied) -> bool:
         if not isinstance(applied.event, Exit):
             return True
-        age_ns = _age_ns(applied)
+        age_ns = applied.age_ns
         return age_ns is not None and age_ns <= most_ns
 
     return holds

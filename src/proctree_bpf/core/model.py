@@ -63,6 +63,7 @@ class PidNode:
         approximate: ``start_time_ns`` is when the fork was reported, a little later than
             the real start, which was not to be had.
         name_uncertain: an exec may have been lost since the name was learnt.
+        held_until_ns: when a command that we had started was let run; 0 for all others.
         key: the identity, from ``pid`` and ``start_time_ns``.
         creator: the creator's identity, from ``ppid`` and ``creator_start_ns``.
 
@@ -78,12 +79,18 @@ class PidNode:
     exited_ns: int | None = None
     approximate: bool = False
     name_uncertain: bool = False
+    held_until_ns: int = 0
     key: ProcessKey = field(init=False, repr=False, compare=False)
     creator: ProcessKey = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", ProcessKey(self.pid, self.start_time_ns))
         object.__setattr__(self, "creator", ProcessKey(self.ppid, self.creator_start_ns))
+
+    @property
+    def began_ns(self) -> int:
+        """When it began to run (``CLOCK_BOOTTIME``); 0 if unknown."""
+        return max(self.start_time_ns, self.held_until_ns) if self.start_time_ns else 0
 
     @property
     def kernel_parent(self) -> ProcessKey:

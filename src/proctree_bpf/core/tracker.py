@@ -40,6 +40,13 @@ class Applied:
     """Events are known to be lost and the tree is not repaired yet: names and ancestors
     may be out of date."""
 
+    @property
+    def age_ns(self) -> int | None:
+        """How long a process that has just ended ran; None for other events, or if unknown."""
+        if not isinstance(self.event, Exit) or not self.node.began_ns:
+            return None
+        return self.event.timestamp_ns - self.node.began_ns
+
 
 @dataclass(slots=True)
 class TrackerStats:
@@ -107,6 +114,12 @@ class Tracker:
         for node in self.tree.all_nodes():
             if node.exited_ns is None and not node.name_uncertain:
                 self.tree.insert_node(node.pid, replace(node, name_uncertain=True))
+
+    def note_release(self, key: ProcessKey, now_ns: int) -> None:
+        """Take note that a command of ours, held since its start, runs from now on."""
+        node = self.tree.get_node(key)
+        if node is not None:
+            self.tree.insert_node(node.pid, replace(node, held_until_ns=now_ns))
 
     def expire(self, now_ns: int) -> None:
         """Let the stores forget what ended longer than their TTL before ``now_ns``."""

@@ -36,10 +36,7 @@ class Field:
 
 
 def _age(applied: Applied, _view: View) -> str:
-    start_ns = applied.node.start_time_ns
-    if not start_ns or not isinstance(applied.event, Exit):
-        return ""
-    return duration(applied.event.timestamp_ns - start_ns)
+    return "" if applied.age_ns is None else duration(applied.age_ns)
 
 
 def _cpu(applied: Applied, _view: View) -> str:

@@ -63,8 +63,8 @@ class Tally:
         if isinstance(event, Exec):
             self._runs.add(applied.info.cmd)
         elif isinstance(event, Exit):
-            if applied.node.start_time_ns:
-                self._lasted(applied.info.cmd, event.timestamp_ns - applied.node.start_time_ns)
+            if applied.age_ns is not None:
+                self._lasted(applied.info.cmd, applied.age_ns)
             if event.status:
                 how = exit_text(event) if event.signal else f"exit code {event.exit_code}"
                 self._failures.add((applied.info.cmd, how))

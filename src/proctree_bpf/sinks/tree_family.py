@@ -127,7 +127,7 @@ class Family:
             key=node.key,
             info=applied.info,
             began_ns=applied.event.timestamp_ns,
-            started_ns=node.start_time_ns,
+            started_ns=node.began_ns,
             parent=parent,
             depth=0 if parent is None else parent.depth + 1,
             remembered=self._remembered < self._capacity,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from pwd import getpwuid
+from pwd import getpwnam, getpwuid
 from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.errors import DecodeError
@@ -44,6 +44,15 @@ def uid_to_username(uid: int) -> str | None:
         return getpwuid(uid).pw_name
     except (KeyError, OverflowError):
         return None
+
+
+def is_user(name: str) -> bool:
+    """Tell whether the user database has a user of this name."""
+    try:
+        getpwnam(name)
+    except (KeyError, ValueError):
+        return False
+    return True
 
 
 def boot_id() -> str:
