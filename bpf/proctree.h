@@ -129,7 +129,6 @@ struct pt_counters {
 	__u64 begun[PT_KINDS * COPIES];
 	__u64 failed[PT_KINDS * COPIES];
 	__u64 dropped; /* events that a filter in the kernel left out */
-	__u64 taken_over; /* events of which a copy told, because those before it were skipped */
 };
 
 /* What follows is only for a filter in the kernel; see filter.bpf.c. */

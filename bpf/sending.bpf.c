@@ -14,13 +14,15 @@ BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
  * can be preempted, and until it goes on, the kernel skips it for all other tasks of that
  * CPU (bpf_prog.active; counted as recursion_misses). There each program is attached COPIES
  * times, and for each event the first copy that is not skipped tells of it, and leaves a
- * note for those after it. A copy is never run twice at once on a CPU, so what each has for
- * itself (counters, scratch record) has one writer.
+ * note for those after it. The others return at once, so each is skipped some ten times less
+ * often than the one before it; what the last one was skipped for, none may have told. A copy
+ * is never run twice at once on a CPU, so what each has for itself (counters, scratch record)
+ * has one writer.
  *
  * A note is lost if another event needs its slot before the next copy has seen it: then
  * a record comes twice; the reader drops a second fork or exit. The last copy takes a note
- * away; if it was skipped, the note can be taken for one of a later event: that counts as
- * missed.
+ * away; if it was skipped, what the first is skipped for later can be taken for told, if it
+ * is of the same kind and the task at the same address.
  */
 #if COPIES > 1
 
@@ -45,19 +47,14 @@ INLINE u64 *note_of(u64 what)
 /* Whether another copy has told of an event: a task and, in the low bits, a kind. */
 INLINE int is_told(u64 what)
 {
-	u32 zero = 0;
-	u64 *note = note_of(what);
-	struct pt_counters *c = counters.lookup(&zero);
 	if (!copy_number())
 		return 0;
-	if (note && *note == what) {
-		if (copy_number() == COPIES - 1)
-			*note = 0;
-		return 1;
-	}
-	if (c)
-		__sync_fetch_and_add(&c->taken_over, 1);
-	return 0;
+	u64 *note = note_of(what);
+	if (!note || *note != what)
+		return 0;
+	if (copy_number() == COPIES - 1)
+		*note = 0;
+	return 1;
 }
 
 INLINE void note_told(u64 what)

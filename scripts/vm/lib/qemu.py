@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from failure import FailedError
+from failure import FailedError, late
 from store import say
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def accelerator(bootable: Bootable, log: Path) -> str:
     return "tcg" if done.returncode else "kvm"
 
 
+def result_of(console: Path) -> Path:
+    """Return the file of what a guest writes on its second serial line."""
+    return console.with_suffix(".result")
+
+
 class _WrongClockError(Exception):
     """The guest's clock does not run as ours does, so no time limit of its own means anything."""
 
@@ -88,7 +94,7 @@ def _boot(
     console: Path,
     limit_s: float,
 ) -> tuple[str, float]:
-    result = console.with_suffix(".result")
+    result = result_of(console)
     result.write_bytes(b"")
     command = [
         *_command(accel, bootable, console),
@@ -103,13 +109,13 @@ def _boot(
         while process.poll() is None:
             time.sleep(0.2)
             passed = time.monotonic() - began
-            if not started and result.stat().st_size:
+            if not started and b"\n" in result.read_bytes():
                 started = passed
                 _check_clock(result, passed)
             if not started and passed > _BOOT_LIMIT_S:
-                raise FailedError("boot", f"no start after {_BOOT_LIMIT_S} s", console)
+                raise late("boot", f"no start after {_BOOT_LIMIT_S} s", console)
             if passed > limit_s:
-                raise FailedError("tests", f"no end after {limit_s:.0f} s", console)
+                raise late("tests", f"no end after {limit_s:.0f} s", console)
     finally:
         process.kill()
         process.wait()
@@ -120,7 +126,8 @@ def _boot(
 
 
 def _check_clock(result: Path, passed_s: float) -> None:
-    uptime_s = float(result.read_text(errors="replace").partition("uptime ")[2].split("\n")[0] or 0)
+    said = re.match(r"uptime ([0-9.]+)\n", result.read_text(errors="replace"))
+    uptime_s = float(said[1]) if said else 0.0
     if uptime_s > passed_s + _CLOCK_LIMIT_S:
         raise _WrongClockError(f"{passed_s:.0f} s after its start, it has run for {uptime_s:.0f} s")
 

@@ -14,7 +14,7 @@ WIRE_VERSION = 3
 KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork", "met-by-exit")
 ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
-MAX_COPIES = 3
+MAX_COPIES = 4
 """Of each program; a record of copy n has ``n * len(KINDS)`` added to its kind."""
 _FORK, _EXEC, _EXIT, _RENAME = range(4)
 

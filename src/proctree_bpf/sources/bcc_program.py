@@ -221,11 +221,9 @@ class BccProgram:
         self._lookup = self._lib.bpf_lookup_elem
         with _deprecated_layouts():
             self._counters_fd = self._bpf[b"counters"].map_fd
-        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies + 2}Q")
+        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies + 1}Q")
         self.dropped = 0
         """Events that the filter left out, as of the last reading of the counters."""
-        self.taken_over = 0
-        """Events of which a later copy told because the kernel skipped the first; likewise."""
         self._key = ctypes.c_uint32(0)
         possible = len(bcc.utils.get_possible_cpus())
         self._counters = ctypes.create_string_buffer(self._layout.size * possible)
@@ -290,13 +288,13 @@ class BccProgram:
                 for tracepoint, function in _TRACEPOINTS.items():
                     self._bpf.attach_raw_tracepoint(tp=tracepoint, fn_name=function)
                     self._attached.append(tracepoint)
-                self._attach_copies()
+                self._attach_copies(self._functions[1:])
         except Exception as error:
             raise _refused(error, log[0] if log else "") from error
 
-    def _attach_copies(self) -> None:
-        """Attach those behind the first, in their order: that in which the kernel runs them."""
-        for functions in self._functions[1:]:
+    def _attach_copies(self, copies: list[list[Any]]) -> None:
+        """Attach programs in this order, in which the kernel then runs them."""
+        for functions in copies:
             for tracepoint, function in zip(_TRACEPOINTS, functions, strict=True):
                 fd = self._lib.bpf_attach_raw_tracepoint(function.fd, tracepoint)
                 if fd < 0:
@@ -308,14 +306,13 @@ class BccProgram:
         if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
             raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
         kinds = len(KINDS) * self.copies
-        self.dropped = self.taken_over = 0
+        self.dropped = 0
         found = [CpuCounters((0,) * kinds, (0,) * kinds)] * self.cpus
         for cpu, values in zip(
             self._possible, self._layout.iter_unpack(self._counters), strict=True
         ):
             found[cpu] = CpuCounters(values[:kinds], values[kinds : 2 * kinds])
-            self.dropped += values[-2]
-            self.taken_over += values[-1]
+            self.dropped += values[-1]
         return found
 
     def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
@@ -332,14 +329,14 @@ class BccProgram:
         return records
 
     def missed(self) -> int:
-        """Count the events that the kernel skipped because the programs were running already.
+        """Count the runs that the kernel skipped because the program was running already.
 
         From ``recursion_misses`` in fdinfo (Linux 5.12, 9ed9e9ba2337); 0 where there is
-        no such line. It can only happen where tracepoints are preemptible. What the first
-        copy was skipped for is missed unless another has taken it over.
+        no such line. It can only happen where tracepoints are preemptible. Of copies, the
+        last one tells: another may have told of what it was skipped for, but not always.
         """
         total = 0
-        for function in self._functions[0]:
+        for function in self._functions[-1]:
             with suppress(OSError, ValueError):
                 text = Path(f"/proc/self/fdinfo/{function.fd}").read_text("ascii", "replace")
                 total += sum(
@@ -347,9 +344,7 @@ class BccProgram:
                     for line in text.splitlines()
                     if line.startswith("recursion_misses:")
                 )
-        if total:
-            self.counters()  # afterwards: who takes over does so later than it is skipped
-        return max(total - self.taken_over, 0)
+        return total
 
     def detach(self) -> None:
         """Detach from the tracepoints; records already sent can still be drained."""

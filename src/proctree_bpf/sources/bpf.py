@@ -211,8 +211,6 @@ class BpfSource(LiveSource):
         if summary:
             summary["lost"] += self._missed
             summary["missed"] = self._missed
-        if self._program is not None and self._program.copies > 1:
-            summary["taken_over"] = self._program.taken_over
         if self.kernel_filter is not None and self._program is not None:
             summary["dropped_in_kernel"] = self._program.dropped
         return {"startup_seconds": dict(self._seconds), **summary}
