@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proctree_bpf.codecs.perf_records import ALWAYS_TOLD, EXIT, KINDS, RENAME, WIRE_VERSION
-from proctree_bpf.codecs.perf_stream import Drain, PerfStream
+from proctree_bpf.codecs.perf_stream import MISSES_ASKED_EVERY_NS, Drain, PerfStream
 from proctree_bpf.core.arrivals import CLOCK_SLACK_NS, CpuCounters
 
 START = 1_000_000_000
@@ -64,6 +64,19 @@ def test_a_loss_is_a_gap_with_its_kind_and_cpu(stream: PerfStream) -> None:
     (gap,) = gaps
     assert (gap.source, gap.count, gap.kind, gap.cpu) == ("bpf", 3, "exit", 1)
     assert (gap.from_ns, gap.until_ns) == (START, START + MS)
+
+
+def test_runs_that_the_kernel_skipped_are_a_loss_of_any_kind(stream: PerfStream) -> None:
+    """They began no record, so no counter and no number tells of them."""
+    asked = MISSES_ASKED_EVERY_NS
+    for at_ns, missed in ((MS, 0), (3 * asked, 0), (4 * asked, 2), (5 * asked, 2)):
+        _, gaps, _ = stream.feed(Drain(START + at_ns, [NONE, NONE], [], missed))
+        assert len(gaps) == (at_ns == 4 * asked)
+        if gaps:
+            (gap,) = gaps
+            assert (gap.count, gap.kind, gap.cpu) == (2, None, None)
+            assert (gap.from_ns, gap.until_ns) == (START + 2 * asked, START + 4 * asked)
+    assert stream.summary()["missed"] == stream.summary()["lost"] == 2
 
 
 def test_the_summary_counts_by_cpu_and_by_kind(stream: PerfStream) -> None:

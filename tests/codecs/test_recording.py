@@ -17,6 +17,7 @@ from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.perf_stream import Drain
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import (
+    FORMAT,
     MAGIC,
     Frame,
     FrameKind,
@@ -77,7 +78,7 @@ def _drains(draw: st.DrawFn) -> Drain:
     numbers = st.tuples(*[_U64] * kinds)
     counters = [CpuCounters(draw(numbers), draw(numbers)) for _ in range(cpus)]
     records = st.tuples(st.integers(0, cpus - 1), st.binary(max_size=120))
-    return Drain(draw(_U64), counters, draw(st.lists(records, max_size=5)))
+    return Drain(draw(_U64), counters, draw(st.lists(records, max_size=5)), draw(_U64))
 
 
 def _content(data: bytes) -> Any:
@@ -91,7 +92,7 @@ class TestRoundTrips:
     @unhurried
     def test_a_header_comes_back_with_the_format(self, header: dict[str, Any]) -> None:
         (frame,) = decode_recording(encode_header(header) + encode_end())
-        assert frame == Frame(FrameKind.HEADER, {"format": 2, **header})
+        assert frame == Frame(FrameKind.HEADER, {"format": FORMAT, **header})
 
     @given(_PARTS)
     @unhurried
@@ -185,7 +186,7 @@ class TestHeaders:
         with pytest.raises(DecodeError, match="header"):
             decode_recording(recording(*frames, header=MAGIC))
 
-    @pytest.mark.parametrize("version", [0, 1, 3, "2", None])
+    @pytest.mark.parametrize("version", [0, FORMAT - 1, FORMAT + 1, str(FORMAT), None])
     def test_another_version_is_refused(self, version: object) -> None:
         header = json_frame(FrameKind.HEADER, {"format": version, "source": "bpf"})
         with pytest.raises(DecodeError, match="version"):
@@ -199,14 +200,14 @@ class TestHeaders:
         with pytest.raises(DecodeError, match="version"):
             decode_recording(recording(snapshot, header=MAGIC + header))
 
-    @pytest.mark.parametrize("content", [[], 1, None, "x", {}, {"format": 2}])
+    @pytest.mark.parametrize("content", [[], 1, None, "x", {}, {"format": FORMAT}])
     def test_a_header_that_is_none_is_refused(self, content: object) -> None:
         with pytest.raises(DecodeError):
             decode_recording(recording(header=MAGIC + json_frame(FrameKind.HEADER, content)))
 
     @pytest.mark.parametrize("source", [None, 1, ["bpf"]])
     def test_a_header_without_a_source_is_refused(self, source: object) -> None:
-        header = json_frame(FrameKind.HEADER, {"format": 2, "source": source})
+        header = json_frame(FrameKind.HEADER, {"format": FORMAT, "source": source})
         with pytest.raises(DecodeError, match="source"):
             decode_recording(recording(header=MAGIC + header))
 
@@ -305,9 +306,9 @@ class TestMalformedFrames:
         [
             lambda payload: payload[:-1],
             lambda payload: payload + b"\0",
-            lambda payload: payload[:8] + b"\xff\xff" + payload[10:],  # CPUs
-            lambda payload: payload[:10] + b"\xff\xff" + payload[12:],  # kinds
-            lambda payload: payload[:12] + b"\xff\xff\xff\xff" + payload[16:],  # records
+            lambda payload: payload[:16] + b"\xff\xff" + payload[18:],  # CPUs
+            lambda payload: payload[:18] + b"\xff\xff" + payload[20:],  # kinds
+            lambda payload: payload[:20] + b"\xff\xff\xff\xff" + payload[24:],  # records
         ],
     )
     def test_a_drain_whose_counts_do_not_fit_is_refused(

@@ -7,23 +7,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.perf_records import ALWAYS_TOLD, KINDS, decode
 from proctree_bpf.core.arrivals import Arrivals, CpuCounters
+from proctree_bpf.core.events import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctree_bpf.core.events import Gap, ProcEvent
+    from proctree_bpf.core.events import ProcEvent
+
+
+MISSES_ASKED_EVERY_NS = 1_000_000_000
 
 
 class Drain(NamedTuple):
     """What was read at one moment, in this order: the clock, the counters, the records.
 
     ``taken_ns`` is CLOCK_BOOTTIME; ``counters`` has an entry per possible CPU;
-    ``records`` are (CPU, bytes) in the order of arrival.
+    ``records`` are (CPU, bytes) in the order of arrival. ``missed`` is how many runs of its
+    programs the kernel had skipped in all when that was last asked: they began no record.
     """
 
     taken_ns: int
     counters: Sequence[CpuCounters]
     records: Sequence[tuple[int, bytes]]
+    missed: int = 0
 
 
 class PerfStream:
@@ -33,6 +39,9 @@ class PerfStream:
         """Begin; each program is attached as ``copies``, which count their own records."""
         self._lanes = len(KINDS) * copies
         self._arrivals = Arrivals(source, KINDS * copies, cpus, started_ns)
+        self._source = source
+        self._missed = 0
+        self._no_miss_ns = started_ns  # none since, as far as was known then
         self.undecodable = 0
 
     def feed(self, drain: Drain) -> tuple[list[ProcEvent], list[Gap], int]:
@@ -51,7 +60,16 @@ class PerfStream:
             account(cpu, kind, seq, event.timestamp_ns)
             events.append(event)
         watermark_ns = self._arrivals.settle(drain.taken_ns, drain.counters)
-        return events, self._arrivals.take_gaps(), watermark_ns
+        return events, self._arrivals.take_gaps() + self._new_misses(drain), watermark_ns
+
+    def _new_misses(self, drain: Drain) -> list[Gap]:
+        new, since_ns = drain.missed - self._missed, self._no_miss_ns
+        if new <= 0:
+            self._no_miss_ns = max(since_ns, drain.taken_ns - MISSES_ASKED_EVERY_NS)
+            return []
+        self._missed, self._no_miss_ns = drain.missed, drain.taken_ns
+        until_ns = drain.taken_ns
+        return [Gap(until_ns, self._source, new, from_ns=since_ns, until_ns=until_ns)]
 
     def summary(self) -> dict[str, Any]:
         """Return received and lost records, in all, by CPU and by kind."""
@@ -70,7 +88,8 @@ class PerfStream:
         }
         return {
             "received": sum(counts["received"] for counts in kinds.values()),
-            "lost": sum(counts["lost"] for counts in kinds.values()),
+            "lost": sum(counts["lost"] for counts in kinds.values()) + self._missed,
+            "missed": self._missed,
             "undecodable": self.undecodable,
             "by_kind": kinds,
             "by_cpu": [

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAGIC = b"PTREC1\r\n"
-FORMAT = 2
+FORMAT = 3
 _FRAME = struct.Struct("<BI")
 _CRC = struct.Struct("<I")
-_DRAIN_HEAD = struct.Struct("<QHHI")
+_DRAIN_HEAD = struct.Struct("<QQHHI")
 _U64 = struct.Struct("<Q")
 _RECORD = struct.Struct("<HI")
 
@@ -94,7 +94,8 @@ def encode_snapshot(part: SnapshotPart) -> bytes:
 def encode_drain(drain: Drain) -> bytes:
     """Return the frame of a drain of the perf buffers."""
     kinds = len(drain.counters[0].begun) if drain.counters else 0
-    parts = [_DRAIN_HEAD.pack(drain.taken_ns, len(drain.counters), kinds, len(drain.records))]
+    cpus, records = len(drain.counters), len(drain.records)
+    parts = [_DRAIN_HEAD.pack(drain.taken_ns, drain.missed, cpus, kinds, records)]
     for counters in drain.counters:
         parts += [_U64.pack(number) for number in (*counters.begun, *counters.failed)]
     for cpu, data in drain.records:
@@ -206,7 +207,7 @@ def _decode_snapshot(payload: bytes) -> SnapshotPart:
 
 
 def _decode_drain(payload: bytes) -> Drain:
-    taken_ns, cpus, kinds, count = _DRAIN_HEAD.unpack_from(payload)
+    taken_ns, missed, cpus, kinds, count = _DRAIN_HEAD.unpack_from(payload)
     position = _DRAIN_HEAD.size
     counters = []
     for _ in range(cpus):
@@ -223,7 +224,7 @@ def _decode_drain(payload: bytes) -> Drain:
         position += length
     if position != len(payload):
         raise ValueError("trailing bytes")
-    return Drain(taken_ns, counters, records)
+    return Drain(taken_ns, counters, records, missed)
 
 
 def _decode_received(payload: bytes) -> tuple[Received, Looks]:

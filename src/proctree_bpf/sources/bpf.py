@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_stream import Drain, PerfStream
-from proctree_bpf.core.events import Gap
+from proctree_bpf.codecs.perf_stream import MISSES_ASKED_EVERY_NS, Drain, PerfStream
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
 from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
 from proctree_bpf.sources.bpf_filter import KernelFilter, Sought
@@ -30,7 +29,6 @@ DEFAULT_ARGS_BYTES = 4096
 MAX_ARGS_BYTES = 32_768
 DEFAULT_PERF_PAGES = 256
 DEFAULT_FILTER_SLOTS = 65_536
-_MISSES_EVERY_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,24 +172,16 @@ class BpfSource(LiveSource):
         taken_ns = boottime_ns()
         counters = self._program.counters()
         records = self._program.drain()
-        drain = Drain(taken_ns, counters, records)
+        if taken_ns >= self._next_misses_ns:
+            self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
+            self._missed = self._program.missed()
+        drain = Drain(taken_ns, counters, records, self._missed)
         if self.recorder is not None:
             self.recorder.drain(drain)
         events, gaps, watermark_ns = self._stream.feed(drain)
-        if taken_ns >= self._next_misses_ns:
-            self._next_misses_ns = taken_ns + _MISSES_EVERY_NS
-            gaps += self._new_misses(taken_ns)
         # After the drain: whoever has received the record that raised it can see the doubt.
         doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
         return Delivery(watermark_ns, events, gaps, doubt=doubt)
-
-    def _new_misses(self, now_ns: int) -> list[Gap]:
-        missed = self._program.missed() if self._program is not None else 0
-        new = missed - self._missed
-        if new <= 0:
-            return []
-        self._missed = missed
-        return [Gap(now_ns, self.name, new, from_ns=now_ns - _MISSES_EVERY_NS, until_ns=now_ns)]
 
     def stop(self) -> None:
         """Detach; what the buffers hold still comes from ``poll``."""
@@ -208,9 +198,6 @@ class BpfSource(LiveSource):
     def stats(self) -> dict[str, Any]:
         """Return received and lost records by CPU and kind, and seconds per start-up phase."""
         summary = self._stream.summary() if self._stream is not None else {}
-        if summary:
-            summary["lost"] += self._missed
-            summary["missed"] = self._missed
         if self.kernel_filter is not None and self._program is not None:
             summary["dropped_in_kernel"] = self._program.dropped
         return {"startup_seconds": dict(self._seconds), **summary}
