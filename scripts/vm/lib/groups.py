@@ -39,6 +39,12 @@ LEFT_OUT: Mapping[str, str] = {
 }
 """Tests that would be in a group but are not run, by the beginning of their names, and why."""
 
+NOT_IN_USERLANDS: Mapping[str, str] = {
+    r"cli/test_usage\.py::test_the_version_is_the_packages": "the program is not installed there: "
+    "it is run from the checkout",
+}
+"""Tests that are not run with other BCCs and Pythons, likewise."""
+
 _SHOWN = 8
 _PLACES = {
     "tests/kernel": "test_*.py",
@@ -64,9 +70,14 @@ def of(test: str) -> set[str]:
     return {name for name, pattern in KERNEL_GROUPS.items() if re.match(pattern, within)}
 
 
-def _is_left_out(test: str) -> bool:
+def runs_in_userlands(test: str) -> bool:
+    """Tell whether a test is run with other BCCs and Pythons."""
+    return not _is_left_out(test, NOT_IN_USERLANDS)
+
+
+def _is_left_out(test: str, patterns: Iterable[str] = LEFT_OUT) -> bool:
     within = test.removeprefix("tests/")
-    return any(re.match(pattern, within) for pattern in LEFT_OUT)
+    return any(re.match(pattern, within) for pattern in patterns)
 
 
 class Told(NamedTuple):

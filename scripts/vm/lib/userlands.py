@@ -113,10 +113,10 @@ def _test(each: Userland, choice: Choice, again: str) -> Outcome:
     if not told:
         faults.append(f"nothing ran\n{tail(log)}")
     if not faults:
-        return Outcome(_versions(root), counts, [])
+        return Outcome(_versions(root, each.python), counts, [])
     slow = failed is not None and failed.slow and not any(count.failed for count in counts.values())
     fault = FailedError("tests", "\n  ".join(faults), log).told(f"userland {each.suite}", again)
-    return Outcome(_versions(root), counts, [fault], slow=slow)
+    return Outcome(_versions(root, each.python), counts, [fault], slow=slow)
 
 
 def _group(test: str) -> str:
@@ -124,10 +124,10 @@ def _group(test: str) -> str:
     return "other" if directory == Path("tests") else directory.name
 
 
-def _versions(root: Path) -> list[str]:
-    """Return the versions of BCC and Python in a root file system."""
+def _versions(root: Path, version: str) -> list[str]:
+    """Return the versions of BCC and of this Python in a root file system."""
     found = []
-    for package in ("python3-bpfcc", "python3"):
+    for package in ("python3-bpfcc", f"python{version}"):
         command = [
             "dpkg-query",
             f"--admindir={root}/var/lib/dpkg",
