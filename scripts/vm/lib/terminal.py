@@ -26,14 +26,13 @@ class Terminal:
     def __init__(self, command: Sequence[str]) -> None:
         self._fd, inner = pty.openpty()
         termios.tcsetwinsize(self._fd, _SIZE)
-        # "dumb": without colours.
+        # "dumb": without colours. It leads a session that has this terminal, so Ctrl-C reaches it.
         self._process = subprocess.Popen(
-            command,
+            ["setsid", "--ctty", *command],
             stdin=inner,
             stdout=inner,
             stderr=inner,
             env=os.environ | {"TERM": "dumb"},
-            start_new_session=True,
         )
         os.close(inner)
         self._shown = b""
