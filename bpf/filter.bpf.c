@@ -70,17 +70,18 @@ INLINE u32 generation_in_force(void)
 	return set->generation;
 }
 
-/* To be called once the record is counted and stamped, and before it is sent: so whoever
- * has received it can see the doubt. */
-INLINE void doubt_if(u32 verdict, struct pt_header *h)
+/* To be called before the record is stamped. The clock is read before why is: so also where
+ * two CPUs doubt at once, since_ns is earlier than any record that only a doubt lets pass. */
+INLINE void doubt_if(u32 verdict)
 {
 	u32 zero = 0;
 	if (verdict < DOUBTS)
 		return;
+	u64 now_ns = bpf_ktime_get_boot_ns();
 	struct pt_doubt *d = doubt.lookup(&zero);
 	if (!d || d->why)
 		return;
-	d->since_ns = h->time_ns;
+	d->since_ns = now_ns;
 	d->why = verdict - DOUBTS;
 }
 
@@ -96,7 +97,7 @@ INLINE u32 drop(void)
 	u32 zero = 0;
 	struct pt_counters *c = counters.lookup(&zero);
 	if (c)
-		c->dropped += 1;
+		__sync_fetch_and_add(&c->dropped, 1); /* by several programs */
 	return DROPS;
 }
 
@@ -131,8 +132,8 @@ INLINE u32 ask_above(struct pt_key *who, u32 generation)
 		if (p && p->generation == generation)
 			return NO;
 		struct pt_seed *seed = seed_of(&key);
-		if (seed)
-			return seed->followed ? YES : NO;
+		if (seed && seed->followed != UNKNOWN)
+			return seed->followed;
 		if (!p || !p->creator.tgid)
 			return UNKNOWN;
 		key = p->creator;
@@ -153,6 +154,8 @@ INLINE u32 is_followed(struct pt_key *key, struct pt_proc *p, u32 generation)
 		seed->exact_ns = key->start_ns;
 		if (seed->announced)
 			p->announced = generation;
+		if (seed->announced == PT_BY_READER)
+			p->told = generation;
 		if (!p->creator.tgid)
 			p->creator = seed->creator;
 	}
@@ -198,7 +201,9 @@ INLINE struct pt_proc *entry_of(struct pt_key *key)
 	struct pt_proc *p = procs.lookup(key);
 	if (p)
 		return p;
-	struct pt_proc fresh = {.refs = 1, .has_children = 1, .uncounted = 1};
+	struct pt_proc fresh = {
+		.refs = 1, .has_children = 1, .uncounted = 1, .uid = PT_NOBODY, .gid = PT_NOBODY
+	};
 	struct pt_seed *seed = seed_of(key);
 	if (seed)
 		fresh.creator = seed->creator;
@@ -211,7 +216,7 @@ INLINE u32 filter_fork(u64 task, u64 child)
 	u32 generation = generation_in_force();
 	struct pt_key creator = key_of(task), key = key_of(child);
 	struct pt_proc fresh = {.creator = creator, .refs = 1};
-	u32 answer = UNKNOWN, verdict = SENDS;
+	u32 answer = UNKNOWN, verdict = SENDS, creator_told = generation;
 
 	read_comm(fresh.comm, child);
 	note_user(&fresh, child);
@@ -223,6 +228,7 @@ INLINE u32 filter_fork(u64 task, u64 child)
 			answer = is_followed(&creator, p, generation);
 		else
 			answer = p->followed ? YES : UNKNOWN;
+		creator_told = p->told;
 	} else {
 		fresh.uncounted = 1;
 		if (generation)
@@ -233,7 +239,8 @@ INLINE u32 filter_fork(u64 task, u64 child)
 	if (answer == YES) {
 		fresh.followed = 1;
 		fresh.announced = generation;
-		if (generation && p && p->announced != generation)
+		fresh.told = creator_told;
+		if (generation && creator_told != generation)
 			verdict = JOINS;
 	} else if (is_wanted(fresh.comm)) { /* a thread gives its own name to what it forks */
 		fresh.followed = 1;
@@ -247,24 +254,27 @@ INLINE u32 filter_fork(u64 task, u64 child)
 	return verdict;
 }
 
-/* is_late: what is known of a process that joins now has to be looked up. */
-INLINE u32 verdict_on(struct pt_proc *p, u32 generation, u32 answer, int is_wanted, int is_late)
+/* joins: it is, by itself, what is looked for. late: others may have to join with it, or its
+ * details are not known to the reader. */
+INLINE u32 verdict_on(struct pt_proc *p, u32 generation, u32 answer, int joins, int late)
 {
-	if (!p->followed && is_wanted) {
+	if (!p->followed && joins) {
 		p->followed = 1;
-		if (is_late)
+		if (late)
 			return generation ? JOINS_LATE : DOUBTS + PT_JOINED_LATE;
 		return generation ? JOINS : SENDS;
 	}
-	if (!generation || p->announced == generation)
+	if (!generation)
 		return SENDS;
-	if (answer == NO)
+	if (p->followed)
+		return p->told == generation ? SENDS : JOINS;
+	if (answer == NO && p->announced != generation)
 		return drop();
-	return p->followed ? JOINS : SENDS;
+	return SENDS;
 }
 
-/* runs_wanted: the file that it runs is one of those looked for. */
-INLINE u32 filter_exec(u64 task, int runs_wanted)
+/* right_file: it runs a file that is looked for. */
+INLINE u32 filter_exec(u64 task, int right_file)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
 	struct pt_key key = key_of(task);
@@ -275,8 +285,7 @@ INLINE u32 filter_exec(u64 task, int runs_wanted)
 		answer = is_followed(&key, p, generation);
 	read_comm(p->comm, task);
 	note_user(p, task);
-	return verdict_on(p, generation, answer, runs_wanted || is_wanted(p->comm),
-			  p->has_children);
+	return verdict_on(p, generation, answer, right_file || is_wanted(p->comm), p->has_children);
 }
 
 INLINE u32 filter_rename(u64 task, char *comm)
@@ -289,7 +298,9 @@ INLINE u32 filter_rename(u64 task, char *comm)
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	__builtin_memcpy(p->comm, comm, PT_COMM_LEN);
-	return verdict_on(p, generation, answer, is_wanted(comm), generation || p->has_children);
+	/* No record of its own told what it runs. */
+	int late = generation || p->has_children;
+	return verdict_on(p, generation, answer, is_wanted(comm), late);
 }
 
 /* Drops a process's own reference, and that on its creator when nothing else needs it. */
@@ -311,17 +322,26 @@ INLINE void release(struct pt_key *of)
 	}
 }
 
+/* An exec that failed too late to return changed the name, and only this tells. */
 INLINE u32 filter_exit(u64 task)
 {
-	u32 generation = generation_in_force();
+	u32 generation = generation_in_force(), answer = UNKNOWN;
 	struct pt_key key = key_of(task);
-	if (!generation)
-		return SENDS;
-	struct pt_proc *p = procs.lookup(&key);
-	if (p)
-		return verdict_on(p, generation, is_followed(&key, p, generation), 0, 0);
-	struct pt_seed *seed = seed_of(&key);
-	return seed && !seed->followed && !seed->announced ? drop() : SENDS;
+	struct name name = {};
+	read_comm(name.comm, read_u64(task, OFF_TASK_LEADER));
+	int joins = is_wanted(name.comm);
+	struct pt_proc *p = joins ? entry_of(&key) : procs.lookup(&key);
+	if (!p) {
+		struct pt_seed *seed = seed_of(&key);
+		if (joins)
+			return DOUBTS + PT_TABLE_FULL;
+		return generation && seed && !seed->followed && !seed->announced ? drop() : SENDS;
+	}
+	if (generation)
+		answer = is_followed(&key, p, generation);
+	__builtin_memcpy(p->comm, name.comm, PT_COMM_LEN);
+	note_user(p, task);
+	return verdict_on(p, generation, answer, joins, p->has_children);
 }
 
 /* To be called once its ancestors are announced: they may be forgotten with it. */
@@ -338,12 +358,48 @@ INLINE void note_exit(u64 task)
 		release(&key);
 }
 
+/* Tells the reader what is noted of a process. */
+INLINE int send_met(void *ctx, struct pt_key *key, struct pt_proc *p, u32 kind)
+{
+	struct pt_met rec = {};
+	struct pt_counters *c = begin(&rec.h, kind);
+	if (!c)
+		return 0;
+	rec.start_ns = key->start_ns;
+	rec.tgid = key->tgid;
+	rec.creator_start_ns = p->creator.start_ns;
+	rec.creator_tgid = p->creator.tgid;
+	rec.exited_ns = p->exited_ns;
+	rec.uid = p->uid;
+	rec.gid = p->gid;
+	__builtin_memcpy(rec.comm, p->comm, PT_COMM_LEN);
+	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+		count_failed(c, kind);
+	return 1;
+}
+
+/* The process and its creator need not be announced again: what it starts, and what its
+ * creator starts next, stops there. */
+INLINE void note_told(struct pt_key *who, u32 generation)
+{
+	struct pt_key key = *who;
+	struct pt_proc *p = procs.lookup(&key);
+	if (!p)
+		return;
+	p->told = generation;
+	key = p->creator;
+	p = procs.lookup(&key);
+	if (p)
+		p->told = generation;
+}
+
 /* Tells the reader of a process that joins and of those above it, nearest first, up to
- * one that it hears of already. Returns the verdict on the record that follows. */
+ * one of which all that is above is told already: another CPU may be at it only now, and
+ * what it tells would come too late. Returns the verdict on the record that follows. */
 INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
 {
 	u32 generation = generation_in_force();
-	struct pt_key key = key_of(task);
+	struct pt_key own = key_of(task), key = own;
 
 	if (!generation)
 		return verdict; /* another CPU doubts since */
@@ -352,41 +408,59 @@ INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
 	for (int step = 0; step < MAX_ANCESTORS; step++) {
 		struct pt_proc *p = procs.lookup(&key);
 		struct pt_seed *seed = seed_of(&key);
-		if (seed) {
-			if (seed->announced)
-				return verdict;
-			seed->announced = 1;
-			if (!p && seed->exact_ns) {
-				key.start_ns = seed->exact_ns;
-				p = procs.lookup(&key);
-			}
+		if (seed && seed->announced == PT_BY_READER)
+			goto told;
+		if (seed && !p && seed->exact_ns) {
+			key.start_ns = seed->exact_ns;
+			p = procs.lookup(&key);
 		}
+		if (seed)
+			seed->announced = PT_BY_US;
 		if (!p) {
 			if (!seed)
-				return verdict;
+				goto told; /* it ended before we came */
 			key = seed->creator; /* unchanged since it was seeded */
 		} else {
-			if (p->announced == generation)
-				return verdict;
+			if (p->told == generation)
+				goto told;
 			p->announced = generation;
-			struct pt_met rec = {};
-			struct pt_counters *c = begin(&rec.h, kind);
-			if (!c)
+			if (!send_met(ctx, &key, p, kind))
 				return DOUBTS + PT_TOO_DEEP;
-			rec.start_ns = key.start_ns;
-			rec.tgid = key.tgid;
-			rec.creator_start_ns = p->creator.start_ns;
-			rec.creator_tgid = p->creator.tgid;
-			rec.exited_ns = p->exited_ns;
-			rec.uid = p->uid;
-			rec.gid = p->gid;
-			__builtin_memcpy(rec.comm, p->comm, PT_COMM_LEN);
-			if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
-				count_failed(c, kind);
 			key = p->creator;
 		}
 		if (!key.tgid)
-			return verdict;
+			goto told;
 	}
 	return DOUBTS + PT_TOO_DEEP;
+told:
+	note_told(&own, generation);
+	return verdict;
+}
+
+/* What is to be told before the record of an event, and of a doubt that it raises. */
+INLINE void prepare(void *ctx, u64 task, u32 kind, u32 verdict)
+{
+	if (verdict == JOINS || verdict == JOINS_LATE) {
+		u32 after = verdict == JOINS ? SENDS : DOUBTS + PT_JOINED_LATE;
+		verdict = announce(ctx, task, kind, after);
+	}
+	doubt_if(verdict);
+}
+
+/* An orphan's parent is not among its ancestors if another adopted it; its name is shown. */
+INLINE void announce_parent(void *ctx, u64 parent, u32 kind)
+{
+	u32 generation = generation_in_force();
+	struct pt_key key = key_of(parent);
+	if (!generation)
+		return;
+	struct pt_proc *p = procs.lookup(&key);
+	if (!p) {
+		struct pt_seed *seed = seed_of(&key);
+		if (seed && !seed->announced)
+			seed->announced = PT_BY_US;
+	} else if (p->announced != generation && !p->followed) {
+		p->announced = generation;
+		send_met(ctx, &key, p, kind);
+	}
 }

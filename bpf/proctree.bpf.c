@@ -48,17 +48,11 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_fork(task, child);
 	if (!verdict)
 		return 0;
-	if (verdict == JOINS)
-		verdict = announce(ctx, task, PT_MET_BY_FORK, SENDS);
-	else if (verdict == JOINS_LATE)
-		verdict = announce(ctx, task, PT_MET_BY_FORK, DOUBTS + PT_JOINED_LATE);
+	prepare(ctx, task, PT_MET_BY_FORK, verdict);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_FORK);
 	if (!c)
 		return 0;
-#ifdef KERNEL_FILTER
-	doubt_if(verdict, &rec.h);
-#endif
 
 	u64 parent = read_u64(child, OFF_TASK_REAL_PARENT);
 	u64 cred = read_u64(child, OFF_TASK_REAL_CRED);
@@ -161,6 +155,7 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_scratch *s = scratch.lookup(&slot);
 	if (!s)
 		return 0;
+	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
 	u64 mm = read_u64(task, OFF_TASK_MM);
 #ifdef FILTER_BY_FILE
 	u32 exe_len = read_exe(s, mm);
@@ -172,19 +167,13 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_exec(task, is_wanted_file);
 	if (!verdict)
 		return 0;
-	if (verdict == JOINS)
-		verdict = announce(ctx, task, PT_MET, SENDS);
-	else if (verdict == JOINS_LATE)
-		verdict = announce(ctx, task, PT_MET, DOUBTS + PT_JOINED_LATE);
+	prepare(ctx, task, PT_MET, verdict);
+	announce_parent(ctx, parent, PT_MET);
 #endif
 	struct pt_counters *c = begin(&s->rec.h, PT_EXEC);
 	if (!c)
 		return 0;
-#ifdef KERNEL_FILTER
-	doubt_if(verdict, &s->rec.h);
-#endif
 
-	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
 	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
 	s->rec.tgid = read_u32(task, OFF_TASK_TGID);
 	s->rec.start_ns = start_of(task);
@@ -228,11 +217,15 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 #endif
 
+	u64 leader = read_u64(task, OFF_TASK_LEADER);
+	u64 parent = read_u64(leader, OFF_TASK_REAL_PARENT);
 	struct pt_exit rec = {};
 #ifdef KERNEL_FILTER
 	u32 verdict = filter_exit(task);
-	if (verdict == JOINS)
-		verdict = announce(ctx, task, PT_MET_BY_EXIT, SENDS);
+	if (verdict) {
+		prepare(ctx, task, PT_MET_BY_EXIT, verdict);
+		announce_parent(ctx, parent, PT_MET_BY_EXIT);
+	}
 	note_exit(task);
 	if (!verdict)
 		return 0;
@@ -240,12 +233,7 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct pt_counters *c = begin(&rec.h, PT_EXIT);
 	if (!c)
 		return 0;
-#ifdef KERNEL_FILTER
-	doubt_if(verdict, &rec.h);
-#endif
 
-	u64 leader = read_u64(task, OFF_TASK_LEADER);
-	u64 parent = read_u64(leader, OFF_TASK_REAL_PARENT);
 	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
 	rec.tgid = read_u32(task, OFF_TASK_TGID);
 	rec.start_ns = read_u64(leader, OFF_TASK_START);
@@ -288,17 +276,11 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_rename(task, rec.comm);
 	if (!verdict)
 		return 0;
-	if (verdict == JOINS)
-		verdict = announce(ctx, task, PT_MET_BY_RENAME, SENDS);
-	else if (verdict == JOINS_LATE)
-		verdict = announce(ctx, task, PT_MET_BY_RENAME, DOUBTS + PT_JOINED_LATE);
+	prepare(ctx, task, PT_MET_BY_RENAME, verdict);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_RENAME);
 	if (!c)
 		return 0;
-#ifdef KERNEL_FILTER
-	doubt_if(verdict, &rec.h);
-#endif
 
 	rec.tgid = read_u32(task, OFF_TASK_TGID);
 	rec.start_ns = read_u64(task, OFF_TASK_START);

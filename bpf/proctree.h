@@ -140,14 +140,20 @@ struct pt_key {
 	__u64 tgid;
 };
 
+#define PT_NOBODY 0xffffffff
 #define PT_TICK_NS 10000000ULL
+
+enum pt_announced {
+	PT_BY_READER = 1, /* which knows all that is above, too */
+	PT_BY_US = 2,
+};
 
 /* What the reader says of a process that it knew when the filter was set. */
 struct pt_seed {
 	struct pt_key creator;
 	__u64 exact_ns; /* when it started, once the BPF side has met it; else 0 */
-	__u32 followed;
-	__u32 announced; /* the reader knows it, and hears of its changes */
+	__u32 followed; /* 2: it has ended, and its children have seeds of their own */
+	__u32 announced; /* the reader hears of its changes; a pt_announced */
 };
 
 /* What the BPF side knows of a process since it was attached. */
@@ -157,12 +163,14 @@ struct pt_proc {
 	__u32 refs; /* one while it lives, and one for each process that it created */
 	__u32 generation; /* of the seeds with which followed was decided; 0: never */
 	__u32 followed;
-	__u32 announced; /* generation in which the reader knows it, and hears of its changes */
+	__u32 announced; /* generation in which the reader hears of its changes */
+	__u32 told; /* generation in which the reader knows it and all above */
 	__u32 has_children;
-	__u32 uid;
+	__u32 uid; /* PT_NOBODY: it was there before us, and not told since */
 	__u32 gid;
 	__u32 uncounted; /* its creator had no entry, so no reference is held on it */
 	char comm[PT_COMM_LEN];
+	__u32 reserved;
 };
 
 /* A program file that is looked for: the components of its path as in an exec record, then

@@ -46,6 +46,8 @@ NEEDS_VAGRANT=(
   libvirtd:libvirt-daemon-system:libvirt-daemon
   libvirt_qemu:libvirt-daemon-driver-qemu:libvirt-daemon-driver-qemu
   virsh:libvirt-clients:libvirt-client
+  ip:iproute2:iproute
+  setpriv:util-linux:util-linux
   dnsmasq:dnsmasq-base:dnsmasq
   iptables:iptables:iptables
   ssh:openssh-client:openssh-clients

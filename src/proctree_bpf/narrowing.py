@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.lineage import lineage
-from proctree_bpf.core.model import Edge, PidNode, ProcInfo
+from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
 from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
 from proctree_bpf.sources.procfs import uid_to_username
 
@@ -92,14 +92,14 @@ class Narrowing:
         self._resume_ns = now_ns + _PAUSE_NS
         self._kernel.clear_doubt()
 
-    def advance(self, tree: TreeStore, watermark_ns: int, now_ns: int) -> None:
+    def advance(self, tree: TreeStore, watermark_ns: int, clock: Callable[[], int]) -> None:
         """Set the filter when all that happened before has been applied to the tree."""
-        if self.given_up or self._kernel.is_on or self.hold_ns < inf or now_ns < self._resume_ns:
+        if self.given_up or self._kernel.is_on or self.hold_ns < inf or clock() < self._resume_ns:
             return
         if self._cleared_ns is None:
             self._kernel.clear_doubt()
             self._kernel.sweep()
-            self._cleared_ns = now_ns
+            self._cleared_ns = clock()
         elif watermark_ns >= self._cleared_ns:
             self._cleared_ns = None
             if self._kernel.switch_on(self._seeds(tree)):
@@ -108,19 +108,18 @@ class Narrowing:
                 self.given_up = "its table of processes was too small (--capacity)"
 
     def _seeds(self, tree: TreeStore) -> list[Seed]:
+        """Return a seed for each living process and for those above it."""
         living = [node for node in tree.all_nodes() if node.exited_ns is None]
         followed = {node.key for node in living if self._follows(node)}
-        announced = set(followed)
-        for node in living:
-            if node.key not in followed:
-                continue
-            for ancestor in lineage(tree, node.creator):
-                if ancestor.key in announced:
-                    break
-                announced.add(ancestor.key)
+        announced = _with_those_above(tree, [node for node in living if node.key in followed])
         return [
-            Seed(node.key, _key_of_creator(tree, node), node.key in followed, node.key in announced)
-            for node in living
+            Seed(
+                node.key,
+                _key_of_creator(tree, node),
+                node.key in followed if node.exited_ns is None else None,
+                node.key in announced,
+            )
+            for node in _with_those_above(tree, living).values()
         ]
 
     def complete(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -150,6 +149,16 @@ class Narrowing:
             "doubts": dict(self.doubts),
             "given_up": self.given_up,
         }
+
+
+def _with_those_above(tree: TreeStore, nodes: Iterable[PidNode]) -> dict[ProcessKey, PidNode]:
+    found: dict[ProcessKey, PidNode] = {}
+    for node in nodes:
+        for member in lineage(tree, node.key):
+            if member.key in found:
+                break
+            found[member.key] = member
+    return found
 
 
 def _key_of_creator(tree: TreeStore, node: PidNode) -> ProcessKey:
@@ -188,7 +197,7 @@ def _entry_of(noted: Noted) -> Entry:
     )
     info = ProcInfo(
         cmd=noted.comm,
-        user=uid_to_username(noted.uid) or str(noted.uid),
+        user=UNKNOWN_NAME if noted.uid is None else uid_to_username(noted.uid) or str(noted.uid),
         ppid=creator.pid,
         tgid=noted.key.pid,
         start_time_ns=noted.key.start_time_ns,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
-from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Gap, ProcEvent
+from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap, ProcEvent
 from proctree_bpf.core.reorder import ReorderBuffer
+from proctree_bpf.core.tracker import Pending
 from proctree_bpf.sources import procfs
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ class Pipeline:
         self.source.open()
         begun = time.perf_counter()
         snapshot = self._read_snapshot()
-        execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
+        pending = Pending(self._order.pending())
         if snapshot is not None:
-            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, execed)
+            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, pending)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
         self._survey()
         self.narrowing = self.narrow()
@@ -296,7 +297,7 @@ class Pipeline:
         if complete_ns >= narrowing.hold_ns:
             self._catch_up()
         elif not self.tracker.uncertain:
-            narrowing.advance(self.tracker.tree, complete_ns, self.source.now_ns())
+            narrowing.advance(self.tracker.tree, complete_ns, self.source.now_ns)
 
     def _catch_up(self) -> None:
         """Learn of all that a filter in the kernel had left out before it began to doubt.
@@ -307,8 +308,8 @@ class Pipeline:
             return
         look = self._read_snapshot()
         if look is not None:
-            execed = {event.key for event in self._order.pending() if isinstance(event, Exec)}
-            self.tracker.reconcile(look.entries, look.begun_ns, look.ended_ns, execed)
+            pending = Pending(self._order.pending())
+            self.tracker.reconcile(look.entries, look.begun_ns, look.ended_ns, pending)
             self.tracker.uncertain = self._repair_wanted or self._repair is not None
             self._survey()
         self.narrowing.caught_up(self.source.now_ns())
@@ -316,6 +317,9 @@ class Pipeline:
     def _apply_repair(self) -> None:
         if self._repair is None:
             return
+        if self.narrowing is not None and self.narrowing.hold_ns < self._repair.begun_ns:
+            self._write_before(self.narrowing.hold_ns)
+            self._catch_up()
         self._write_before(self._repair.begun_ns)
         repair, self._repair = self._repair, None
         self.tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns)

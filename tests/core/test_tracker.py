@@ -12,7 +12,7 @@ from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, children
 from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import Applied, Tracker, kind_of
+from proctree_bpf.core.tracker import Applied, Pending, Tracker, kind_of
 
 S = 1_000_000_000
 USERS = {0: "root", 1000: "ada", 1001: "bob"}
@@ -503,7 +503,7 @@ class TestTheSnapshot:
         assert len(tracker.tree) == 3
 
     def test_a_fork_and_exec_replayed_after_it_end_with_the_exec(self, tracker: Tracker) -> None:
-        tracker.merge_snapshot([entry(CHILD, SHELL, "ls")], {CHILD})
+        tracker.merge_snapshot([entry(CHILD, SHELL, "ls")], Pending([EXEC]))
         apply_all(tracker, FORK, EXEC)
         info = info_of(tracker, CHILD)
         assert (info.args, info.inherited) == (("ls", "-l"), False)
@@ -512,7 +512,7 @@ class TestTheSnapshot:
         self, tracker: Tracker
     ) -> None:
         parent = entry(CHILD, SHELL, "ls", args_raw=b"ls\0-l\0")
-        tracker.merge_snapshot([parent], {CHILD})
+        tracker.merge_snapshot([parent], Pending([EXEC]))
         grandchild = ProcessKey(300, 60 * S + 500)
         tracker.apply(Fork(grandchild.start_time_ns, grandchild, CHILD, comm="bash"))
         info = info_of(tracker, grandchild)
@@ -663,6 +663,27 @@ class TestWhatTheKernelHasNoted:
         orphan.apply(self.met(INIT))
         orphan.merge_snapshot(self.look(INIT))
         assert node_of(orphan, CHILD).edge is Edge.OBSERVED
+
+    def test_whose_user_was_not_noted_keeps_the_one_that_is_known(self, orphan: Tracker) -> None:
+        orphan.apply(replace(self.met(SHELL), uid=None, gid=None))
+        assert (info_of(orphan, CHILD).uid, info_of(orphan, CHILD).user) == (1000, "ada")
+
+    def test_a_name_that_is_still_to_come_is_not_taken_from_a_look(self, orphan: Tracker) -> None:
+        look = self.look(SHELL)
+        look[-1] = (replace(look[-1][0], cmd="new"), replace(look[-1][1], cmd="new", uid=1001))
+        orphan.reconcile(look, 62 * S, 63 * S, Pending([Rename(62 * S, CHILD, "new")]))
+        info = info_of(orphan, CHILD)
+        assert (info.cmd, info.uid) == ("ls", 1001)
+        orphan.apply(Rename(62 * S, CHILD, "new"))
+        assert info_of(orphan, CHILD).cmd == "new"
+
+    @pytest.mark.parametrize("event", [EXEC, Rename(62 * S, CHILD, "ls")])
+    def test_who_was_left_out_had_its_creators_name_until_then(
+        self, tracker: Tracker, event: ProcEvent
+    ) -> None:
+        tracker.reconcile(self.look(SHELL), 62 * S, 63 * S, Pending([event]))
+        assert (node_of(tracker, CHILD).cmd, info_of(tracker, CHILD).cmd) == ("bash", "bash")
+        assert node_of(tracker, CHILD).name_uncertain
 
     def test_a_creator_that_was_seen_to_fork_stays(self, tracker: Tracker) -> None:
         tracker.apply(FORK)

@@ -19,7 +19,8 @@ from supported import USERLANDS
 
 PACKAGES = (
     "linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "dbus", "openssh-server",
-    "sudo", "rsync", "ca-certificates", "python3-venv", "python3-pip", *userland.PACKAGES,
+    "sudo", "rsync", "ca-certificates", "python3-venv", "python3-pip", "make",
+    *userland.PACKAGES,
 )  # fmt: skip
 _PREPARE = Path(__file__).parents[1] / "guest" / "prepare-box"
 _SIZE_GB = 4

@@ -58,7 +58,11 @@ def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
     part = directory.with_name(f"{directory.name}.part")
     remove(part)
     part.mkdir(parents=True)
-    build(part)
+    try:
+        build(part)
+    except BaseException:  # a signal too
+        remove(part)
+        raise
     part.rename(directory)
     for other in CACHE.glob(f"{name}-????????????"):
         if other != directory:

@@ -14,8 +14,7 @@ from proctree_bpf.decidable import decidable, is_glob
 from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
-from proctree_bpf.sources.procfs import is_user
-from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.procfs import uid_of_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +50,26 @@ def _with_real_path(question: Question) -> Question:
     return replace(question, alternatives=tuple(dict.fromkeys((*paths, *real))))
 
 
+def _with_user_ids(question: Question) -> Question:
+    """Also ask for the uids of names: a uid may have several.
+
+    Raises:
+        CliError: there is no such user.
+
+    """
+    if question.term.name != "user":
+        return question
+    names = [user for user in question.alternatives if not user.isdecimal()]
+    ids = {name: uid_of_user(name) for name in names}
+    for name, uid in ids.items():
+        if uid is None:
+            raise CliError(
+                f"there is no user {visible(name)} here; give the name of a user, or a uid.",
+                ExitCode.NO,
+            )
+    return replace(question, alternatives=(*question.alternatives, *map(str, ids.values())))
+
+
 class FilterPlan:
     """Makes the filter of a trace, and says where it was decided.
 
@@ -58,6 +77,7 @@ class FilterPlan:
         options: what is wanted.
         slots: how many processes the kernel's side may know.
         needed_here: why everything is needed here, if it is.
+        is_of_here: the events are of this machine, so its users are meant.
         of_command: if only a command's processes are shown, tells who is one of them.
 
     Raises:
@@ -72,9 +92,14 @@ class FilterPlan:
         slots: int,
         needed_here: str | None,
         of_command: Callable[[PidNode], bool] | None,
+        *,
+        is_of_here: bool,
     ) -> None:
         self._options = options
         self._questions = [_with_real_path(question) for question in options.questions]
+        if is_of_here:
+            self._questions = [_with_user_ids(question) for question in self._questions]
+        self._is_refused = False
         self._slots = min(slots, _MOST_SLOTS)
         self._of_command = of_command
         self._cgroups = CgroupPaths(cgroup_root())
@@ -138,15 +163,6 @@ class FilterPlan:
                 "use --source bpf, or leave out --cgroup.",
                 ExitCode.UNAVAILABLE,
             )
-        if isinstance(source, ReplaySource):
-            return  # it may be from another machine
-        for question in self._questions:
-            for user in question.alternatives if question.term.name == "user" else ():
-                if not user.isdecimal() and not is_user(user):
-                    raise CliError(
-                        f"there is no user {visible(user)} here; give a name of a user, or a uid.",
-                        ExitCode.NO,
-                    )
 
     def _narrowing(
         self, source: EventSource, follows: Callable[[PidNode], bool] | None
@@ -158,6 +174,7 @@ class FilterPlan:
             return Narrowing(source.kernel_filter, follows)
         if isinstance(source, BpfSource) and source.filter_refusal is not None:
             self._part = f"with the filter, {source.filter_refusal.reason}"
+            self._is_refused = True
         else:
             self._part = f"the source is {source.name}, and only bpf can filter in the kernel"
         if self._options.where is FilterIn.KERNEL:
@@ -167,13 +184,17 @@ class FilterPlan:
     def say_where(self, summary: dict[str, Any]) -> None:
         """Say at the end where the filter was decided, if there was one."""
         kernel = summary["kernel_filter"]
-        if not self._questions and not (kernel and kernel["given_up"]):
+        given_up = kernel["given_up"] if kernel else None
+        if not self._questions and not given_up and not self._is_refused:
             return
         if kernel is None:
             say(f"filtered in user space ({self._part}): {summary['filtered']} events left out")
             return
         dropped = summary.get("dropped_in_kernel", 0)
-        text = f"filtered in the kernel: {dropped} events left out there"
-        if kernel["given_up"]:
-            text += f", until {kernel['given_up']} and it went on in user space"
+        if given_up and not kernel["times_on"]:
+            text = f"filtered in user space ({given_up}): {summary['filtered']} events left out"
+        else:
+            text = f"filtered in the kernel: {dropped} events left out there"
+            if given_up:
+                text += f", until {given_up} and it went on in user space"
         say(text)

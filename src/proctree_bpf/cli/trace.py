@@ -35,7 +35,8 @@ from proctree_bpf.pipeline import Pipeline, SelfFilter
 from proctree_bpf.sinks.tally import Tally
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
-from proctree_bpf.sources.choose import candidates
+from proctree_bpf.sources.bpf import BpfSource
+from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
 from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
 from proctree_bpf.sources.replay import ReplaySource
@@ -229,6 +230,7 @@ def _trace(
         options.cache.capacity,
         _needed_here(options),
         attendance.follows if attendance is not None else None,
+        is_of_here=not options.source.wanted.startswith(REPLAY_PREFIX),
     )
     pipeline, sink = _start_best(options, out, recorder, plan)
     source = pipeline.source
@@ -314,8 +316,7 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
         pipeline.close()
         raise
     except SourceUnavailableError as error:
-        for line in error.log.splitlines() if options.debug else ():
-            say(line)
+        _say_log(error, options)
         raise
     except RecordingError:
         pipeline.close()
@@ -323,6 +324,14 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     except OSError as error:
         pipeline.close()
         raise no_proc(error) from error
+    finally:
+        if isinstance(pipeline.source, BpfSource) and pipeline.source.filter_refusal:
+            _say_log(pipeline.source.filter_refusal, options)
+
+
+def _say_log(error: SourceUnavailableError, options: TraceOptions) -> None:
+    for line in error.log.splitlines() if options.debug else ():
+        say(line)
 
 
 def _load(source: ReplaySource) -> None:

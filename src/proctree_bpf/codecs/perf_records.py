@@ -21,6 +21,7 @@ _FORK, _EXEC, _EXIT, _RENAME = range(4)
 _ARGS_TRUNCATED = 0x1
 _ARGS_UNREADABLE = 0x2
 _EXE_INCOMPLETE = 0x4
+_NOBODY = 0xFFFF_FFFF
 
 HEADER = struct.Struct("=QQHHHH")
 FORK = struct.Struct("=QQHHHHQQQQIIIIII16s")
@@ -39,6 +40,11 @@ class PerfRecord(NamedTuple):
     kind: int
     seq: int
     event: ProcEvent
+
+
+def id_or_none(number: int) -> int | None:
+    """Return a user or group id; the BPF side has PT_NOBODY, which is none, if it has none."""
+    return None if number == _NOBODY else number
 
 
 def _comm(raw: bytes) -> str:
@@ -136,8 +142,8 @@ def _met(data: bytes) -> PerfRecord:
         timestamp_ns=time_ns,
         key=ProcessKey(tgid, start),
         creator=ProcessKey(creator, creator_start),
-        uid=uid,
-        gid=gid,
+        uid=id_or_none(uid),
+        gid=id_or_none(gid),
         comm=_comm(comm),
         exited_ns=exited_ns or None,
     )

@@ -62,6 +62,30 @@ class TrackerStats:
     expired: int = 0
 
 
+class Pending:
+    """Events that a look at ``/proc`` may have come after, and that are still to be applied."""
+
+    def __init__(self, events: Iterable[ProcEvent] = ()) -> None:
+        self._execs = set()
+        self._renames = set()
+        for event in events:
+            if isinstance(event, Exec):
+                self._execs.add((event.key.pid, event.key.ticks))
+            elif isinstance(event, Rename):
+                self._renames.add((event.key.pid, event.key.ticks))
+
+    def execs(self, node: PidNode) -> bool:
+        """Tell whether an exec of this process is among them."""
+        return (node.pid, node.key.ticks) in self._execs
+
+    def renames(self, node: PidNode) -> bool:
+        """Tell whether a new name of this process is among them."""
+        return (node.pid, node.key.ticks) in self._renames
+
+
+NOTHING_PENDING = Pending()
+
+
 class Tracker:
     """Keeps a tree and a cache in step with a stream of events.
 
@@ -346,7 +370,9 @@ class Tracker:
             node = _with_creator(known[0], event.creator)
             node = replace(node, cmd=event.comm, start_time_ns=start_ns)
             info = replace(known[1], cmd=event.comm, ppid=node.ppid, start_time_ns=start_ns)
-        self._store(node, replace(info, uid=event.uid, gid=event.gid, user=self._user(event.uid)))
+        if event.uid is not None:
+            info = replace(info, uid=event.uid, gid=event.gid, user=self._user(event.uid))
+        self._store(node, info)
 
     def _discover(self, event: Exec | Exit) -> tuple[PidNode, ProcInfo]:
         """Begin the record of a process whose fork was not seen."""
@@ -379,15 +405,14 @@ class Tracker:
     def merge_snapshot(
         self,
         entries: Iterable[tuple[PidNode, ProcInfo]],
-        execed_since: Collection[ProcessKey] = (),
+        pending: Pending = NOTHING_PENDING,
     ) -> int:
         """Add the processes of a ``/proc`` snapshot that the stream has not told of.
 
-        ``execed_since`` are the processes for which an exec waits to be applied: the
-        snapshot may have read them after it, so their details are left out rather
-        than given to children forked before it. Returns the number of entries added.
+        Of processes for which an exec is pending, the snapshot may have read what they run
+        after it, so that is left out rather than given to children forked before it.
+        Returns the number of entries added.
         """
-        execed = {(key.pid, key.ticks) for key in execed_since}
         added = 0
         for node, info in entries:
             known = self._known(node.key)
@@ -395,11 +420,24 @@ class Tracker:
                 self._complete(known[0], node, info)
                 continue
             self._presume_former_exited(node.key, node.start_time_ns)
-            if (node.pid, node.key.ticks) in execed:
-                info = replace(info, executable=None, args_raw=None)  # noqa: PLW2901
-            self._store(node, info)
+            self._store(*self._before_pending(node, info, pending))
             added += 1
         return added
+
+    def _before_pending(
+        self, node: PidNode, info: ProcInfo, pending: Pending
+    ) -> tuple[PidNode, ProcInfo]:
+        """Take back what pending events have changed of a process that was not known."""
+        is_renamed = pending.renames(node)
+        if pending.execs(node):
+            info = replace(info, executable=None, args_raw=None)
+            is_renamed = True
+        creator = self.tree.get_node(node.creator)
+        if is_renamed and node.edge is Edge.LEARNT and creator is not None:
+            # It was left out when it was born, most likely with its creator's name.
+            node = replace(node, cmd=creator.cmd, name_uncertain=True)
+            info = replace(info, cmd=creator.cmd)
+        return node, info
 
     def _complete(self, known: PidNode, seen: PidNode, details: ProcInfo) -> None:
         """Add what is not known yet of a known process."""
@@ -417,20 +455,19 @@ class Tracker:
         entries: Collection[tuple[PidNode, ProcInfo]],
         begun_ns: int,
         now_ns: int,
-        execed_since: Collection[ProcessKey] = (),
+        pending: Pending = NOTHING_PENDING,
     ) -> None:
         """Mend the tree after a gap with a later look at ``/proc``.
 
         Every event from before the look began, at ``begun_ns``, must have been applied,
-        or else ``execed_since`` be the processes for which an exec still waits. Processes
+        or else be ``pending``: what it changed is not taken from the look. Processes
         that are missing are added, those that are known are brought up to date, and those
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
         """
-        self.merge_snapshot(entries, execed_since)
-        execed = {(key.pid, key.ticks) for key in execed_since}
+        self.merge_snapshot(entries, pending)
         for node, info in entries:
-            if (node.pid, node.key.ticks) not in execed:
-                self._refresh(node, info)
+            if not pending.execs(node):
+                self._refresh(node, info, keep_name=pending.renames(node))
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for node in self.tree.all_nodes():
             gone = node.exited_ns is None and (node.pid, node.key.ticks) not in seen
@@ -438,7 +475,7 @@ class Tracker:
                 self.presume_exited(node, now_ns)
         self.uncertain = False
 
-    def _refresh(self, seen: PidNode, details: ProcInfo) -> None:
+    def _refresh(self, seen: PidNode, details: ProcInfo, *, keep_name: bool) -> None:
         """Bring a known process up to date with what ``/proc`` says of it now."""
         known = self._known(seen.key)
         if known is None or known[0].exited_ns is not None:
@@ -446,6 +483,8 @@ class Tracker:
         if seen.exited_ns is not None:
             return  # what it ran is no longer told there
         node, info = known
+        if keep_name:
+            details = replace(details, cmd=info.cmd)
         if details.args_raw is None and info.args_raw is not None:  # nor there: it is ending
             details = replace(
                 details,
@@ -453,7 +492,7 @@ class Tracker:
                 args_raw=info.args_raw,
                 truncated=info.truncated,
             )
-        if node.name_uncertain:
+        if node.name_uncertain and not keep_name:
             node = replace(node, name_uncertain=False)
             self.tree.insert_node(node.pid, node)
         same_file = None in (info.executable, details.executable) or (

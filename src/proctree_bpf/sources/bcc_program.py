@@ -216,6 +216,8 @@ class BccProgram:
                     for copy in reversed(range(self.copies))
                 ][::-1]
         except Exception as error:
+            if hasattr(self, "_bpf"):
+                self._bpf.cleanup()
             raise _refused(error, log[0] if log else "") from error
         self._lib = bcc.libbcc.lib
         self._lookup = self._lib.bpf_lookup_elem

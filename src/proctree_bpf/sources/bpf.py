@@ -122,7 +122,10 @@ class BpfSource(LiveSource):
             except SourceUnavailableError as error:
                 if error.refusal is not Refusal.BROKEN:
                     raise
-                self.filter_refusal = error
+                # Without its traceback, which holds what was built of the program.
+                self.filter_refusal = SourceUnavailableError(
+                    error.reason, error.remedy, error.refusal, error.log
+                )
             else:
                 return program, sought
         return BccProgram(bcc, macros, options.max_args_bytes), None

@@ -6,6 +6,7 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from proctree_bpf.codecs.perf_records import id_or_none
 from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.identity import ProcessKey
 
@@ -21,11 +22,12 @@ _FILE_ROOM = 256
 # The layouts are in bpf/proctree.h.
 _KEY = struct.Struct("=QQ")
 _SEED = struct.Struct("=QQQII")
-_PROC = struct.Struct("=QQQIIIIIIII16s")
+_PROC = struct.Struct("=QQQIIIIIIIII16sI")
 _CONTROL = struct.Struct("=II")
 _DOUBT = struct.Struct("=QQ")
 _NAME = struct.Struct("=16s")
 _FILE = struct.Struct(f"={_FILE_ROOM}s")
+_UNKNOWN = 2
 _FIRST = struct.pack("=I", 0)
 
 
@@ -65,11 +67,15 @@ class Doubt(NamedTuple):
 
 
 class Seed(NamedTuple):
-    """What is said of a living process before the filter is set."""
+    """What is said of a process before the filter is set.
+
+    ``followed`` is None of one that has ended; ``announced`` says that the reader is to be told of
+    its changes, and knows all above it.
+    """
 
     key: ProcessKey
     creator: ProcessKey
-    followed: bool
+    followed: bool | None
     announced: bool
 
 
@@ -79,8 +85,8 @@ class Noted(NamedTuple):
     key: ProcessKey
     creator: ProcessKey
     exited_ns: int | None
-    uid: int
-    gid: int
+    uid: int | None
+    gid: int | None
     comm: str
 
 
@@ -128,7 +134,8 @@ class KernelFilter:
         for seed in seeds:
             key = _pack_key(seed.key)
             creator = seed.creator.start_time_ns, seed.creator.pid
-            value = _SEED.pack(*creator, 0, seed.followed, seed.announced)
+            followed = _UNKNOWN if seed.followed is None else seed.followed
+            value = _SEED.pack(*creator, 0, followed, seed.announced)
             if not self._seeds.put(key, value):
                 return False
             self._seeded.add(key)
@@ -170,12 +177,12 @@ class KernelFilter:
             if value is None:
                 continue
             start_ns, tgid = _KEY.unpack(raw)
-            creator_ns, creator, exited_ns, *_, uid, gid, _, comm = _PROC.unpack(value)
+            creator_ns, creator, exited_ns, *_, uid, gid, _, comm, _ = _PROC.unpack(value)
             yield Noted(
                 ProcessKey(tgid, start_ns),
                 ProcessKey(creator, creator_ns),
                 exited_ns or None,
-                uid,
-                gid,
+                id_or_none(uid),
+                id_or_none(gid),
                 decode_name(comm.partition(b"\0")[0]),
             )

@@ -46,13 +46,12 @@ def uid_to_username(uid: int) -> str | None:
         return None
 
 
-def is_user(name: str) -> bool:
-    """Tell whether the user database has a user of this name."""
+def uid_of_user(name: str) -> int | None:
+    """Return the user id of a name from the user database, or None if it has none."""
     try:
-        getpwnam(name)
+        return getpwnam(name).pw_uid
     except (KeyError, ValueError):
-        return False
-    return True
+        return None
 
 
 def boot_id() -> str:

@@ -1,0 +1,133 @@
+"""Brings the VM of the Vagrantfile up from nothing in namespaces of its own, and leaves nothing.
+
+What needs a network is done here, the rest in tour.py, as a child of guest/own-libvirt.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import box
+import probe
+import tour
+from failure import ROOT, FailedError
+from store import CACHE, fresh_log, remove
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+_USAGE = "Usage: scripts/vm/vagrant-smoke [-- PYTEST-ARGUMENT...]\n"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# All of them end when their PID 1 does.
+_NAMESPACES = ("--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+class _StoppedError(BaseException):
+    """A signal asked for the end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main() -> int:
+    """Return the exit status."""
+    arguments = sys.argv[1:]
+    if arguments[:1] not in ([], ["--"]):
+        sys.stderr.write(_USAGE)
+        return 2
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
+    again = shlex.join(["scripts/vm/vagrant-smoke", *arguments])
+    log = fresh_log(tour.LOG.stem)
+    began = time.monotonic()
+    try:
+        with _place() as place:
+            status = _run(place, log, arguments[1:])
+    except FailedError as error:
+        sys.stderr.write(error.told("the VM", again) + "\n")
+        return 1
+    except _StoppedError as stopped:
+        name = signal.Signals(stopped.number).name
+        lines = [f"ended by {name} at: {tour.last_step(log)}", f"  log:   {log.relative_to(ROOT)}"]
+        sys.stderr.write("\n".join([*lines, f"  again: {again}\n"]))
+        return 128 + stopped.number
+    if status == 0:
+        print(f"vagrant-smoke: green in {time.monotonic() - began:.0f} s")  # noqa: T201
+    else:
+        sys.stderr.write(f"  again: {again}\n")
+    return status
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    for each in _SIGNALS:  # what follows is not to be interrupted
+        signal.signal(each, signal.SIG_IGN)
+    raise _StoppedError(number)
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    """Yield an empty directory that no other run has, and remove it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "smoke.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FailedError("setup", "another run of this has not ended") from None
+        place = CACHE / "smoke"
+        remove(place)  # of a run that was killed
+        place.mkdir()
+        try:
+            yield place
+        finally:
+            remove(place)
+
+
+def _run(place: Path, log: Path, arguments: Sequence[str]) -> int:
+    tour.step("box", log)
+    built = box.path()
+    tour.step("accelerator", log)
+    driver = os.environ.get("PROCTREE_LIBVIRT_DRIVER") or probe.libvirt_driver()
+    tour.show(f"libvirt driver: {driver}", log)
+    tour.step("libvirt", log)
+    command = [
+        *("setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES),
+        *(str(ROOT / "scripts/vm/guest/own-libvirt"), str(place)),
+        *("/usr/bin/python3", "-s", tour.__file__, str(built), *arguments),
+    ]
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | tour.environment(driver),
+            start_new_session=True,
+        )
+    try:
+        return process.wait()
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the namespaces' PID 1, which takes with it all that they hold, and wait for that."""
+    if process.poll() is not None:
+        return
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for child in children or [str(process.pid)]:
+        os.kill(int(child), signal.SIGKILL)
+    process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
