@@ -295,9 +295,9 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 what = ctx->args[1] | PT_FORK;
-	if (!is_told(what)) {
+	if (!is_told_by_another(what)) {
 		tell_fork(ctx);
-		note_told(what);
+		leave_note(what);
 	}
 	return 0;
 }
@@ -305,9 +305,9 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 what = ctx->args[0] | PT_EXEC;
-	if (!is_told(what)) {
+	if (!is_told_by_another(what)) {
 		tell_exec(ctx);
-		note_told(what);
+		leave_note(what);
 	}
 	return 0;
 }
@@ -315,9 +315,9 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 what = ctx->args[0] | PT_EXIT;
-	if (!is_told(what)) {
+	if (!is_told_by_another(what)) {
 		tell_exit(ctx);
-		note_told(what);
+		leave_note(what);
 	}
 	return 0;
 }
@@ -325,9 +325,9 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 int on_rename(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 what = ctx->args[0] | PT_RENAME;
-	if (!is_told(what)) {
+	if (!is_told_by_another(what)) {
 		tell_rename(ctx);
-		note_told(what);
+		leave_note(what);
 	}
 	return 0;
 }

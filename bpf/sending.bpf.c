@@ -45,7 +45,7 @@ INLINE u64 *note_of(u64 what)
 }
 
 /* Whether another copy has told of an event: a task and, in the low bits, a kind. */
-INLINE int is_told(u64 what)
+INLINE int is_told_by_another(u64 what)
 {
 	if (!copy_number())
 		return 0;
@@ -57,7 +57,7 @@ INLINE int is_told(u64 what)
 	return 1;
 }
 
-INLINE void note_told(u64 what)
+INLINE void leave_note(u64 what)
 {
 	u64 *note = note_of(what);
 	if (note && copy_number() != COPIES - 1)
@@ -67,8 +67,8 @@ INLINE void note_told(u64 what)
 #else
 
 #define copy_number() 0
-#define is_told(what) 0
-#define note_told(what)
+#define is_told_by_another(what) 0
+#define leave_note(what)
 
 #endif
 

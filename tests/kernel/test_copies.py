@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf import BpfSource, Exec, Exit, Fork
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
 from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.perf_records import MAX_COPIES
 from proctree_bpf.sources import bpf
 from proctree_bpf.sources.bcc_program import BccProgram
+from proctree_bpf.sources.bpf_filter import Sought
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def source(monkeypatch: pytest.MonkeyPatch, first: int) -> Iterator[BpfSource]:
     monkeypatch.setattr(bpf, "layout_macros", macros)
     if first:
         monkeypatch.setattr(BccProgram, "attach", attach)
-    source = BpfSource()
+    source = BpfSource(BpfOptions(filter_for=Sought(("nobody",), ("/none",))))
     source.open()
+    assert source.filter_refusal is None
     yield source
     source.close()
 
