@@ -15,7 +15,7 @@ BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
  * CPU (bpf_prog.active; counted as recursion_misses). There each program is attached COPIES
  * times, and for each event the first copy that is not skipped tells of it, and leaves a
  * note for those after it. The others return at once, so each is skipped some ten times less
- * often than the one before it; what the last one was skipped for, none may have told. A copy
+ * often than the one before it; only what all were skipped for, none has told. A copy
  * is never run twice at once on a CPU, so what each has for itself (counters, scratch record)
  * has one writer.
  *

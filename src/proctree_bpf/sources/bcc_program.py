@@ -169,6 +169,19 @@ def _numbered(code: bytes, copy: int) -> bytes:
     return bytes(numbered)
 
 
+def _skipped(function_fd: int) -> int:
+    """Read how many runs of a program were skipped; 0 where it is not told (before 5.12).
+
+    From ``recursion_misses`` in fdinfo (9ed9e9ba2337).
+    """
+    with suppress(OSError, ValueError):
+        text = Path(f"/proc/self/fdinfo/{function_fd}").read_text("ascii", "replace")
+        for line in text.splitlines():
+            if line.startswith("recursion_misses:"):
+                return int(line.split(":")[1])
+    return 0
+
+
 class BccProgram:
     """The compiled program. ``open_buffers`` and then ``attach`` before ``drain``."""
 
@@ -333,20 +346,13 @@ class BccProgram:
     def missed(self) -> int:
         """Count the runs that the kernel skipped because the program was running already.
 
-        From ``recursion_misses`` in fdinfo (Linux 5.12, 9ed9e9ba2337); 0 where there is
-        no such line. It can only happen where tracepoints are preemptible. Of copies, the
-        last one tells: another may have told of what it was skipped for, but not always.
+        It can only happen where tracepoints are preemptible. An event of which no copy told
+        was skipped by all, so there are no more of them than any one was skipped for.
         """
-        total = 0
-        for function in self._functions[-1]:
-            with suppress(OSError, ValueError):
-                text = Path(f"/proc/self/fdinfo/{function.fd}").read_text("ascii", "replace")
-                total += sum(
-                    int(line.split(":")[1])
-                    for line in text.splitlines()
-                    if line.startswith("recursion_misses:")
-                )
-        return total
+        return sum(
+            min(_skipped(function.fd) for function in copies)
+            for copies in zip(*self._functions, strict=True)
+        )
 
     def detach(self) -> None:
         """Detach from the tracepoints; records already sent can still be drained."""
