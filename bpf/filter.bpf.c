@@ -376,7 +376,7 @@ INLINE int send_met(void *ctx, struct pt_key *key, struct pt_proc *p, char *comm
 	rec.gid = p->gid;
 	__builtin_memcpy(rec.comm, comm, PT_COMM_LEN);
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
-		c->failed[kind] += 1;
+		count_failed(c, kind);
 	return 1;
 }
 

@@ -18,6 +18,7 @@
  *   IN_EXECVE_OFF, IN_EXECVE_MASK  task_struct.in_execve, where there is one
  *   KERNEL_FILTER    filter.bpf.c stands before this file
  *   FILTER_BY_FILE   and looks for program files
+ *   COPIES           of each program (sending.bpf.c)
  */
 
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
@@ -30,13 +31,13 @@ struct exec_scratch {
 	char data[PT_EXE_ROOM + PT_FILENAME_ROOM + MAX_ARGS_BYTES];
 };
 
-/* An ordinary array with a slot per CPU: a per-CPU value may not exceed 32 KiB.
+/* An ordinary array with a slot per CPU and copy: a per-CPU value may not exceed 32 KiB.
  * Only on_exec uses it, and the kernel never runs a program twice at once on one
  * CPU (bpf_prog.active), so a slot has one writer even where tracepoints can be
  * preempted. */
-BPF_ARRAY(scratch, struct exec_scratch, SCRATCH_SLOTS);
+BPF_ARRAY(scratch, struct exec_scratch, SCRATCH_SLOTS *COPIES);
 
-int on_fork(struct bpf_raw_tracepoint_args *ctx)
+INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0], child = ctx->args[1];
 	if (!is_leader(child))
@@ -68,7 +69,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 	read_comm(rec.comm, child);
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
-		c->failed[PT_FORK] += 1;
+		count_failed(c, PT_FORK);
 	return 0;
 }
 
@@ -147,11 +148,11 @@ INLINE u32 read_args(struct exec_scratch *s, u32 at, u64 mm)
 	return n;
 }
 
-int on_exec(struct bpf_raw_tracepoint_args *ctx)
+INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0], bprm = ctx->args[2];
-	u32 cpu = bpf_get_smp_processor_id();
-	struct exec_scratch *s = scratch.lookup(&cpu);
+	u32 slot = bpf_get_smp_processor_id() * COPIES + copy_number();
+	struct exec_scratch *s = scratch.lookup(&slot);
 	if (!s)
 		return 0;
 	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
@@ -199,11 +200,11 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	u64 size = sizeof(s->rec) + at + args_len;
 	asm volatile("" : "+r"(size));
 	if (size > sizeof(*s) || events.perf_submit(ctx, s, size) != 0)
-		c->failed[PT_EXEC] += 1;
+		count_failed(c, PT_EXEC);
 	return 0;
 }
 
-int on_exit(struct bpf_raw_tracepoint_args *ctx)
+INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
 	u64 signal = read_u64(task, OFF_TASK_SIGNAL);
@@ -252,11 +253,11 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 	read_comm(rec.comm, leader);
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
-		c->failed[PT_EXIT] += 1;
+		count_failed(c, PT_EXIT);
 	return 0;
 }
 
-int on_rename(struct bpf_raw_tracepoint_args *ctx)
+INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
 	if (!is_leader(task))
@@ -286,6 +287,48 @@ int on_rename(struct bpf_raw_tracepoint_args *ctx)
 	rec.start_ns = read_u64(task, OFF_TASK_START);
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
-		c->failed[PT_RENAME] += 1;
+		count_failed(c, PT_RENAME);
+	return 0;
+}
+
+/* The tracepoints' programs. A task is told of once at a time, so task and kind name an event. */
+
+int on_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 what = ctx->args[1] | PT_FORK;
+	if (!is_told_by_another(what)) {
+		tell_fork(ctx);
+		leave_note(what);
+	}
+	return 0;
+}
+
+int on_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 what = ctx->args[0] | PT_EXEC;
+	if (!is_told_by_another(what)) {
+		tell_exec(ctx);
+		leave_note(what);
+	}
+	return 0;
+}
+
+int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 what = ctx->args[0] | PT_EXIT;
+	if (!is_told_by_another(what)) {
+		tell_exit(ctx);
+		leave_note(what);
+	}
+	return 0;
+}
+
+int on_rename(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 what = ctx->args[0] | PT_RENAME;
+	if (!is_told_by_another(what)) {
+		tell_rename(ctx);
+		leave_note(what);
+	}
 	return 0;
 }

@@ -12,6 +12,12 @@
 #define PT_WIRE_VERSION 3
 #define PT_COMM_LEN 16
 
+/* How often each program is attached; more than once where it may be skipped: see
+ * sending.bpf.c. Each copy counts its own records, of kinds from PT_KINDS * its number on. */
+#ifndef COPIES
+#define COPIES 1
+#endif
+
 enum pt_kind {
 	PT_FORK = 0,
 	PT_EXEC = 1,
@@ -120,8 +126,8 @@ struct pt_met {
 
 /* One per CPU. begun is counted before the record is stamped and submitted. */
 struct pt_counters {
-	__u64 begun[PT_KINDS];
-	__u64 failed[PT_KINDS];
+	__u64 begun[PT_KINDS * COPIES];
+	__u64 failed[PT_KINDS * COPIES];
 	__u64 dropped; /* events that a filter in the kernel left out */
 };
 

@@ -9,6 +9,69 @@
 BPF_PERF_OUTPUT(events);
 BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
 
+/*
+ * For kernels that skip programs. Since Linux 7.0 (a46023d5616e) a program on a tracepoint
+ * can be preempted, and until it goes on, the kernel skips it for all other tasks of that
+ * CPU (bpf_prog.active; counted as recursion_misses). There each program is attached COPIES
+ * times, and for each event the first copy that is not skipped tells of it, and leaves a
+ * note for those after it. The others return at once, so each is skipped some ten times less
+ * often than the one before it; what the last one was skipped for, none may have told. A copy
+ * is never run twice at once on a CPU, so what each has for itself (counters, scratch record)
+ * has one writer.
+ *
+ * A note is lost if another event needs its slot before the next copy has seen it: then
+ * a record comes twice; the reader drops a second fork or exit. The last copy takes a note
+ * away; if it was skipped, what the first is skipped for later can be taken for told, if it
+ * is of the same kind and the task at the same address.
+ */
+#if COPIES > 1
+
+#define NOTES_BITS 10
+
+BPF_ARRAY(notes, u64, 1 << NOTES_BITS);
+
+/* The loader writes each copy's number into its code, in place of this constant. */
+INLINE u32 copy_number(void)
+{
+	u64 number;
+	asm volatile("%0 = 0x70747265655f6370 ll" : "=r"(number));
+	return number;
+}
+
+INLINE u64 *note_of(u64 what)
+{
+	u32 slot = (what * 0x9e3779b97f4a7c15ULL) >> (64 - NOTES_BITS);
+	return notes.lookup(&slot);
+}
+
+/* Whether another copy has told of an event: a task and, in the low bits, a kind. */
+INLINE int is_told_by_another(u64 what)
+{
+	if (!copy_number())
+		return 0;
+	u64 *note = note_of(what);
+	if (!note || *note != what)
+		return 0;
+	if (copy_number() == COPIES - 1)
+		*note = 0;
+	return 1;
+}
+
+INLINE void leave_note(u64 what)
+{
+	u64 *note = note_of(what);
+	if (note && copy_number() != COPIES - 1)
+		*note = what;
+}
+
+#else
+
+#define copy_number() 0
+#define is_told_by_another(what) 0
+#define leave_note(what)
+
+#endif
+
 /* Counts before it stamps: whoever reads the counters after taking a time T
  * knows of every record stamped before T, also of one still on its way. */
 INLINE struct pt_counters *begin(struct pt_header *h, u32 kind)
@@ -17,6 +80,7 @@ INLINE struct pt_counters *begin(struct pt_header *h, u32 kind)
 	struct pt_counters *c = counters.lookup(&zero);
 	if (!c)
 		return 0;
+	kind += PT_KINDS * copy_number();
 	c->begun[kind] += 1;
 	h->seq = c->begun[kind];
 	h->version = PT_WIRE_VERSION;
@@ -27,3 +91,7 @@ INLINE struct pt_counters *begin(struct pt_header *h, u32 kind)
 	return c;
 }
 
+INLINE void count_failed(struct pt_counters *c, u32 kind)
+{
+	c->failed[kind + PT_KINDS * copy_number()] += 1;
+}

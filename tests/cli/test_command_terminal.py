@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import time
 from contextlib import suppress
@@ -45,7 +46,7 @@ def inner(request: pytest.FixtureRequest, outer: Tmux, tmp_path: Path) -> Tmux:
 def traced(directory: Path, *options: str) -> str:
     """Return what to write before a command to have it traced; records go to a file."""
     words = [*PROGRAM, "trace", "-f", "jsonl", "-o", str(directory / "records"), *options, "--"]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def processes(argument: str) -> list[int]:
@@ -240,7 +241,7 @@ class TestJobControlAroundUs:
         self, outer: Tmux
     ) -> None:
         outer.type("stty tostop")
-        outer.type(f"{' '.join(PROGRAM)} trace -f chain -- env {_INNER}; echo status=$?")
+        outer.type(f"{shlex.join(PROGRAM)} trace -f chain -- env {_INNER}; echo status=$?")
         outer.wait_for(r"^inner> ")
         outer.type("true 1 && /bin/true 2; exit 6")
         outer.wait_for(r"^status=6$")

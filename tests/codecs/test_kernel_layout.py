@@ -7,7 +7,8 @@ import pytest
 
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from support.btf_blobs import BtfBlob, kernel_like
+from proctree_bpf.codecs.perf_records import MAX_COPIES
+from support.btf_blobs import VAR, BtfBlob, kernel_like
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 PROGRAMS = sorted((Path(__file__).parents[2] / "bpf").glob("*.[ch]"))
@@ -70,6 +71,13 @@ def test_the_new_name_of_the_start_time_is_preferred() -> None:
 def test_group_dead_is_used_where_the_tracepoint_has_it(parameters: int, *, has_it: bool) -> None:
     macros = macros_of(kernel_like(exit_parameters=parameters))
     assert ("HAVE_GROUP_DEAD" in macros) is has_it
+
+
+def test_programs_that_may_be_skipped_are_attached_more_than_once() -> None:
+    blob = kernel_like()
+    assert "COPIES" not in macros_of(blob)
+    blob.add(VAR, "tracepoint_srcu_srcu_data", 1, 0)
+    assert macros_of(blob)["COPIES"] == MAX_COPIES
 
 
 def test_the_flag_of_an_exec_in_progress_gets_a_byte_and_a_mask() -> None:

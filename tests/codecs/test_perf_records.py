@@ -19,6 +19,7 @@ from proctree_bpf.codecs.perf_records import (
     FORK,
     HEADER,
     KINDS,
+    MAX_COPIES,
     MET,
     RENAME,
     WIRE_VERSION,
@@ -149,11 +150,18 @@ def test_another_version_is_refused(version: int) -> None:
         decode(wrong)
 
 
-@pytest.mark.parametrize("kind", [len(KINDS), 0xFFFF])
+@pytest.mark.parametrize("kind", [len(KINDS) * MAX_COPIES, 0xFFFF])
 def test_an_unknown_kind_is_refused(kind: int) -> None:
     wrong = FORK_RECORD[:18] + struct.pack("=H", kind) + FORK_RECORD[20:]
     with pytest.raises(DecodeError, match=f"kind {kind}"):
         decode(wrong)
+
+
+@pytest.mark.parametrize("copy", range(MAX_COPIES))
+def test_each_copy_of_a_program_has_kinds_of_its_own(copy: int) -> None:
+    sent_as = EXIT_KIND + copy * len(KINDS)
+    record = EXIT_RECORD[:18] + struct.pack("=H", sent_as) + EXIT_RECORD[20:]
+    assert decode(record) == decode(EXIT_RECORD)._replace(kind=sent_as)
 
 
 class TestTheParts:

@@ -111,3 +111,10 @@ def test_a_record_that_cannot_be_read_is_one_loss_and_not_two(stream: PerfStream
     summary = stream.summary()
     assert (summary["received"], summary["lost"]) == (2, 1)
     assert sum(gap.count or 0 for gap in gaps) == 1
+
+
+def test_a_record_of_a_copy_that_was_not_attached_cannot_be_read(stream: PerfStream) -> None:
+    head = (1, START, WIRE_VERSION, RENAME_KIND + len(KINDS), 0, 0)
+    record = RENAME.pack(*head, 1, 7, 0, b"x")
+    events, _, _ = stream.feed(Drain(START + MS, [NONE, NONE], [(0, record)]))
+    assert (events, stream.undecodable) == ([], 1)

@@ -48,6 +48,17 @@ def test_with_nothing_outstanding_the_watermark_is_the_time_taken_less_the_slack
     assert accounts.settle(START + MS, counters((0, 0))) == START + MS - CLOCK_SLACK_NS
 
 
+def test_programs_that_send_the_same_kind_are_counted_by_themselves_and_told_together() -> None:
+    accounts = Arrivals("test", KINDS * 2, 1, START)
+    again = FORK + len(KINDS)
+    accounts.record(0, again, 1, START)
+    accounts.record(0, FORK, 1, START)
+    accounts.record(0, again, 3, START + MS)
+    (gap,) = accounts.take_gaps()
+    assert (gap.kind, gap.count) == ("fork", 1)
+    assert accounts.summary()[0]["fork"] == {"received": 3, "lost": 1}
+
+
 def test_a_record_on_its_way_holds_the_watermark() -> None:
     accounts = arrivals()
     accounts.settle(START + MS, counters((0, 0)))

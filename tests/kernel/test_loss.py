@@ -75,7 +75,8 @@ class Lossy:
         program = self.source._program
         assert program is not None
         counters = program.counters()
-        return {kind: sum(cpu.begun[n] for cpu in counters) for n, kind in enumerate(KINDS)}
+        every = len(KINDS)  # of each copy of the programs
+        return {kind: sum(sum(c.begun[n::every]) for c in counters) for n, kind in enumerate(KINDS)}
 
     def node(self, who: Identity) -> PidNode:
         """Return the only node of a process."""

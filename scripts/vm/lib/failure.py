@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 
 UNABLE = 77
+TOO_SLOW = 75
+"""The time was over before the end, and nothing had failed by then."""
 _TAIL = 12
 
 
@@ -27,6 +29,8 @@ class FailedError(Exception):
         self.log = log
         self.preparing = False
         """What was to be tested could not be had."""
+        self.slow = False
+        """There was no end within the time allowed."""
 
     def told(self, subject: str, again: str) -> str:
         """Return what a person needs to go on from here."""
@@ -34,6 +38,20 @@ class FailedError(Exception):
         if self.log is not None:
             lines.append(f"  log:   {self.log.relative_to(ROOT)}")
         return "\n".join(lines)
+
+
+def late(step: str, reason: str, log: Path) -> FailedError:
+    """Return the failure to end in time."""
+    error = FailedError(step, reason, log)
+    error.slow = True
+    return error
+
+
+def status(faults: bool, unable: bool, slow: bool) -> int:  # noqa: FBT001 - said by name
+    """Return the exit status; ``unable`` and ``slow`` say that each fault is no worse."""
+    if not faults:
+        return 0
+    return UNABLE if unable else TOO_SLOW if slow else 1
 
 
 @contextmanager
@@ -63,7 +81,7 @@ def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float =
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            raise FailedError(step, f"no end after {limit_s:.0f} s: {words[0]}", log) from None
+            raise late(step, f"no end after {limit_s:.0f} s: {words[0]}", log) from None
     if status:
         raise FailedError(step, f"exit status {status}: {words[0]}\n{tail(log)}", log)
 

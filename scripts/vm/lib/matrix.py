@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import groups
 import payload
@@ -16,11 +16,14 @@ import results
 import userland
 from choice import Choice, parse
 from cloud_kernel import bootable
-from failure import ROOT, UNABLE, FailedError, preparing
+from failure import ROOT, FailedError, preparing, status
 from store import LOGS, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
 from table import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LIMIT_S = 1500
 
@@ -32,6 +35,8 @@ class Outcome(NamedTuple):
     faults: list[str]
     unable: bool = False
     """It could not be had, so nothing was tested."""
+    slow: bool = False
+    """Its tests did not come to their end, and none had failed by then."""
 
 
 def main() -> int:
@@ -47,9 +52,11 @@ def main() -> int:
     failed = [outcome for outcome in outcomes if outcome.faults]
     for fault in (fault for outcome in failed for fault in outcome.faults):
         sys.stdout.write(f"\n{fault}\n")
-    if failed and all(outcome.unable for outcome in failed):
-        return UNABLE
-    return 1 if failed else 0
+    return status(
+        faults=bool(failed),
+        unable=all(outcome.unable for outcome in failed),
+        slow=all(outcome.unable or outcome.slow for outcome in failed),
+    )
 
 
 def _choice() -> Choice:
@@ -79,7 +86,7 @@ def _try(kernel: Kernel, choice: Choice) -> Outcome:
             "",
             f"FAILED: {error.step}",
         ]
-        return Outcome(row, [fault], unable=error.preparing)
+        return Outcome(row, [fault], unable=error.preparing, slow=error.slow)
 
 
 def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
@@ -93,7 +100,11 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-vm-") as name:
         tar = Path(name, "payload.tar")
         payload.write(tar, arguments)
-        result, started = qemu.boot(accel, boot, [image, tar], console, choice.limit_s)
+        try:
+            result, started = qemu.boot(accel, boot, [image, tar], console, choice.limit_s)
+        except FailedError as error:
+            _add_failures(error, results.tests(qemu.result_of(console).read_text(errors="replace")))
+            raise
     said = dict(line.split(" ", 1) for line in result.splitlines() if " " in line)
     told = results.tests(result)
     if "status" not in said:
@@ -111,8 +122,8 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
     if said["status"] != "0":
         faults.append(f"pytest's exit status is {said['status']}")
     if faults:
-        error = FailedError("tests", "\n  ".join(faults), console)
-        faults = [error.told(f"Linux {said['release']}", again)]
+        fault = FailedError("tests", "\n  ".join(faults), console)
+        faults = [fault.told(f"Linux {said['release']}", again)]
     total = time.monotonic() - began
     cells = [count.cell() for count in counts.values()]
     row = [
@@ -124,6 +135,15 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
         f"{total:.0f} s",
     ]
     return Outcome(row, faults)
+
+
+def _add_failures(error: FailedError, told: Sequence[groups.Told]) -> None:
+    """Tell in an error what had failed before, and at which test it happened."""
+    found = groups.faults({}, told, whole=False)
+    if told:
+        found.append(f"after {len({each.test for each in told})} tests; the last: {told[-1].test}")
+    error.reason = "\n  ".join([error.reason, *found])
+    error.slow = error.slow and not any(each.outcome == "failed" for each in told)
 
 
 if __name__ == "__main__":

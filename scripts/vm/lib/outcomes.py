@@ -1,6 +1,7 @@
 """A pytest plugin for foreign systems: runs what is in a group, and writes what comes of it.
 
-PROCTREE_OUTCOMES names the file or device to write to, PROCTREE_SELECT=groups makes the selection.
+PROCTREE_OUTCOMES names the file or device to write to. PROCTREE_SELECT makes the selection: groups
+for what is run on other kernels, userlands for what is run with other BCCs.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
     import pytest
 
 _REASON_LENGTH = 200
+_SELECTIONS = {"groups": groups.of, "userlands": groups.runs_in_userlands}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is in no group."""
-    if os.environ.get("PROCTREE_SELECT") != "groups":
-        return
-    out = [item for item in items if not groups.of(item.nodeid)]
+    """Leave out what is not to be run there."""
+    wanted = _SELECTIONS[os.environ["PROCTREE_SELECT"]]
+    out = [item for item in items if not wanted(item.nodeid)]
     config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if groups.of(item.nodeid)]
+    items[:] = [item for item in items if wanted(item.nodeid)]
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

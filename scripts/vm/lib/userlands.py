@@ -9,18 +9,31 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import groups
 import payload
 import results
 import userland
 from choice import Choice, parse
-from failure import ROOT, UNABLE, FailedError, preparing, run, tail
+from failure import ROOT, UNABLE, FailedError, preparing, run, status, tail
 from store import fresh_log, say
 from supported import USERLANDS, Userland
 from table import table
 
 _LIMIT_S = 2400
+
+
+class Outcome(NamedTuple):
+    """What came of one userland."""
+
+    versions: list[str]
+    counts: dict[str, groups.Count]
+    faults: list[str]
+    unable: bool = False
+    """It could not be had, so nothing was tested."""
+    slow: bool = False
+    """Its tests did not come to their end, and none had failed by then."""
 
 
 def main() -> int:
@@ -29,28 +42,22 @@ def main() -> int:
     if os.geteuid() != 0:
         say("mounting another root file system needs root; run this with sudo")
         return UNABLE
-    rows, faults, unable = [], [], True
-    names: dict[str, None] = {}
+    rows, outcomes = [], []
     for each in (each for each in USERLANDS if each.suite in choice.names):
-        again = shlex.join(["sudo", "scripts/vm/userlands", each.suite, "--", *choice.arguments])
         began = time.monotonic()
-        try:
-            counts, versions, found = _test(each, choice)
-        except FailedError as error:
-            found = [error.told(f"userland {each.suite}", again)]
-            counts, versions = {}, ["", ""]
-            unable = unable and error.preparing
-        else:
-            unable = unable and not found
-        names |= dict.fromkeys(counts)
-        faults += found
-        rows.append((each.suite, versions, counts, time.monotonic() - began))
+        outcome = _try(each, choice)
+        rows.append((each.suite, outcome.versions, outcome.counts, time.monotonic() - began))
+        outcomes.append(outcome)
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.counts)
     sys.stdout.write(_shown(rows, list(names)) + "\n")
-    for fault in faults:
+    failed = [outcome for outcome in outcomes if outcome.faults]
+    for fault in (fault for outcome in failed for fault in outcome.faults):
         sys.stdout.write(f"\n{fault}\n")
-    if faults and unable:
-        return UNABLE
-    return 1 if faults else 0
+    return status(
+        faults=bool(failed),
+        unable=all(outcome.unable for outcome in failed),
+        slow=all(outcome.unable or outcome.slow for outcome in failed),
+    )
 
 
 def _choice() -> Choice:
@@ -63,7 +70,18 @@ def _choice() -> Choice:
     )
 
 
-def _test(each: Userland, choice: Choice) -> tuple[dict[str, groups.Count], list[str], list[str]]:
+def _try(each: Userland, choice: Choice) -> Outcome:
+    again = ["sudo", "scripts/vm/userlands", each.suite]
+    if choice.arguments:
+        again += ["--", *choice.arguments]
+    try:
+        return _test(each, choice, shlex.join(again))
+    except FailedError as error:
+        fault = error.told(f"userland {each.suite}", shlex.join(again))
+        return Outcome(["", ""], {}, [fault], unable=error.preparing)
+
+
+def _test(each: Userland, choice: Choice, again: str) -> Outcome:
     with preparing():
         root = userland.root(each)
     log = fresh_log(f"userlands-{each.suite}")
@@ -90,12 +108,15 @@ def _test(each: Userland, choice: Choice) -> tuple[dict[str, groups.Count], list
     for test in told:
         counts.setdefault(_group(test.test), groups.Count()).add(test)
     faults = groups.faults(counts, told, whole=False)
-    if failed is not None or not told:
-        reason = faults or [failed.reason if failed else f"nothing ran\n{tail(log)}"]
-        raise_at = FailedError("tests", "\n  ".join(reason), log)
-        again = shlex.join(["sudo", "scripts/vm/userlands", each.suite, "--", *choice.arguments])
-        faults = [raise_at.told(f"userland {each.suite}", again)]
-    return counts, _versions(root), faults
+    if not faults and failed is not None:
+        faults = [failed.reason]
+    if not told:
+        faults.append(f"nothing ran\n{tail(log)}")
+    if not faults:
+        return Outcome(_versions(root, each.python), counts, [])
+    slow = failed is not None and failed.slow and not any(count.failed for count in counts.values())
+    fault = FailedError("tests", "\n  ".join(faults), log).told(f"userland {each.suite}", again)
+    return Outcome(_versions(root, each.python), counts, [fault], slow=slow)
 
 
 def _group(test: str) -> str:
@@ -103,10 +124,10 @@ def _group(test: str) -> str:
     return "other" if directory == Path("tests") else directory.name
 
 
-def _versions(root: Path) -> list[str]:
-    """Return the versions of BCC and Python in a root file system."""
+def _versions(root: Path, version: str) -> list[str]:
+    """Return the versions of BCC and of this Python in a root file system."""
     found = []
-    for package in ("python3-bpfcc", "python3"):
+    for package in ("python3-bpfcc", f"python{version}"):
         command = [
             "dpkg-query",
             f"--admindir={root}/var/lib/dpkg",

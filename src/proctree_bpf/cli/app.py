@@ -424,10 +424,10 @@ def _exit(code: int) -> NoReturn:
     """Exit, even if what Python still holds for stdout can no longer be written."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except (OSError, AttributeError):
+    except AttributeError:
         pass
+    except OSError:  # Python tries once more at its end, and from 3.14 on makes that the status
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
 
 

@@ -22,7 +22,7 @@ _HEADER = struct.Struct("=HBBIIIII")
 
 _KIND_PTR, _KIND_STRUCT, _KIND_UNION = 2, 4, 5
 _KIND_TYPEDEF, _KIND_VOLATILE, _KIND_CONST, _KIND_RESTRICT = 8, 9, 10, 11
-_KIND_FUNC_PROTO, _KIND_TYPE_TAG = 13, 18
+_KIND_FUNC_PROTO, _KIND_VAR, _KIND_TYPE_TAG = 13, 14, 18
 _MODIFIERS = frozenset({_KIND_TYPEDEF, _KIND_VOLATILE, _KIND_CONST, _KIND_RESTRICT, _KIND_TYPE_TAG})
 
 # 32-bit words that follow the 3-word btf_type, as (fixed, per vlen), by kind number;
@@ -105,7 +105,7 @@ class Btf:
                 info = words[position + 1]
                 kind = (info >> 24) & 0x1F
                 fixed, each = tails[kind]
-                if kind in (_KIND_STRUCT, _KIND_TYPEDEF):
+                if kind in (_KIND_STRUCT, _KIND_TYPEDEF, _KIND_VAR):
                     named.setdefault(words[position] << 5 | kind, len(starts))
                 starts.append(position)
                 position += 3 + fixed + each * (info & 0xFFFF)
@@ -207,6 +207,10 @@ class Btf:
         """Size of a struct in bytes, or None."""
         type_id = self._find(struct_name, _KIND_STRUCT)
         return None if type_id is None else self._type(type_id)[2]
+
+    def has_variable(self, name: str) -> bool:
+        """Tell whether there is a variable: BTF lists those that each CPU has for itself."""
+        return self._find(name, _KIND_VAR) is not None
 
     def prototype_arity(self, typedef_name: str) -> int | None:
         """Count the parameters of a typedef'd function pointer, or return None.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proctree_bpf.codecs.perf_records import MAX_COPIES
+
 if TYPE_CHECKING:
     from proctree_bpf.codecs.btf import Btf
 
@@ -57,6 +59,9 @@ _MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
 # The probe's own void *, the task, and group_dead where the kernel passes it (6.18 does).
 _EXIT_ARITY_WITH_GROUP_DEAD = 3
 
+# Where this is, tracepoints are preemptible (Linux 7.0, a46023d5616e): see bpf/sending.bpf.c.
+_PREEMPTIBLE_WITH = "tracepoint_srcu_srcu_data"
+
 
 class MissingFieldError(LookupError):
     """The kernel's BTF lacks a member that the program cannot do without."""
@@ -82,6 +87,8 @@ def layout_macros(btf: Btf) -> dict[str, int]:
     macros["UPID_SIZE"] = upid_size
     if btf.prototype_arity("btf_trace_sched_process_exit") == _EXIT_ARITY_WITH_GROUP_DEAD:
         macros["HAVE_GROUP_DEAD"] = 1
+    if btf.has_variable(_PREEMPTIBLE_WITH):
+        macros["COPIES"] = MAX_COPIES
     in_execve = btf.member("task_struct", "in_execve")
     if in_execve is not None and in_execve.bit_size == 1:
         macros["IN_EXECVE_OFF"] = in_execve.bit_offset // 8

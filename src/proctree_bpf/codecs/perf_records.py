@@ -14,6 +14,8 @@ WIRE_VERSION = 3
 KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork", "met-by-exit")
 ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
+MAX_COPIES = 4
+"""Of each program; a record of copy n has ``n * len(KINDS)`` added to its kind."""
 _FORK, _EXEC, _EXIT, _RENAME = range(4)
 
 _ARGS_TRUNCATED = 0x1
@@ -30,7 +32,10 @@ MET = struct.Struct("=QQHHHHQQQIIIIII16s")
 
 
 class PerfRecord(NamedTuple):
-    """One decoded record: the event, and what the transport needs to account for it."""
+    """One decoded record: the event, and what the transport needs to account for it.
+
+    ``kind`` is as it was sent: that of the event, and which copy of the program sent it.
+    """
 
     kind: int
     seq: int
@@ -157,8 +162,9 @@ def decode(data: bytes) -> PerfRecord:
     """
     try:
         _, _, version, kind, _, _ = HEADER.unpack_from(data)
-        if version != WIRE_VERSION or kind >= len(_DECODERS):
+        if version != WIRE_VERSION or kind >= len(_DECODERS) * MAX_COPIES:
             raise DecodeError(f"record of version {version}, kind {kind} is not understood")
-        return _DECODERS[kind](data)
+        record = _DECODERS[kind % len(_DECODERS)](data)
     except struct.error as error:
         raise DecodeError(f"record of {len(data)} bytes is cut short") from error
+    return record if kind < len(_DECODERS) else record._replace(kind=kind)

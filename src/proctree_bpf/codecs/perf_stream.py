@@ -35,8 +35,10 @@ class Drain(NamedTuple):
 class PerfStream:
     """Decodes drains and accounts for what they should have held."""
 
-    def __init__(self, source: str, cpus: int, started_ns: int) -> None:
-        self._arrivals = Arrivals(source, KINDS, cpus, started_ns)
+    def __init__(self, source: str, cpus: int, started_ns: int, copies: int = 1) -> None:
+        """Begin; each program is attached as ``copies``, which count their own records."""
+        self._lanes = len(KINDS) * copies
+        self._arrivals = Arrivals(source, KINDS * copies, cpus, started_ns)
         self._source = source
         self._missed = 0
         self._no_miss_ns = started_ns  # none since, as far as was known then
@@ -50,6 +52,8 @@ class PerfStream:
             try:
                 kind, seq, event = decode(data)
             except DecodeError:
+                kind = self._lanes
+            if kind >= self._lanes:
                 self.undecodable += 1
                 self._arrivals.unreadable(cpu)
                 continue

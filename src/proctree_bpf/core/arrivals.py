@@ -56,7 +56,10 @@ def _is_stuck(lane: _Lane, now_ns: int) -> bool:
 
 
 class Arrivals:
-    """Accounts for the records of one source that counts as described above."""
+    """Accounts for the records of one source that counts as described above.
+
+    If several programs count records of one kind, the kind is there once for each.
+    """
 
     def __init__(self, source: str, kinds: Sequence[str], cpus: int, started_ns: int) -> None:
         self._source = source
@@ -137,10 +140,11 @@ class Arrivals:
 
     def summary(self) -> list[dict[str, dict[str, int]]]:
         """Return received and lost records, by CPU and kind."""
-        return [
-            {
-                kind: {"received": lane.received, "lost": lane.lost}
-                for kind, lane in zip(self._kinds, lanes, strict=True)
-            }
-            for lanes in self._lanes
-        ]
+        found = []
+        for lanes in self._lanes:
+            counts = {kind: {"received": 0, "lost": 0} for kind in self._kinds}
+            for kind, lane in zip(self._kinds, lanes, strict=True):
+                counts[kind]["received"] += lane.received
+                counts[kind]["lost"] += lane.lost
+            found.append(counts)
+        return found

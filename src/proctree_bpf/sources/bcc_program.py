@@ -32,6 +32,9 @@ _TRACEPOINTS = {
 _WAKEUP_EVENTS = 128
 # One after another: BCC knows its maps in one file only.
 _SENDING, _FILTER, _PROGRAMS = "sending.bpf.c", "filter.bpf.c", "proctree.bpf.c"
+# What copy_number() of bpf/sending.bpf.c is until it is written: the parts of a 64-bit constant.
+_COPY_MARK = struct.pack("=II", 0x655F6370, 0x70747265)
+_LOAD_CONSTANT = 0x18  # BPF_LD | BPF_DW | BPF_IMM
 _INSTALL_BCC = (
     "install the distribution's package (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc)"
 )
@@ -150,6 +153,22 @@ def _read_source(path: Path) -> bytes:
         ) from error
 
 
+def _numbered(code: bytes, copy: int) -> bytes:
+    """Write the number of a copy into its code, where ``copy_number()`` is."""
+    size = 8  # of an instruction; the constant is in two
+    numbered = bytearray(code)
+    found = 0
+    for at in range(0, len(code) - size, size):
+        low, high = code[at + 4 : at + 8], code[at + 12 : at + 16]
+        if code[at] == _LOAD_CONSTANT and low + high == _COPY_MARK:
+            struct.pack_into("=I", numbered, at + 4, copy)
+            struct.pack_into("=I", numbered, at + 12, 0)
+            found += 1
+    if not found:
+        raise ValueError("the compiled program has no place for its number")
+    return bytes(numbered)
+
+
 class BccProgram:
     """The compiled program. ``open_buffers`` and then ``attach`` before ``drain``."""
 
@@ -172,6 +191,8 @@ class BccProgram:
         """
         directory = bpf_directory()
         self.cpus = max(bcc.utils.get_possible_cpus()) + 1
+        self.copies = macros.get("COPIES", 1)
+        """How often each program is attached: see bpf/sending.bpf.c."""
         defines = {
             **macros, "MAX_ARGS_BYTES": max_args_bytes, "SCRATCH_SLOTS": self.cpus
         }  # fmt: skip
@@ -189,10 +210,11 @@ class BccProgram:
                 _captured_stderr() as log,
             ):
                 self._bpf = bcc.BPF(text=source, cflags=[f"-I{directory}", *cflags])
+                # The last one to be loaded, number 0, is the one that BCC will attach.
                 self._functions = [
-                    self._bpf.load_func(name, self._bpf.RAW_TRACEPOINT)
-                    for name in _TRACEPOINTS.values()
-                ]
+                    [self._load(bcc, name, copy) for name in _TRACEPOINTS.values()]
+                    for copy in reversed(range(self.copies))
+                ][::-1]
         except Exception as error:
             if hasattr(self, "_bpf"):
                 self._bpf.cleanup()
@@ -201,7 +223,7 @@ class BccProgram:
         self._lookup = self._lib.bpf_lookup_elem
         with _deprecated_layouts():
             self._counters_fd = self._bpf[b"counters"].map_fd
-        self._layout = struct.Struct(f"={2 * len(KINDS) + 1}Q")
+        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies + 1}Q")
         self.dropped = 0
         """Events that the filter left out, as of the last reading of the counters."""
         self._key = ctypes.c_uint32(0)
@@ -210,6 +232,23 @@ class BccProgram:
         self._possible = list(bcc.utils.get_possible_cpus())
         self._records: list[tuple[int, bytes]] = []
         self._attached: list[bytes] = []
+        self._attached_copies: list[int] = []
+
+    def _load(self, bcc: Any, name: bytes, copy: int) -> Any:
+        """Load a copy of a program."""
+        if self.copies > 1:
+            start = bcc.libbcc.lib.bpf_function_start(self._bpf.module, name)
+            size = bcc.libbcc.lib.bpf_function_size(self._bpf.module, name)
+            code = ctypes.string_at(start, size)
+            numbered = _numbered(code, copy)
+            ctypes.memmove(start, numbered, size)
+            try:
+                return self._bpf.load_func(name, self._bpf.RAW_TRACEPOINT)
+            finally:
+                ctypes.memmove(start, code, size)
+                if copy:
+                    self._bpf.funcs.pop(name, None)
+        return self._bpf.load_func(name, self._bpf.RAW_TRACEPOINT)
 
     def open_buffers(self, pages: int) -> None:
         """Open a perf buffer of ``pages`` memory pages on each online CPU.
@@ -251,14 +290,24 @@ class BccProgram:
                 for tracepoint, function in _TRACEPOINTS.items():
                     self._bpf.attach_raw_tracepoint(tp=tracepoint, fn_name=function)
                     self._attached.append(tracepoint)
+                self._attach_copies(self._functions[1:])
         except Exception as error:
             raise _refused(error, log[0] if log else "") from error
+
+    def _attach_copies(self, copies: list[list[Any]]) -> None:
+        """Attach programs in this order, in which the kernel then runs them."""
+        for functions in copies:
+            for tracepoint, function in zip(_TRACEPOINTS, functions, strict=True):
+                fd = self._lib.bpf_attach_raw_tracepoint(function.fd, tracepoint)
+                if fd < 0:
+                    raise OSError(f"cannot attach to {tracepoint.decode()} again")
+                self._attached_copies.append(fd)
 
     def counters(self) -> list[CpuCounters]:
         """Read the counters of every possible CPU."""
         if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
             raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
-        kinds = len(KINDS)
+        kinds = len(KINDS) * self.copies
         self.dropped = 0
         found = [CpuCounters((0,) * kinds, (0,) * kinds)] * self.cpus
         for cpu, values in zip(
@@ -285,10 +334,11 @@ class BccProgram:
         """Count the runs that the kernel skipped because the program was running already.
 
         From ``recursion_misses`` in fdinfo (Linux 5.12, 9ed9e9ba2337); 0 where there is
-        no such line. It can only happen where tracepoints are preemptible.
+        no such line. It can only happen where tracepoints are preemptible. Of copies, the
+        last one tells: another may have told of what it was skipped for, but not always.
         """
         total = 0
-        for function in self._functions:
+        for function in self._functions[-1]:
             with suppress(OSError, ValueError):
                 text = Path(f"/proc/self/fdinfo/{function.fd}").read_text("ascii", "replace")
                 total += sum(
@@ -300,6 +350,8 @@ class BccProgram:
 
     def detach(self) -> None:
         """Detach from the tracepoints; records already sent can still be drained."""
+        while self._attached_copies:  # the last first: none shall be the first of those left
+            os.close(self._attached_copies.pop())
         while self._attached:
             with suppress(Exception):
                 self._bpf.detach_raw_tracepoint(self._attached.pop())
@@ -307,5 +359,9 @@ class BccProgram:
     def close(self) -> None:
         """Detach, and free buffers, maps and programs."""
         self.detach()
+        for functions in self._functions[1:]:
+            for function in functions:
+                os.close(function.fd)
+        self._functions = self._functions[:1]
         with suppress(Exception):
             self._bpf.cleanup()

@@ -96,7 +96,7 @@ class BpfSource(LiveSource):
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
                 started_ns = boottime_ns()
-                self._stream = PerfStream(self.name, program.cpus, started_ns)
+                self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if sought is not None:
                     self.kernel_filter = KernelFilter(program, sought)
                 program.attach()

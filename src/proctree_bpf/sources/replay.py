@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
 from proctree_bpf.codecs.cn_stream import ConnectorStream
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.perf_records import KINDS
+from proctree_bpf.codecs.perf_records import KINDS, MAX_COPIES
 from proctree_bpf.codecs.perf_stream import PerfStream
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
@@ -55,9 +55,17 @@ def _check_facts(header: dict[str, Any]) -> None:
             raise DecodeError(f"its header's {name} is not what it should be")
 
 
-def _check_counters(drain: Drain, cpus: object) -> None:
+def _copies(header: dict[str, Any]) -> int:
+    offsets = header.get("offsets", {})
+    copies = offsets.get("COPIES", 1) if isinstance(offsets, dict) else None
+    if type(copies) is not int or not 0 < copies <= MAX_COPIES:
+        raise DecodeError("its header tells of an impossible number of programs")
+    return copies
+
+
+def _check_counters(drain: Drain, cpus: object, copies: int) -> None:
     counted = {len(counters.begun) for counters in drain.counters}
-    if len(drain.counters) != cpus or counted != {len(KINDS)}:
+    if len(drain.counters) != cpus or counted != {len(KINDS) * copies}:
         raise DecodeError("a drain has counters for other CPUs or kinds")
 
 
@@ -128,7 +136,8 @@ class ReplaySource:
             cpus, started_ns = self.header.get("cpus"), self.header.get("started_ns")
             if type(cpus) is not int or type(started_ns) is not int or not 0 < cpus <= 1 << 16:
                 raise DecodeError("its header lacks what the BPF source needs")
-            self._perf = PerfStream(self.name, cpus, started_ns)
+            copies = _copies(self.header)
+            self._perf = PerfStream(self.name, cpus, started_ns, copies)
         wanted = {
             _BPF: FrameKind.DRAIN, CONNECTOR: FrameKind.RECEIVED, WALKER: FrameKind.WALK
         }[source]  # fmt: skip
@@ -136,7 +145,7 @@ class ReplaySource:
             if frame.kind not in (wanted, FrameKind.SNAPSHOT):
                 raise DecodeError(f"a frame of kind {frame.kind.name} does not belong in it")
             if frame.kind is FrameKind.DRAIN:
-                _check_counters(frame.content, cpus)
+                _check_counters(frame.content, cpus, copies)
         parts = [frame.content for frame in self._frames if frame.kind is FrameKind.SNAPSHOT]
         if parts and not parts[-1].last:
             raise DecodeError("its last snapshot is not complete")

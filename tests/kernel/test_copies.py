@@ -1,0 +1,91 @@
+"""Where the kernel may skip a program, others stand behind it: see bpf/sending.bpf.c."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf.codecs.kernel_layout import layout_macros
+from proctree_bpf.codecs.perf_records import MAX_COPIES
+from proctree_bpf.sources import bpf
+from proctree_bpf.sources.bcc_program import BccProgram
+from proctree_bpf.sources.bpf_filter import Sought
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proctree_bpf import ProcEvent
+    from proctree_bpf.codecs.btf import Btf
+    from support.actor import Helpers
+
+_CHILDREN = 50
+
+
+@pytest.fixture
+def first() -> int:
+    """Which copy is the first to be attached: those before it are as if always skipped."""
+    return 0
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch, first: int) -> Iterator[BpfSource]:
+    """A source with as many copies as there can be, whatever the kernel needs."""
+
+    def macros(btf: Btf) -> dict[str, int]:
+        return {**layout_macros(btf), "COPIES": MAX_COPIES}
+
+    def attach(program: BccProgram) -> None:
+        program._attach_copies(program._functions[first:])
+
+    monkeypatch.setattr(bpf, "layout_macros", macros)
+    if first:
+        monkeypatch.setattr(BccProgram, "attach", attach)
+    source = BpfSource(BpfOptions(filter_for=Sought(("nobody",), ("/none",))))
+    source.open()
+    assert source.filter_refusal is None
+    yield source
+    source.close()
+
+
+def _told(source: BpfSource, helpers: Helpers) -> tuple[Counter[type], int]:
+    """Run some children; return what was told of them, and how many gaps there were."""
+    program = os.fspath(helpers.quit)
+    pids = []
+    for _ in range(_CHILDREN):
+        pids.append(os.posix_spawn(program, [program, "0"], {}))
+        os.waitpid(pids[-1], 0)
+    done_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    events: list[ProcEvent] = []
+    gaps = 0
+
+    def all_came() -> bool:
+        nonlocal gaps
+        delivery = source.poll()
+        events.extend(delivery.events)
+        gaps += len(delivery.gaps)
+        return delivery.watermark_ns > done_ns
+
+    wait_until("all that happened", all_came)
+    return Counter(type(event) for event in events if event.key.pid in pids), gaps
+
+
+def test_of_all_copies_one_tells_of_an_event(source: BpfSource, helpers: Helpers) -> None:
+    told, gaps = _told(source, helpers)
+    assert told == {Fork: _CHILDREN, Exec: _CHILDREN, Exit: _CHILDREN}
+    assert gaps == 0
+    assert source.stats()["missed"] == 0
+
+
+@pytest.mark.parametrize("first", range(1, MAX_COPIES))
+def test_what_those_before_it_are_skipped_for_a_copy_tells(
+    source: BpfSource, helpers: Helpers
+) -> None:
+    told, gaps = _told(source, helpers)
+    assert told == {Fork: _CHILDREN, Exec: _CHILDREN, Exit: _CHILDREN}
+    assert gaps == 0

@@ -1,0 +1,75 @@
+"""How runs of scripts/vm end: what is a failure, and what only says that a machine cannot."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_LIB = Path(__file__).parents[2] / "scripts" / "vm" / "lib"
+
+
+@pytest.fixture
+def lib(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what imports a module of scripts/vm/lib."""
+    monkeypatch.syspath_prepend(_LIB)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("faults", "unable", "slow", "status"),
+    [
+        (False, True, True, 0),
+        (True, True, True, 77),
+        (True, False, True, 75),
+        (True, False, False, 1),
+    ],
+)
+def test_the_exit_status_tells_a_failure_from_what_a_machine_cannot(
+    lib: Any, *, faults: bool, unable: bool, slow: bool, status: int
+) -> None:
+    assert lib("failure").status(faults=faults, unable=unable, slow=slow) == status
+
+
+def test_a_failure_names_what_where_how_to_do_it_again_and_the_log(lib: Any) -> None:
+    failure = lib("failure")
+    error = failure.FailedError("boot", "no start", failure.ROOT / ".cache/vm/logs/x.console")
+    assert error.told("Linux 7.2", "scripts/vm/matrix 7.2").splitlines() == [
+        "FAILED Linux 7.2 at: boot",
+        "  no start",
+        "  again: scripts/vm/matrix 7.2",
+        "  log:   .cache/vm/logs/x.console",
+    ]
+
+
+@pytest.mark.parametrize(("outcome", "slow"), [("passed", True), ("failed", False)])
+def test_a_run_that_is_cut_short_is_only_slow_if_nothing_had_failed(
+    lib: Any, tmp_path: Path, outcome: str, *, slow: bool
+) -> None:
+    error = lib("failure").late("tests", "no end after 9 s", tmp_path)
+    told = [lib("groups").Told("a::b", outcome, 1.0, "why")]
+    lib("matrix")._add_failures(error, told)
+    assert error.slow is slow
+    assert "after 1 tests; the last: a::b" in error.reason
+
+
+@pytest.mark.parametrize(("said", "wrong"), [("uptime 7.50\n", False), ("uptime 480.00\n", True)])
+def test_a_guest_whose_clock_runs_away_is_found_at_its_start(
+    lib: Any, tmp_path: Path, said: str, *, wrong: bool
+) -> None:
+    qemu, result = lib("qemu"), tmp_path / "result"
+    result.write_text(said)
+    if not wrong:
+        qemu._check_clock(result, 5.0)
+        return
+    with pytest.raises(qemu._WrongClockError, match="it has run for 480 s"):
+        qemu._check_clock(result, 5.0)
