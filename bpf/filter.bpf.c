@@ -54,7 +54,7 @@ BPF_HASH(seeds, struct pt_key, struct pt_seed, MAX_PROCS);
 BPF_HASH(names, struct name, u8, MAX_NAMES);
 #ifdef FILTER_BY_FILE
 BPF_HASH(files, struct pt_file, u8, MAX_NAMES);
-BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, 1);
+BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, COPIES);
 #endif
 BPF_ARRAY(control, struct pt_control, 1);
 BPF_ARRAY(doubt, struct pt_doubt, 1);
@@ -181,9 +181,9 @@ INLINE int is_wanted(char *comm)
 #ifdef FILTER_BY_FILE
 INLINE int runs_wanted(char *components, u32 len)
 {
-	u32 zero = 0;
+	u32 slot = copy_number();
 	u64 n = len;
-	struct pt_file *file = file_at_hand.lookup(&zero);
+	struct pt_file *file = file_at_hand.lookup(&slot);
 	if (!file || !n)
 		return 0;
 	asm volatile("" : "+r"(n));
