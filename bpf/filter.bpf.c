@@ -54,7 +54,7 @@ BPF_HASH(seeds, struct pt_key, struct pt_seed, MAX_PROCS);
 BPF_HASH(names, struct name, u8, MAX_NAMES);
 #ifdef FILTER_BY_FILE
 BPF_HASH(files, struct pt_file, u8, MAX_NAMES);
-BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, 1);
+BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, COPIES);
 #endif
 BPF_ARRAY(control, struct pt_control, 1);
 BPF_ARRAY(doubt, struct pt_doubt, 1);
@@ -181,9 +181,9 @@ INLINE int is_wanted(char *comm)
 #ifdef FILTER_BY_FILE
 INLINE int runs_wanted(char *components, u32 len)
 {
-	u32 zero = 0;
+	u32 slot = copy_number();
 	u64 n = len;
-	struct pt_file *file = file_at_hand.lookup(&zero);
+	struct pt_file *file = file_at_hand.lookup(&slot);
 	if (!file || !n)
 		return 0;
 	asm volatile("" : "+r"(n));
@@ -288,7 +288,8 @@ INLINE u32 filter_exec(u64 task, int right_file)
 	return verdict_on(p, generation, answer, right_file || is_wanted(p->comm), p->has_children);
 }
 
-INLINE u32 filter_rename(u64 task, char *comm)
+/* before: is set to the name that it had. */
+INLINE u32 filter_rename(u64 task, char *comm, char *before)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
 	struct pt_key key = key_of(task);
@@ -297,6 +298,7 @@ INLINE u32 filter_rename(u64 task, char *comm)
 		return DOUBTS + PT_TABLE_FULL;
 	if (generation)
 		answer = is_followed(&key, p, generation);
+	__builtin_memcpy(before, p->comm, PT_COMM_LEN);
 	__builtin_memcpy(p->comm, comm, PT_COMM_LEN);
 	/* No record of its own told what it runs. */
 	int late = generation || p->has_children;
@@ -358,8 +360,8 @@ INLINE void note_exit(u64 task)
 		release(&key);
 }
 
-/* Tells the reader what is noted of a process. */
-INLINE int send_met(void *ctx, struct pt_key *key, struct pt_proc *p, u32 kind)
+/* Tells the reader what is noted of a process, and the name, which is p's or was before. */
+INLINE int send_met(void *ctx, struct pt_key *key, struct pt_proc *p, char *comm, u32 kind)
 {
 	struct pt_met rec = {};
 	struct pt_counters *c = begin(&rec.h, kind);
@@ -372,7 +374,7 @@ INLINE int send_met(void *ctx, struct pt_key *key, struct pt_proc *p, u32 kind)
 	rec.exited_ns = p->exited_ns;
 	rec.uid = p->uid;
 	rec.gid = p->gid;
-	__builtin_memcpy(rec.comm, p->comm, PT_COMM_LEN);
+	__builtin_memcpy(rec.comm, comm, PT_COMM_LEN);
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
 		count_failed(c, kind);
 	return 1;
@@ -395,8 +397,9 @@ INLINE void note_told(struct pt_key *who, u32 generation)
 
 /* Tells the reader of a process that joins and of those above it, nearest first, up to
  * one of which all that is above is told already: another CPU may be at it only now, and
- * what it tells would come too late. Returns the verdict on the record that follows. */
-INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
+ * what it tells would come too late. before: the name that it had, if the record that
+ * follows tells of a new one. Returns the verdict on that record. */
+INLINE u32 announce(void *ctx, u64 task, char *before, u32 kind, u32 verdict)
 {
 	u32 generation = generation_in_force();
 	struct pt_key own = key_of(task), key = own;
@@ -424,7 +427,7 @@ INLINE u32 announce(void *ctx, u64 task, u32 kind, u32 verdict)
 			if (p->told == generation)
 				goto told;
 			p->announced = generation;
-			if (!send_met(ctx, &key, p, kind))
+			if (!send_met(ctx, &key, p, before && !step ? before : p->comm, kind))
 				return DOUBTS + PT_TOO_DEEP;
 			key = p->creator;
 		}
@@ -438,11 +441,11 @@ told:
 }
 
 /* What is to be told before the record of an event, and of a doubt that it raises. */
-INLINE void prepare(void *ctx, u64 task, u32 kind, u32 verdict)
+INLINE void prepare(void *ctx, u64 task, char *before, u32 kind, u32 verdict)
 {
 	if (verdict == JOINS || verdict == JOINS_LATE) {
 		u32 after = verdict == JOINS ? SENDS : DOUBTS + PT_JOINED_LATE;
-		verdict = announce(ctx, task, kind, after);
+		verdict = announce(ctx, task, before, kind, after);
 	}
 	doubt_if(verdict);
 }
@@ -461,6 +464,6 @@ INLINE void announce_parent(void *ctx, u64 parent, u32 kind)
 			seed->announced = PT_BY_US;
 	} else if (p->announced != generation && !p->followed) {
 		p->announced = generation;
-		send_met(ctx, &key, p, kind);
+		send_met(ctx, &key, p, p->comm, kind);
 	}
 }

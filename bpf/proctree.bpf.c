@@ -48,7 +48,7 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_fork(task, child);
 	if (!verdict)
 		return 0;
-	prepare(ctx, task, PT_MET_BY_FORK, verdict);
+	prepare(ctx, task, 0, PT_MET_BY_FORK, verdict);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_FORK);
 	if (!c)
@@ -167,7 +167,7 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	u32 verdict = filter_exec(task, is_wanted_file);
 	if (!verdict)
 		return 0;
-	prepare(ctx, task, PT_MET, verdict);
+	prepare(ctx, task, 0, PT_MET, verdict);
 	announce_parent(ctx, parent, PT_MET);
 #endif
 	struct pt_counters *c = begin(&s->rec.h, PT_EXEC);
@@ -223,7 +223,7 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 #ifdef KERNEL_FILTER
 	u32 verdict = filter_exit(task);
 	if (verdict) {
-		prepare(ctx, task, PT_MET_BY_EXIT, verdict);
+		prepare(ctx, task, 0, PT_MET_BY_EXIT, verdict);
 		announce_parent(ctx, parent, PT_MET_BY_EXIT);
 	}
 	note_exit(task);
@@ -273,10 +273,11 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	struct pt_rename rec = {};
 	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
 #ifdef KERNEL_FILTER
-	u32 verdict = filter_rename(task, rec.comm);
+	char before[PT_COMM_LEN] = {};
+	u32 verdict = filter_rename(task, rec.comm, before);
 	if (!verdict)
 		return 0;
-	prepare(ctx, task, PT_MET_BY_RENAME, verdict);
+	prepare(ctx, task, before, PT_MET_BY_RENAME, verdict);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_RENAME);
 	if (!c)

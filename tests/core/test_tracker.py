@@ -664,9 +664,10 @@ class TestWhatTheKernelHasNoted:
         orphan.merge_snapshot(self.look(INIT))
         assert node_of(orphan, CHILD).edge is Edge.OBSERVED
 
-    def test_whose_user_was_not_noted_keeps_the_one_that_is_known(self, orphan: Tracker) -> None:
-        orphan.apply(replace(self.met(SHELL), uid=None, gid=None))
-        assert (info_of(orphan, CHILD).uid, info_of(orphan, CHILD).user) == (1000, "ada")
+    def test_what_was_not_noted_stays_as_it_is_known(self, orphan: Tracker) -> None:
+        orphan.apply(replace(self.met(SHELL), comm="", uid=None, gid=None))
+        info = info_of(orphan, CHILD)
+        assert (info.cmd, info.uid, info.user) == ("ls", 1000, "ada")
 
     def test_a_name_that_is_still_to_come_is_not_taken_from_a_look(self, orphan: Tracker) -> None:
         look = self.look(SHELL)

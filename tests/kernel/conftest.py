@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.actor import Helpers, Stage
+from support.filtered import Filtered, beginning
 from support.live import Live
 from support.proc_truth import comm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _HERE = Path(__file__).parent
 _SOURCES = _HERE / "helpers"
@@ -117,6 +118,13 @@ def live(shared_live: Live) -> Iterator[Live]:
     yield shared_live
     shared_live.recording = False
     shared_live.forget()
+
+
+@pytest.fixture
+def begun() -> Iterator[Callable[..., Filtered]]:
+    """What makes and starts a pipeline with a filter."""
+    with beginning() as begin:
+        yield begin
 
 
 @pytest.fixture(autouse=True)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
-from proctree_bpf.core.filters import Filter
+from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork
 from proctree_bpf.core.lineage import lineage
-from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.decidable import decidable
-from proctree_bpf.narrowing import Narrowing, followed_by
-from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.bpf_filter import Sought, Why
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.bpf_filter import Sought
 from support.clan import Clan
 from support.waiting import wait_until
 
@@ -29,89 +22,9 @@ if TYPE_CHECKING:
     from proctree_bpf.sources.bpf_filter import Seed
     from support.actor import Helpers, Stage
     from support.clan import Events
+    from support.filtered import Filtered
 
 _HANDOVERS = 200
-
-
-class Filtered:
-    """A pipeline with a filter in the kernel, pumped only when told to."""
-
-    def __init__(self, terms: str, slots: int = 65_536) -> None:
-        self.tree, self.cache = PidTree(), ProcCache()
-        self.wanted = Filter.parse(terms, self.tree, self.cache)
-        part = decidable(self.wanted.questions, by_parent=False)
-        assert not isinstance(part, str)
-        options = BpfOptions(perf_pages=1024, filter_for=part, filter_slots=slots)
-        self.source = BpfSource(options)
-        self.applied: list[Applied] = []
-        self.gaps: list[Gap] = []
-        self.pipeline = Pipeline(
-            self.source, Tracker(self.tree, self.cache), self, wanted=self.wanted,
-            narrow=self._narrow,
-        )  # fmt: skip
-
-    def _narrow(self) -> Narrowing:
-        assert self.source.kernel_filter is not None
-        return Narrowing(self.source.kernel_filter, followed_by(self.wanted))
-
-    @property
-    def narrowing(self) -> Narrowing:
-        assert self.pipeline.narrowing is not None
-        return self.pipeline.narrowing
-
-    def write(self, applied: Applied) -> None:
-        self.applied.append(applied)
-
-    def gap(self, gap: Gap) -> None:
-        self.gaps.append(gap)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def finish(self) -> None:
-        """Nothing is held back."""
-
-    def until(self, what: str, condition: Callable[[], bool]) -> None:
-        def pumped() -> bool:
-            self.pipeline.pump()
-            assert self.pipeline.complete_until_ns <= self.narrowing.hold_ns
-            return condition()
-
-        wait_until(what, pumped)
-
-    def until_on(self) -> None:
-        self.until("the kernel filters", lambda: self.narrowing.is_on)
-
-    def until_told(self, pid: int, kind: type) -> None:
-        self.until(f"{kind.__name__} of {pid}", lambda: kind in self.told_of(pid))
-
-    def told_of(self, pid: int) -> list[type]:
-        return [type(a.event) for a in self.applied if a.event.key.pid == pid]
-
-    def hand_over_again(self) -> None:
-        """Let the kernel's side doubt, and take over again without the usual pause."""
-        kernel = self.source.kernel_filter
-        assert kernel is not None
-        doubt = struct.pack("=QQ", boottime_ns(), Why.JOINED_LATE)
-        assert kernel._doubt.put(bytes(4), doubt)
-        self.until("the doubt is noticed", lambda: not self.narrowing.is_on)
-        self.until("it goes on", lambda: self.narrowing.hold_ns == float("inf"))
-        self.narrowing._resume_ns = 0
-
-    def check(self, truth: Events) -> None:
-        self.pipeline.finish()
-        assert self.gaps == []
-        forks = {(a.event.child.pid, a.event.creator.pid) for a in self.of(Fork)}  # type: ignore[union-attr]
-        execs = {(a.event.key.pid, last_of(a)) for a in self.of(Exec)}
-        exits = {(a.event.key.pid, last_of(a), a.info.exit_code) for a in self.of(Exit)}
-        assert forks == set(truth.forks)
-        assert execs == set(truth.execs)
-        wrong = exits - set(truth.exits)
-        assert not wrong, "\n".join(map(str, wrong))
-        assert exits == set(truth.exits)
-
-    def of(self, kind: type) -> list[Applied]:
-        return [applied for applied in self.applied if isinstance(applied.event, kind)]
 
 
 def last_of(applied: Applied) -> str:
@@ -119,20 +32,18 @@ def last_of(applied: Applied) -> str:
     return applied.info.args[-1] if applied.info.args else f"no arguments: {applied}"
 
 
-@pytest.fixture
-def begun() -> Iterator[Callable[..., Filtered]]:
-    running: list[Filtered] = []
-
-    def begin(terms: str, slots: int = 65_536) -> Filtered:
-        filtered = Filtered(terms, slots)
-        filtered.pipeline.start()
-        running.append(filtered)
-        return filtered
-
-    yield begin
-    for filtered in running:
-        filtered.pipeline.finish()
-        filtered.pipeline.close()
+def check(filtered: Filtered, truth: Events) -> None:
+    """Compare what was told, to the end, with what happened."""
+    filtered.pipeline.finish()
+    assert filtered.gaps == []
+    forks = {(a.event.child.pid, a.event.creator.pid) for a in filtered.of(Fork)}  # type: ignore[union-attr]
+    execs = {(a.event.key.pid, last_of(a)) for a in filtered.of(Exec)}
+    exits = {(a.event.key.pid, last_of(a), a.info.exit_code) for a in filtered.of(Exit)}
+    assert forks == set(truth.forks)
+    assert execs == set(truth.execs)
+    wrong = exits - set(truth.exits)
+    assert not wrong, "\n".join(map(str, wrong))
+    assert exits == set(truth.exits)
 
 
 @pytest.mark.timeout(400)
@@ -156,7 +67,7 @@ def test_hundreds_of_hand_overs_lose_nobody(
             break
     assert truth is not None
     assert filtered.narrowing.times_on >= _HANDOVERS
-    filtered.check(truth)
+    check(filtered, truth)
 
 
 def test_what_ran_before_the_start_is_followed(
@@ -398,7 +309,7 @@ def test_a_table_that_is_too_small_loses_nobody(
     with stage.play("crowd", "60") as crowd:
         crowd.await_report("child", 60)
         truth = Clan(helpers, tmp_path, "kinsman", 300, 4).finish()
-    filtered.check(truth)
+    check(filtered, truth)
     assert filtered.narrowing.given_up is not None
     assert "--capacity" in filtered.narrowing.given_up
     assert not filtered.narrowing.is_on
@@ -413,5 +324,5 @@ def test_those_that_end_are_forgotten_in_the_kernel(
     kernel = filtered.source.kernel_filter
     assert kernel is not None
     noted = {each.key for each in kernel.noted()}
-    filtered.check(truth)
+    check(filtered, truth)
     assert not noted & {applied.event.key for applied in filtered.of(Exit)}

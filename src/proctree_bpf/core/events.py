@@ -189,7 +189,8 @@ class Met:
     """A process that has been there for a while: an ancestor of one that is followed.
 
     A source that leaves out most processes tells so of those whose names are needed.
-    ``creator`` has PID 0 if it is not known.
+    ``creator`` has PID 0 if it is not known; ``comm`` is empty, and the ids are None, if that
+    is how it was before the source began.
     """
 
     timestamp_ns: int

@@ -368,8 +368,9 @@ class Tracker:
         else:
             start_ns = more_exact(known[0].key, event.key).start_time_ns
             node = _with_creator(known[0], event.creator)
-            node = replace(node, cmd=event.comm, start_time_ns=start_ns)
-            info = replace(known[1], cmd=event.comm, ppid=node.ppid, start_time_ns=start_ns)
+            name = event.comm or node.cmd
+            node = replace(node, cmd=name, start_time_ns=start_ns)
+            info = replace(known[1], cmd=name, ppid=node.ppid, start_time_ns=start_ns)
         if event.uid is not None:
             info = replace(info, uid=event.uid, gid=event.gid, user=self._user(event.uid))
         self._store(node, info)

@@ -1,0 +1,137 @@
+"""A pipeline with a filter, in this process and pumped only when told to."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from proctree_bpf import Applied, BpfOptions, BpfSource, Gap, PidTree, ProcCache
+from proctree_bpf.core.filters import Filter
+from proctree_bpf.core.lineage import build_chain_links
+from proctree_bpf.core.tracker import Tracker, kind_of
+from proctree_bpf.decidable import decidable
+from proctree_bpf.narrowing import Narrowing, followed_by
+from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.sources.bpf_filter import Why
+from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.procfs import uid_to_username
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Told(NamedTuple):
+    """What a record shows of its process when it is written."""
+
+    kind: str
+    pid: int
+    name: str
+    user: str
+    args: tuple[str, ...]
+    exit_code: int | None
+    above: tuple[tuple[str, str], ...]
+    """Name and user of each ancestor, nearest first."""
+    parent: str | None
+    """Name of the kernel's parent."""
+
+
+class Filtered:
+    """A pipeline with a filter in the kernel, or only here."""
+
+    def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
+        self.tree, self.cache = PidTree(), ProcCache()
+        self.wanted = Filter.parse(terms, self.tree, self.cache)
+        part = decidable(self.wanted.questions, by_parent=False)
+        assert not isinstance(part, str)
+        options = BpfOptions(
+            perf_pages=1024, filter_for=part if in_kernel else None, filter_slots=slots
+        )
+        self.source = BpfSource(options)
+        self.applied: list[Applied] = []
+        self.told: list[Told] = []
+        self.gaps: list[Gap] = []
+        self.pipeline = Pipeline(
+            self.source, Tracker(self.tree, self.cache, uid_to_username), self,
+            wanted=self.wanted, narrow=self._narrow if in_kernel else lambda: None,
+        )  # fmt: skip
+
+    def _narrow(self) -> Narrowing:
+        assert self.source.kernel_filter is not None
+        return Narrowing(self.source.kernel_filter, followed_by(self.wanted))
+
+    @property
+    def narrowing(self) -> Narrowing:
+        assert self.pipeline.narrowing is not None
+        return self.pipeline.narrowing
+
+    def write(self, applied: Applied) -> None:
+        self.applied.append(applied)
+        info = applied.info
+        parent = self.tree.get_node(applied.node.kernel_parent)
+        above = build_chain_links(self.tree, self.cache, applied.node.key)[1:]
+        self.told.append(
+            Told(
+                kind_of(applied.event), applied.node.pid, info.cmd, info.user, info.args,
+                info.exit_code, tuple((link.cmd, link.user) for link in above),
+                parent and parent.cmd,
+            )
+        )  # fmt: skip
+
+    def gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+
+    def until(self, what: str, condition: Callable[[], bool]) -> None:
+        def pumped() -> bool:
+            self.pipeline.pump()
+            narrowing = self.pipeline.narrowing
+            assert narrowing is None or self.pipeline.complete_until_ns <= narrowing.hold_ns
+            return condition()
+
+        wait_until(what, pumped)
+
+    def until_on(self) -> None:
+        self.until("the kernel filters", lambda: self.narrowing.is_on)
+
+    def until_told(self, pid: int, kind: type) -> None:
+        self.until(f"{kind.__name__} of {pid}", lambda: kind in self.told_of(pid))
+
+    def told_of(self, pid: int) -> list[type]:
+        return [type(a.event) for a in self.applied if a.event.key.pid == pid]
+
+    def hand_over_again(self) -> None:
+        """Let the kernel's side doubt, and take over again without the usual pause."""
+        kernel = self.source.kernel_filter
+        assert kernel is not None
+        doubt = struct.pack("=QQ", boottime_ns(), Why.JOINED_LATE)
+        assert kernel._doubt.put(bytes(4), doubt)
+        self.until("the doubt is noticed", lambda: not self.narrowing.is_on)
+        self.until("it goes on", lambda: self.narrowing.hold_ns == float("inf"))
+        self.narrowing._resume_ns = 0
+
+    def of(self, kind: type) -> list[Applied]:
+        return [applied for applied in self.applied if isinstance(applied.event, kind)]
+
+
+@contextmanager
+def beginning() -> Iterator[Callable[..., Filtered]]:
+    """Give what makes and starts such pipelines; they are closed at the end."""
+    running: list[Filtered] = []
+
+    def begin(terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> Filtered:
+        filtered = Filtered(terms, slots, in_kernel=in_kernel)
+        filtered.pipeline.start()
+        running.append(filtered)
+        return filtered
+
+    yield begin
+    for filtered in running:
+        filtered.pipeline.finish()
+        filtered.pipeline.close()
