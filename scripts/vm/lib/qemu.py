@@ -97,7 +97,7 @@ def _boot(
     result = result_of(console)
     result.write_bytes(b"")
     command = [
-        *_command(accel, bootable, console),
+        *_command(accel, bootable, console, "proctree.emulated" if accel == "tcg" else ""),
         *("-serial", f"file:{result}"),
         *(word for drive in drives for word in _drive(drive)),
     ]
