@@ -73,6 +73,15 @@ def test_exit_group_by_another_thread_than_the_leader_ends_the_process_once(
     assert live.the_exit(process.who).status == process.status == code << 8
 
 
+@pytest.mark.parametrize("code", [0, 9, 255])
+def test_a_process_whose_only_thread_ends_has_that_ones_status(
+    live: Live, stage: Stage, code: int
+) -> None:
+    """By the system call that ends a thread; _exit(3) makes another."""
+    process = stage.played("plain-exit", str(code)).await_report("process")
+    assert live.the_exit(process.who).status == process.status == code << 8
+
+
 def test_a_killed_process_of_many_threads_ends_once(live: Live, stage: Stage) -> None:
     process = stage.played("killed-threads", "25").await_report("process")
     live.fence()

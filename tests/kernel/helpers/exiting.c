@@ -116,6 +116,16 @@ static void run_killed_threads(int argc, char **argv)
 	reap("process", child);
 }
 
+/* plain-exit CODE: the system call that ends a thread, made by the only one */
+static void run_plain_exit(int argc, char **argv)
+{
+	(void)argc;
+	pid_t child = must_fork();
+	if (child == 0)
+		syscall(SYS_exit, atoi(argv[0]));
+	reap("process", child);
+}
+
 /* unawaited: the parent ignores SIGCHLD, so the child never becomes a zombie */
 static void run_unawaited(int argc, char **argv)
 {
@@ -135,6 +145,7 @@ const struct test_case exit_cases[] = {
 	{"leader-first", run_leader_first},
 	{"group-exit", run_group_exit},
 	{"killed-threads", run_killed_threads},
+	{"plain-exit", run_plain_exit},
 	{"unawaited", run_unawaited},
 	{0},
 };
