@@ -1,7 +1,7 @@
 """A pytest plugin for foreign systems: runs what is in a group, and writes what comes of it.
 
 PROCTREE_OUTCOMES names the file or device to write to. PROCTREE_SELECT makes the selection: groups
-for what is run on other kernels, userlands for what is run with other BCCs.
+for what is run on other kernels, userlands for what is run with other BCCs; without it, all is run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _SELECTIONS = {"groups": groups.of, "userlands": groups.runs_in_userlands}
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not to be run there."""
-    wanted = _SELECTIONS[os.environ["PROCTREE_SELECT"]]
+    selection = os.environ.get("PROCTREE_SELECT")
+    if selection is None:
+        return
+    wanted = _SELECTIONS[selection]
     out = [item for item in items if not wanted(item.nodeid)]
     config.hook.pytest_deselected(items=out)
     items[:] = [item for item in items if wanted(item.nodeid)]
