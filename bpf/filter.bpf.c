@@ -13,7 +13,7 @@
  * 1. After attaching, everything is sent; births, names and ends are noted in procs.
  * 2. The reader reads /proc, applies what came meanwhile, and clears the doubt.
  * 3. When all that happened before that has been applied, it writes a seed for each
- *    process that it knows to live, and only then sets filtering.
+ *    process that it knows to live and for those above it, and only then sets filtering.
  * 4. A child that was born meanwhile has no seed, so the answer is looked for with its
  *    creators, in procs and in seeds, at the first event for which it is needed. If it is
  *    followed, its ancestors are announced then.

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.core.lineage import lineage
 from proctree_bpf.sources.bpf_filter import Sought
 from support.clan import Clan
 from support.waiting import wait_until
@@ -224,11 +223,6 @@ def line() -> Iterator[Line]:
     running.popen.communicate()
 
 
-def names_above(filtered: Filtered, pid: int) -> list[str]:
-    (applied,) = [a for a in filtered.of(Exec) if a.event.key.pid == pid]
-    return [node.cmd for node in lineage(filtered.tree, applied.node.creator)]
-
-
 def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
     begun: Callable[..., Filtered], line: Line, helpers: Helpers, tmp_path: Path
 ) -> None:
@@ -245,8 +239,8 @@ def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
     filtered.until("the joiner's end", lambda: len(filtered.of(Exit)) > 0)
     (joined,) = filtered.of(Exec)
     assert joined.node.creator.pid == shell
-    above = names_above(filtered, joined.event.key.pid)
-    assert above[:2] == ["sh", "the-new-name"]
+    (told,) = [told for told in filtered.told if told.kind == "exec"]
+    assert [name for name, _ in told.above][:2] == ["sh", "the-new-name"]
     assert filtered.narrowing.doubts == {}
 
 

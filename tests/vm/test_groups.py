@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-_LIB = Path(__file__).parents[2] / "scripts" / "vm" / "lib"
-
-
-@pytest.fixture
-def lib(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return what imports a module of scripts/vm/lib."""
-    monkeypatch.syspath_prepend(_LIB)
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return load
 
 
 @pytest.mark.parametrize(

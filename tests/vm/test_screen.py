@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_LIB = Path(__file__).parents[2] / "scripts" / "vm" / "lib"
 
 _DEMO = """\
 demo: round 1 of 1
@@ -66,10 +62,9 @@ def _with_pid(name: str, pid: int) -> _Records:
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, int], list[str]]:
+def faults(lib: Any) -> Callable[[str, str, int], list[str]]:
     """Return the judge."""
-    monkeypatch.syspath_prepend(_LIB)
-    judge: Callable[[str, str, int], list[str]] = importlib.import_module("screen").faults
+    judge: Callable[[str, str, int], list[str]] = lib("screen").faults
     return judge
 
 

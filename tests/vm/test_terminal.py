@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-_LIB = Path(__file__).parents[2] / "scripts" / "vm" / "lib"
 _PATIENCE_S = 20
 _STUBBORN = "trap '' INT; echo ready; while :; do sleep 0.1; done"
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
+def terminal(lib: Any) -> Any:
     """Return the class."""
-    monkeypatch.syspath_prepend(_LIB)
-    return importlib.import_module("terminal").Terminal
+    return lib("terminal").Terminal
 
 
 def test_the_command_has_a_wide_terminal(terminal: Any) -> None:
