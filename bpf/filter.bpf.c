@@ -57,6 +57,7 @@ BPF_HASH(files, struct pt_file, u8, MAX_NAMES);
 BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, COPIES);
 #endif
 BPF_ARRAY(control, struct pt_control, 1);
+BPF_PERCPU_ARRAY(left_out, u64, 1); /* events */
 BPF_ARRAY(doubt, struct pt_doubt, 1);
 
 /* The generation of the seeds while the filter is in force, else 0. */
@@ -95,16 +96,10 @@ INLINE int is_doubting(void)
 INLINE u32 drop(void)
 {
 	u32 zero = 0;
-	struct pt_counters *c = counters.lookup(&zero);
-	if (c)
-		__sync_fetch_and_add(&c->dropped, 1); /* by several programs */
+	u64 *count = left_out.lookup(&zero);
+	if (count)
+		__sync_fetch_and_add(count, 1); /* by several programs */
 	return DROPS;
-}
-
-INLINE struct pt_key key_of(u64 task)
-{
-	struct pt_key key = {.start_ns = start_of(task), .tgid = read_u32(task, OFF_TASK_TGID)};
-	return key;
 }
 
 /* The reader may know only the tick in which a process started. */
@@ -164,11 +159,18 @@ INLINE u32 is_followed(struct pt_key *key, struct pt_proc *p, u32 generation)
 	return answer;
 }
 
-INLINE void note_user(struct pt_proc *p, u64 task)
+INLINE void note(struct pt_proc *p, char *comm, struct user user)
 {
-	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
-	p->uid = read_u32(cred, OFF_CRED_UID);
-	p->gid = read_u32(cred, OFF_CRED_GID);
+	__builtin_memcpy(p->comm, comm, PT_COMM_LEN);
+	p->uid = user.uid;
+	p->gid = user.gid;
+}
+
+/* Each name that is noted was looked for; the same one again need not be. */
+INLINE int is_noted(struct pt_proc *p, char *comm)
+{
+	u64 *noted = (u64 *)p->comm, *found = (u64 *)comm;
+	return noted[0] == found[0] && noted[1] == found[1];
 }
 
 INLINE int is_wanted(char *comm)
@@ -211,15 +213,13 @@ INLINE struct pt_proc *entry_of(struct pt_key *key)
 	return procs.lookup(key);
 }
 
-INLINE u32 filter_fork(u64 task, u64 child)
+INLINE u32 filter_fork(struct pt_key creator, struct pt_key key, char *comm, struct user user)
 {
 	u32 generation = generation_in_force();
-	struct pt_key creator = key_of(task), key = key_of(child);
 	struct pt_proc fresh = {.creator = creator, .refs = 1};
 	u32 answer = UNKNOWN, verdict = SENDS, creator_told = generation;
 
-	read_comm(fresh.comm, child);
-	note_user(&fresh, child);
+	note(&fresh, comm, user);
 	struct pt_proc *p = procs.lookup(&creator);
 	if (p) {
 		__sync_fetch_and_add(&p->refs, 1);
@@ -242,7 +242,7 @@ INLINE u32 filter_fork(u64 task, u64 child)
 		fresh.told = creator_told;
 		if (generation && creator_told != generation)
 			verdict = JOINS;
-	} else if (is_wanted(fresh.comm)) { /* a thread gives its own name to what it forks */
+	} else if (!(p && is_noted(p, comm)) && is_wanted(comm)) { /* forked by a thread with a name */
 		fresh.followed = 1;
 		if (generation)
 			verdict = JOINS_LATE;
@@ -274,25 +274,22 @@ INLINE u32 verdict_on(struct pt_proc *p, u32 generation, u32 answer, int joins, 
 }
 
 /* right_file: it runs a file that is looked for. */
-INLINE u32 filter_exec(u64 task, int right_file)
+INLINE u32 filter_exec(struct pt_key key, char *comm, struct user user, int right_file)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
-	struct pt_key key = key_of(task);
 	struct pt_proc *p = entry_of(&key);
 	if (!p)
 		return DOUBTS + PT_TABLE_FULL;
 	if (generation)
 		answer = is_followed(&key, p, generation);
-	read_comm(p->comm, task);
-	note_user(p, task);
-	return verdict_on(p, generation, answer, right_file || is_wanted(p->comm), p->has_children);
+	note(p, comm, user);
+	return verdict_on(p, generation, answer, right_file || is_wanted(comm), p->has_children);
 }
 
 /* before: is set to the name that it had. */
-INLINE u32 filter_rename(u64 task, char *comm, char *before)
+INLINE u32 filter_rename(struct pt_key key, char *comm, char *before)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
-	struct pt_key key = key_of(task);
 	struct pt_proc *p = entry_of(&key);
 	if (!p)
 		return DOUBTS + PT_TABLE_FULL;
@@ -306,33 +303,34 @@ INLINE u32 filter_rename(u64 task, char *comm, char *before)
 }
 
 /* Drops a process's own reference, and that on its creator when nothing else needs it. */
-INLINE void release(struct pt_key *of)
+INLINE void release(struct pt_key key, struct pt_proc *p)
 {
-	struct pt_key key = *of;
-
 #pragma nounroll
 	for (int step = 0; step < MAX_RELEASED; step++) {
-		struct pt_proc *p = procs.lookup(&key);
-		if (!p)
-			return;
 		struct pt_key creator = p->creator;
 		u32 uncounted = p->uncounted;
 		__sync_fetch_and_add(&p->refs, -1);
 		if (p->refs != 0 || procs.delete(&key) != 0 || uncounted)
 			return;
 		key = creator;
+		p = procs.lookup(&key);
+		if (!p)
+			return;
 	}
 }
 
-/* An exec that failed too late to return changed the name, and only this tells. */
-INLINE u32 filter_exit(u64 task)
+/* What is noted of a process that ends. joins: is set if it has a name that is looked for
+ * and was not noted: an exec that failed too late to return gave it, and only this tells. */
+INLINE struct pt_proc *ending(struct pt_key *key, char *comm, int *joins)
+{
+	struct pt_proc *p = procs.lookup(key);
+	*joins = !(p && is_noted(p, comm)) && is_wanted(comm);
+	return p || !*joins ? p : entry_of(key);
+}
+
+INLINE u32 filter_exit(struct pt_key key, struct pt_proc *p, char *comm, u64 task, int joins)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
-	struct pt_key key = key_of(task);
-	struct name name = {};
-	read_comm(name.comm, read_u64(task, OFF_TASK_LEADER));
-	int joins = is_wanted(name.comm);
-	struct pt_proc *p = joins ? entry_of(&key) : procs.lookup(&key);
 	if (!p) {
 		struct pt_seed *seed = seed_of(&key);
 		if (joins)
@@ -341,23 +339,23 @@ INLINE u32 filter_exit(u64 task)
 	}
 	if (generation)
 		answer = is_followed(&key, p, generation);
-	__builtin_memcpy(p->comm, name.comm, PT_COMM_LEN);
-	note_user(p, task);
+	if (joins || p->followed || p->has_children) /* else nobody will ask */
+		note(p, comm, user_of(task));
 	return verdict_on(p, generation, answer, joins, p->has_children);
 }
 
 /* To be called once its ancestors are announced: they may be forgotten with it. */
-INLINE void note_exit(u64 task)
+INLINE void note_exit(struct pt_key key, struct pt_proc *p)
 {
-	struct pt_key key = key_of(task);
-	struct pt_proc *p = procs.lookup(&key);
 	if (!p)
 		return;
+	int stays = is_doubting();
 	/* Where two last threads both tell of the end, it is released once. */
 	u64 ended_before = p->exited_ns;
-	p->exited_ns = bpf_ktime_get_boot_ns();
-	if (!ended_before && !is_doubting())
-		release(&key);
+	if (stays || p->refs > 1)
+		p->exited_ns = bpf_ktime_get_boot_ns();
+	if (!ended_before && !stays)
+		release(key, p);
 }
 
 /* Tells the reader what is noted of a process, and the name, which is p's or was before. */
@@ -399,10 +397,10 @@ INLINE void note_told(struct pt_key *who, u32 generation)
  * one of which all that is above is told already: another CPU may be at it only now, and
  * what it tells would come too late. before: the name that it had, if the record that
  * follows tells of a new one. Returns the verdict on that record. */
-INLINE u32 announce(void *ctx, u64 task, char *before, u32 kind, u32 verdict)
+INLINE u32 announce(void *ctx, struct pt_key own, char *before, u32 kind, u32 verdict)
 {
 	u32 generation = generation_in_force();
-	struct pt_key own = key_of(task), key = own;
+	struct pt_key key = own;
 
 	if (!generation)
 		return verdict; /* another CPU doubts since */
@@ -441,20 +439,19 @@ told:
 }
 
 /* What is to be told before the record of an event, and of a doubt that it raises. */
-INLINE void prepare(void *ctx, u64 task, char *before, u32 kind, u32 verdict)
+INLINE void prepare(void *ctx, struct pt_key own, char *before, u32 kind, u32 verdict)
 {
 	if (verdict == JOINS || verdict == JOINS_LATE) {
 		u32 after = verdict == JOINS ? SENDS : DOUBTS + PT_JOINED_LATE;
-		verdict = announce(ctx, task, before, kind, after);
+		verdict = announce(ctx, own, before, kind, after);
 	}
 	doubt_if(verdict);
 }
 
 /* An orphan's parent is not among its ancestors if another adopted it; its name is shown. */
-INLINE void announce_parent(void *ctx, u64 parent, u32 kind)
+INLINE void announce_parent(void *ctx, struct pt_key key, u32 kind)
 {
 	u32 generation = generation_in_force();
-	struct pt_key key = key_of(parent);
 	if (!generation)
 		return;
 	struct pt_proc *p = procs.lookup(&key);

@@ -40,33 +40,36 @@ BPF_ARRAY(scratch, struct exec_scratch, SCRATCH_SLOTS *COPIES);
 INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0], child = ctx->args[1];
-	if (!is_leader(child))
+	struct ids ids = ids_of(child);
+	if (ids.pid != ids.tgid)
 		return 0;
 
 	struct pt_fork rec = {};
+	struct pt_key creator = key_with(task, ids_of_current());
+	struct pt_key key = key_with(child, ids);
+	struct user user = user_of_current(); /* the child's is a copy */
+	read_comm(rec.comm, child);
 #ifdef KERNEL_FILTER
-	u32 verdict = filter_fork(task, child);
+	u32 verdict = filter_fork(creator, key, rec.comm, user);
 	if (!verdict)
 		return 0;
-	prepare(ctx, task, 0, PT_MET_BY_FORK, verdict);
+	prepare(ctx, creator, 0, PT_MET_BY_FORK, verdict);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_FORK);
 	if (!c)
 		return 0;
 
-	u64 parent = read_u64(child, OFF_TASK_REAL_PARENT);
-	u64 cred = read_u64(child, OFF_TASK_REAL_CRED);
-	rec.child_tgid = read_u32(child, OFF_TASK_TGID);
-	rec.child_start_ns = read_u64(child, OFF_TASK_START);
-	rec.creator_tgid = read_u32(task, OFF_TASK_TGID);
-	rec.creator_start_ns = start_of(task);
-	rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
-	rec.parent_start_ns = start_of(parent);
+	struct pt_key parent = key_of(read_u64(child, OFF_TASK_REAL_PARENT));
+	rec.child_tgid = key.tgid;
+	rec.child_start_ns = key.start_ns;
+	rec.creator_tgid = creator.tgid;
+	rec.creator_start_ns = creator.start_ns;
+	rec.parent_tgid = parent.tgid;
+	rec.parent_start_ns = parent.start_ns;
 	rec.ns_pid = pid_in_own_namespace(child);
 	rec.cgroup_id = cgroup_of(child);
-	rec.uid = read_u32(cred, OFF_CRED_UID);
-	rec.gid = read_u32(cred, OFF_CRED_GID);
-	read_comm(rec.comm, child);
+	rec.uid = user.uid;
+	rec.gid = user.gid;
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
 		count_failed(c, PT_FORK);
@@ -155,36 +158,40 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_scratch *s = scratch.lookup(&slot);
 	if (!s)
 		return 0;
-	u64 parent = read_u64(task, OFF_TASK_REAL_PARENT);
-	u64 mm = read_u64(task, OFF_TASK_MM);
+	struct pt_key key = key_with(task, ids_of_current());
+	struct user user = user_of_current();
+	read_comm(s->rec.comm, task);
 #ifdef FILTER_BY_FILE
+	u64 mm = read_u64(task, OFF_TASK_MM);
 	u32 exe_len = read_exe(s, mm);
 	int is_wanted_file = exe_len != EXE_INCOMPLETE && runs_wanted(s->data, exe_len);
 #else
 	int is_wanted_file = 0;
 #endif
 #ifdef KERNEL_FILTER
-	u32 verdict = filter_exec(task, is_wanted_file);
+	u32 verdict = filter_exec(key, s->rec.comm, user, is_wanted_file);
 	if (!verdict)
 		return 0;
-	prepare(ctx, task, 0, PT_MET, verdict);
+	prepare(ctx, key, 0, PT_MET, verdict);
+#endif
+	struct pt_key parent = key_of(read_u64(task, OFF_TASK_REAL_PARENT));
+#ifdef KERNEL_FILTER
 	announce_parent(ctx, parent, PT_MET);
 #endif
 	struct pt_counters *c = begin(&s->rec.h, PT_EXEC);
 	if (!c)
 		return 0;
 
-	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
-	s->rec.tgid = read_u32(task, OFF_TASK_TGID);
-	s->rec.start_ns = start_of(task);
-	s->rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
-	s->rec.parent_start_ns = start_of(parent);
+	s->rec.tgid = key.tgid;
+	s->rec.start_ns = key.start_ns;
+	s->rec.parent_tgid = parent.tgid;
+	s->rec.parent_start_ns = parent.start_ns;
 	s->rec.cgroup_id = cgroup_of(task);
-	s->rec.uid = read_u32(cred, OFF_CRED_UID);
-	s->rec.gid = read_u32(cred, OFF_CRED_GID);
-	read_comm(s->rec.comm, task);
+	s->rec.uid = user.uid;
+	s->rec.gid = user.gid;
 
 #ifndef FILTER_BY_FILE
+	u64 mm = read_u64(task, OFF_TASK_MM);
 	u32 exe_len = read_exe(s, mm);
 #endif
 	if (exe_len == EXE_INCOMPLETE)
@@ -204,43 +211,54 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+INLINE int is_last_thread(struct bpf_raw_tracepoint_args *ctx)
+{
+#ifdef HAVE_GROUP_DEAD
+	return ctx->args[1] & 0xff;
+#else
+	/* Two last threads can both see 0: the reader drops the second exit. */
+	return read_u32(read_u64(ctx->args[0], OFF_TASK_SIGNAL), OFF_SIGNAL_LIVE) == 0;
+#endif
+}
+
 INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
-	u64 signal = read_u64(task, OFF_TASK_SIGNAL);
-#ifdef HAVE_GROUP_DEAD
-	if (!(ctx->args[1] & 0xff))
+	if (!is_last_thread(ctx))
 		return 0;
-#else
-	/* Two last threads can both see 0: the reader drops the second exit. */
-	if (read_u32(signal, OFF_SIGNAL_LIVE) != 0)
-		return 0;
-#endif
 
-	u64 leader = read_u64(task, OFF_TASK_LEADER);
-	u64 parent = read_u64(leader, OFF_TASK_REAL_PARENT);
+	struct ids ids = ids_of_current();
+	u64 leader = leader_of(task, ids);
+	struct pt_key key = key_with(task, ids);
 	struct pt_exit rec = {};
+	read_comm(rec.comm, leader);
 #ifdef KERNEL_FILTER
-	u32 verdict = filter_exit(task);
-	if (verdict) {
-		prepare(ctx, task, 0, PT_MET_BY_EXIT, verdict);
-		announce_parent(ctx, parent, PT_MET_BY_EXIT);
-	}
-	note_exit(task);
-	if (!verdict)
+	int joins;
+	struct pt_proc *p = ending(&key, rec.comm, &joins);
+	u32 verdict = filter_exit(key, p, rec.comm, task, joins);
+	if (!verdict) {
+		note_exit(key, p);
 		return 0;
+	}
+	prepare(ctx, key, 0, PT_MET_BY_EXIT, verdict);
+#endif
+	struct pt_key parent = key_of(read_u64(leader, OFF_TASK_REAL_PARENT));
+#ifdef KERNEL_FILTER
+	announce_parent(ctx, parent, PT_MET_BY_EXIT);
+	note_exit(key, p);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_EXIT);
 	if (!c)
 		return 0;
 
-	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
-	rec.tgid = read_u32(task, OFF_TASK_TGID);
-	rec.start_ns = read_u64(leader, OFF_TASK_START);
-	rec.parent_tgid = read_u32(parent, OFF_TASK_TGID);
-	rec.parent_start_ns = start_of(parent);
-	rec.uid = read_u32(cred, OFF_CRED_UID);
-	rec.gid = read_u32(cred, OFF_CRED_GID);
+	struct user user = user_of(task);
+	u64 signal = read_u64(task, OFF_TASK_SIGNAL);
+	rec.tgid = key.tgid;
+	rec.start_ns = key.start_ns;
+	rec.parent_tgid = parent.tgid;
+	rec.parent_start_ns = parent.start_ns;
+	rec.uid = user.uid;
+	rec.gid = user.gid;
 	/* As wait_task_zombie() in kernel/exit.c chooses it. */
 	if (read_u32(signal, OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT)
 		rec.status = read_u32(signal, OFF_SIGNAL_GROUP_EXIT_CODE);
@@ -250,7 +268,6 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 	rec.cpu_ns = read_u64(signal, OFF_SIGNAL_RUNTIME) + read_u64(task, OFF_TASK_RUNTIME);
 	if (leader != task)
 		rec.cpu_ns += read_u64(leader, OFF_TASK_RUNTIME);
-	read_comm(rec.comm, leader);
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
 		count_failed(c, PT_EXIT);
@@ -260,8 +277,6 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
-	if (!is_leader(task))
-		return 0;
 #ifdef IN_EXECVE_MASK
 	/* exec renames too; its own record follows at once. */
 	u8 bits = 0;
@@ -269,22 +284,26 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	if (bits & IN_EXECVE_MASK)
 		return 0;
 #endif
+	struct ids ids = ids_of(task);
+	if (ids.pid != ids.tgid)
+		return 0;
 
+	struct pt_key key = key_with(task, ids);
 	struct pt_rename rec = {};
 	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
 #ifdef KERNEL_FILTER
 	char before[PT_COMM_LEN] = {};
-	u32 verdict = filter_rename(task, rec.comm, before);
+	u32 verdict = filter_rename(key, rec.comm, before);
 	if (!verdict)
 		return 0;
-	prepare(ctx, task, before, PT_MET_BY_RENAME, verdict);
+	prepare(ctx, key, before, PT_MET_BY_RENAME, verdict);
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_RENAME);
 	if (!c)
 		return 0;
 
-	rec.tgid = read_u32(task, OFF_TASK_TGID);
-	rec.start_ns = read_u64(task, OFF_TASK_START);
+	rec.tgid = key.tgid;
+	rec.start_ns = key.start_ns;
 
 	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
 		count_failed(c, PT_RENAME);

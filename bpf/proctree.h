@@ -40,6 +40,13 @@ enum pt_kind {
 #define PT_EXE_ROOM 4096
 #define PT_FILENAME_ROOM 4096
 
+/* A process. start_ns is exact, or in pt_seed's key the multiple of a tick, PT_TICK_NS,
+ * that /proc shows. */
+struct pt_key {
+	__u64 start_ns;
+	__u64 tgid;
+};
+
 /* 24 bytes. seq counts the records of one kind begun on one CPU, from 1. */
 struct pt_header {
 	__u64 seq;
@@ -128,17 +135,9 @@ struct pt_met {
 struct pt_counters {
 	__u64 begun[PT_KINDS * COPIES];
 	__u64 failed[PT_KINDS * COPIES];
-	__u64 dropped; /* events that a filter in the kernel left out */
 };
 
 /* What follows is only for a filter in the kernel; see filter.bpf.c. */
-
-/* A process. start_ns is exact, or in pt_seed's key the multiple of a tick, PT_TICK_NS,
- * that /proc shows. */
-struct pt_key {
-	__u64 start_ns;
-	__u64 tgid;
-};
 
 #define PT_NOBODY 0xffffffff
 #define PT_TICK_NS 10000000ULL
@@ -169,8 +168,8 @@ struct pt_proc {
 	__u32 uid; /* PT_NOBODY: it was there before us, and not told since */
 	__u32 gid;
 	__u32 uncounted; /* its creator had no entry, so no reference is held on it */
-	char comm[PT_COMM_LEN];
 	__u32 reserved;
+	char comm[PT_COMM_LEN];
 };
 
 /* A program file that is looked for: the components of its path as in an exec record, then

@@ -21,20 +21,86 @@ INLINE u32 read_u32(u64 base, u64 offset)
 	return value;
 }
 
+struct u32_pair {
+	u32 first;
+	u32 second;
+};
+
+/* A call of a helper costs more than what it reads. Members that the kernel declares one
+ * after the other are read at once, unless RANDSTRUCT has put them elsewhere. */
+INLINE struct u32_pair read_u32_pair(u64 base, u64 first, u64 second)
+{
+	struct u32_pair pair = {};
+	if (second == first + sizeof(pair.first)) {
+		bpf_probe_read_kernel(&pair, sizeof(pair), (void *)(base + first));
+	} else {
+		pair.first = read_u32(base, first);
+		pair.second = read_u32(base, second);
+	}
+	return pair;
+}
+
 INLINE void read_comm(char *comm, u64 task)
 {
 	bpf_probe_read_kernel(comm, PT_COMM_LEN, (void *)(task + OFF_TASK_COMM));
 }
 
-INLINE int is_leader(u64 task)
+struct ids {
+	u32 pid;
+	u32 tgid;
+};
+
+INLINE struct ids ids_of_current(void)
 {
-	return read_u32(task, OFF_TASK_PID) == read_u32(task, OFF_TASK_TGID);
+	u64 both = bpf_get_current_pid_tgid();
+	struct ids ids = {.pid = both, .tgid = both >> 32};
+	return ids;
+}
+
+INLINE struct ids ids_of(u64 task)
+{
+	struct u32_pair pair = read_u32_pair(task, OFF_TASK_PID, OFF_TASK_TGID);
+	struct ids ids = {.pid = pair.first, .tgid = pair.second};
+	return ids;
+}
+
+INLINE u64 leader_of(u64 task, struct ids ids)
+{
+	return ids.pid == ids.tgid ? task : read_u64(task, OFF_TASK_LEADER);
 }
 
 /* The identity of the process that a task belongs to. */
-INLINE u64 start_of(u64 task)
+INLINE struct pt_key key_with(u64 task, struct ids ids)
 {
-	return read_u64(read_u64(task, OFF_TASK_LEADER), OFF_TASK_START);
+	struct pt_key key = {
+		.start_ns = read_u64(leader_of(task, ids), OFF_TASK_START), .tgid = ids.tgid
+	};
+	return key;
+}
+
+INLINE struct pt_key key_of(u64 task)
+{
+	return key_with(task, ids_of(task));
+}
+
+struct user {
+	u32 uid;
+	u32 gid;
+};
+
+INLINE struct user user_of_current(void)
+{
+	u64 both = bpf_get_current_uid_gid();
+	struct user user = {.uid = both, .gid = both >> 32};
+	return user;
+}
+
+INLINE struct user user_of(u64 task)
+{
+	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
+	struct u32_pair pair = read_u32_pair(cred, OFF_CRED_UID, OFF_CRED_GID);
+	struct user user = {.uid = pair.first, .gid = pair.second};
+	return user;
 }
 
 INLINE u64 cgroup_of(u64 task)

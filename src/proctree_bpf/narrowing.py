@@ -69,6 +69,11 @@ class Narrowing:
         """Whether the kernel filters now, unless it has just begun to doubt."""
         return self._kernel.is_on
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is to be done before the kernel's side sends something."""
+        return self.hold_ns == inf and (self._kernel.is_on or self.given_up is not None)
+
     def note(self, doubt: Doubt) -> None:
         """Take the news that the kernel's side cannot decide any more."""
         if doubt.why is Why.TABLE_FULL and not self.given_up:

@@ -93,6 +93,12 @@ class EventSource(Protocol):
     def poll(self) -> Delivery:
         """Return at once with what has arrived since the last call."""
 
+    def is_quiet(self) -> bool:
+        """Tell, for much less than a poll costs, that nothing has come since the last one.
+
+        What is still on its way does not count.
+        """
+
     def read_snapshot(
         self, progress: Callable[[], object], not_before_ns: int = 0
     ) -> Snapshot | None:

@@ -236,13 +236,11 @@ class BccProgram:
         self._lookup = self._lib.bpf_lookup_elem
         with _deprecated_layouts():
             self._counters_fd = self._bpf[b"counters"].map_fd
-        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies + 1}Q")
-        self.dropped = 0
-        """Events that the filter left out, as of the last reading of the counters."""
+        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies}Q")
         self._key = ctypes.c_uint32(0)
-        possible = len(bcc.utils.get_possible_cpus())
-        self._counters = ctypes.create_string_buffer(self._layout.size * possible)
         self._possible = list(bcc.utils.get_possible_cpus())
+        self._counters = ctypes.create_string_buffer(self._layout.size * len(self._possible))
+        self._counted = b""
         self._records: list[tuple[int, bytes]] = []
         self._attached: list[bytes] = []
         self._attached_copies: list[int] = []
@@ -318,17 +316,30 @@ class BccProgram:
 
     def counters(self) -> list[CpuCounters]:
         """Read the counters of every possible CPU."""
-        if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
-            raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
+        self._counted = self._read_counters()
         kinds = len(KINDS) * self.copies
-        self.dropped = 0
         found = [CpuCounters((0,) * kinds, (0,) * kinds)] * self.cpus
         for cpu, values in zip(
-            self._possible, self._layout.iter_unpack(self._counters), strict=True
+            self._possible, self._layout.iter_unpack(self._counted), strict=True
         ):
-            found[cpu] = CpuCounters(values[:kinds], values[kinds : 2 * kinds])
-            self.dropped += values[-1]
+            found[cpu] = CpuCounters(values[:kinds], values[kinds:])
         return found
+
+    def is_quiet(self) -> bool:
+        """Tell that no record was begun since the counters were read."""
+        return self._read_counters() == self._counted
+
+    def _read_counters(self) -> bytes:
+        if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
+            raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
+        return self._counters.raw
+
+    def left_out(self) -> int:
+        """Count the events that the filter left out; only of a program that has one."""
+        size = struct.calcsize("=Q")
+        table = self.table("left_out", ctypes.sizeof(self._key), size * len(self._possible))
+        counts = table.get(bytes(self._key)) or b""
+        return sum(count for (count,) in struct.iter_unpack("=Q", counts))
 
     def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
         """Return one of the program's maps."""

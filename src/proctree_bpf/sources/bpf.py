@@ -186,6 +186,10 @@ class BpfSource(LiveSource):
         doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
         return Delivery(watermark_ns, events, gaps, doubt=doubt)
 
+    def is_quiet(self) -> bool:
+        """Tell that no record was begun since the last poll."""
+        return self._program is not None and self._program.is_quiet()
+
     def stop(self) -> None:
         """Detach; what the buffers hold still comes from ``poll``."""
         if self._program is not None:
@@ -202,5 +206,5 @@ class BpfSource(LiveSource):
         """Return received and lost records by CPU and kind, and seconds per start-up phase."""
         summary = self._stream.summary() if self._stream is not None else {}
         if self.kernel_filter is not None and self._program is not None:
-            summary["dropped_in_kernel"] = self._program.dropped
+            summary["dropped_in_kernel"] = self._program.left_out()
         return {"startup_seconds": dict(self._seconds), **summary}

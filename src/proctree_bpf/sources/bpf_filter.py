@@ -22,7 +22,7 @@ _FILE_ROOM = 256
 # The layouts are in bpf/proctree.h.
 _KEY = struct.Struct("=QQ")
 _SEED = struct.Struct("=QQQII")
-_PROC = struct.Struct("=QQQIIIIIIIII16sI")
+_PROC = struct.Struct("=QQQIIIIIIIIII16s")
 _CONTROL = struct.Struct("=II")
 _DOUBT = struct.Struct("=QQ")
 _NAME = struct.Struct("=16s")
@@ -177,7 +177,7 @@ class KernelFilter:
             if value is None:
                 continue
             start_ns, tgid = _KEY.unpack(raw)
-            creator_ns, creator, exited_ns, *_, uid, gid, _, comm, _ = _PROC.unpack(value)
+            creator_ns, creator, exited_ns, *_, uid, gid, _, _, comm = _PROC.unpack(value)
             yield Noted(
                 ProcessKey(tgid, start_ns),
                 ProcessKey(creator, creator_ns),

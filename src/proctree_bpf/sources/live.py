@@ -56,6 +56,10 @@ class LiveSource:
         """Return CLOCK_BOOTTIME in ns."""
         return boottime_ns()
 
+    def is_quiet(self) -> bool:
+        """Return False: only a poll can tell."""
+        return False
+
     def fileno(self) -> int | None:
         """Return None: this source is drained on a timer."""
         return None

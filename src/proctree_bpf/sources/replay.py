@@ -213,6 +213,10 @@ class ReplaySource:
         """Return the recorded time of the last frame."""
         return self._now_ns
 
+    def is_quiet(self) -> bool:
+        """Return False: there is more until the end."""
+        return False
+
     def fileno(self) -> int | None:
         """Return a descriptor that is always readable: nothing has to be waited for."""
         if self._ready is None:
