@@ -302,20 +302,20 @@ INLINE u32 filter_rename(struct pt_key key, char *comm, char *before)
 	return verdict_on(p, generation, answer, is_wanted(comm), late);
 }
 
-/* Drops a process's own reference, and that on its creator when nothing else needs it. */
-INLINE void release(struct pt_key key, struct pt_proc *p)
+/* Drops a reference, and that on its creator when nothing else needs it. */
+INLINE void release(struct pt_key key)
 {
 #pragma nounroll
 	for (int step = 0; step < MAX_RELEASED; step++) {
+		struct pt_proc *p = procs.lookup(&key);
+		if (!p)
+			return;
 		struct pt_key creator = p->creator;
 		u32 uncounted = p->uncounted;
 		__sync_fetch_and_add(&p->refs, -1);
 		if (p->refs != 0 || procs.delete(&key) != 0 || uncounted)
 			return;
 		key = creator;
-		p = procs.lookup(&key);
-		if (!p)
-			return;
 	}
 }
 
@@ -344,18 +344,26 @@ INLINE u32 filter_exit(struct pt_key key, struct pt_proc *p, char *comm, u64 tas
 	return verdict_on(p, generation, answer, joins, p->has_children);
 }
 
-/* To be called once its ancestors are announced: they may be forgotten with it. */
+/* To be called once its ancestors are announced: they may be forgotten with it. Where two
+ * last threads both tell of the end, it is forgotten once, and what p was is not written to:
+ * it may be another's by then. */
 INLINE void note_exit(struct pt_key key, struct pt_proc *p)
 {
 	if (!p)
 		return;
-	int stays = is_doubting();
-	/* Where two last threads both tell of the end, it is released once. */
-	u64 ended_before = p->exited_ns;
-	if (stays || p->refs > 1)
-		p->exited_ns = bpf_ktime_get_boot_ns();
-	if (!ended_before && !stays)
-		release(key, p);
+	if (p->refs == 1 && !is_doubting()) { /* nobody else needs it, or ever will */
+		struct pt_key creator = p->creator;
+		u32 uncounted = p->uncounted;
+		if (procs.delete(&key) == 0 && !uncounted)
+			release(creator);
+		return;
+	}
+	p = procs.lookup(&key);
+	if (!p || p->exited_ns)
+		return;
+	p->exited_ns = bpf_ktime_get_boot_ns();
+	if (!is_doubting())
+		release(key);
 }
 
 /* Tells the reader what is noted of a process, and the name, which is p's or was before. */
