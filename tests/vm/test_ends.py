@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,3 +64,42 @@ def test_a_guest_whose_clock_runs_away_is_found_at_its_start(
         return
     with pytest.raises(qemu._WrongClockError, match="it has run for 480 s"):
         qemu._check_clock(result, 5.0)
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_what_is_late_ends_with_all_that_it_has_started(lib: Any, tmp_path: Path) -> None:
+    failure, log = lib("failure"), tmp_path / "log"
+    command = ["sh", "-c", "sleep 987 & echo $!; wait"]
+    with pytest.raises(failure.FailedError, match="no end after 1 s") as late:
+        failure.run("tests", log, command, limit_s=1)
+    assert late.value.slow
+    pid = int(log.read_text().splitlines()[-1])
+    wait_until(f"{pid} ends", lambda: has_ended(pid))
+
+
+_WAITS = """
+import failure, pathlib, sys
+failure.end_in_order()
+failure.run("tests", pathlib.Path(sys.argv[1]), ["sh", "-c", "sleep 987 & echo $!; wait"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_what_it_has_started(lib: Any, tmp_path: Path, number: int) -> None:
+    log = tmp_path / "log"
+    directory = os.path.dirname(lib("failure").__file__)  # noqa: PTH120 - for the environment
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITS, log], env=os.environ | {"PYTHONPATH": directory}
+    ) as popen:
+        wait_until("it runs", lambda: log.exists() and log.read_text().count("\n") > 1)
+        pid = int(log.read_text().splitlines()[-1])
+        popen.send_signal(number)
+    assert popen.returncode == 128 + number
+    wait_until(f"{pid} ends", lambda: has_ended(pid))

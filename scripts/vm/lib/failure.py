@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[3]
 
 UNABLE = 77
 TOO_SLOW = 75
 """The time was over before the end, and nothing had failed by then."""
+SIGNALLED = 128
 _TAIL = 12
 
 
@@ -54,6 +59,21 @@ def status(faults: bool, unable: bool, slow: bool) -> int:  # noqa: FBT001 - sai
     return UNABLE if unable else TOO_SLOW if slow else 1
 
 
+def end_in_order() -> None:
+    """Let SIGTERM and SIGHUP end this program as Ctrl-C does: what it has started ends, too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    # Not left to whoever has started it: it may not have been told its PID yet.
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError):
+                kill(int(child), signal.SIGKILL)
+    sys.exit(SIGNALLED + number)
+
+
 @contextmanager
 def preparing() -> Iterator[None]:
     """Mark what fails inside as a failure to get what was to be tested."""
@@ -71,17 +91,21 @@ def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float =
     with log.open("ab") as out:
         out.write(f"+ {shlex.join(words)}\n".encode())
         out.flush()
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            status = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                timeout=limit_s,
-                check=False,
-            ).returncode
+            status = process.wait(limit_s)
         except subprocess.TimeoutExpired:
             raise late(step, f"no end after {limit_s:.0f} s: {words[0]}", log) from None
+        finally:
+            if process.poll() is None:  # with all that it has started
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     if status:
         raise FailedError(step, f"exit status {status}: {words[0]}\n{tail(log)}", log)
 

@@ -16,7 +16,7 @@ import results
 import userland
 from choice import Choice, parse
 from cloud_kernel import bootable
-from failure import ROOT, FailedError, preparing, status
+from failure import ROOT, FailedError, end_in_order, preparing, status
 from store import LOGS, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
@@ -41,6 +41,7 @@ class Outcome(NamedTuple):
 
 def main() -> int:
     """Return the exit status."""
+    end_in_order()
     choice = _choice()
     kernels = [kernel for kernel in KERNELS if kernel.series in choice.names]
     LOGS.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import payload
 import results
 import userland
 from choice import Choice, parse
-from failure import ROOT, UNABLE, FailedError, preparing, run, status, tail
+from failure import ROOT, UNABLE, FailedError, end_in_order, preparing, run, status, tail
 from store import fresh_log, say
 from supported import USERLANDS, Userland
 from table import table
@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
 
 def main() -> int:
     """Return the exit status."""
+    end_in_order()
     choice = _choice()
     if os.geteuid() != 0:
         say("mounting another root file system needs root; run this with sudo")
