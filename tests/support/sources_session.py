@@ -64,6 +64,9 @@ class Tap:
         self.watermark_ns = max(self.watermark_ns, delivery.watermark_ns)
         return delivery
 
+    def is_quiet(self) -> bool:
+        return self._source.is_quiet()
+
     def read_snapshot(
         self, progress: Callable[[], object], not_before_ns: int = 0
     ) -> Snapshot | None:
