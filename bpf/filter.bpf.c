@@ -154,7 +154,8 @@ INLINE u32 is_followed(struct pt_key *key, struct pt_proc *p, u32 generation)
 		if (!p->creator.tgid)
 			p->creator = seed->creator;
 	}
-	p->followed = answer;
+	if (answer == YES) /* it can have got its name meanwhile */
+		p->followed = 1;
 	p->generation = generation;
 	return answer;
 }
@@ -296,10 +297,11 @@ INLINE u32 filter_rename(struct pt_key key, char *comm, char *before)
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	__builtin_memcpy(before, p->comm, PT_COMM_LEN);
-	__builtin_memcpy(p->comm, comm, PT_COMM_LEN);
 	/* No record of its own told what it runs. */
 	int late = generation || p->has_children;
-	return verdict_on(p, generation, answer, is_wanted(comm), late);
+	u32 verdict = verdict_on(p, generation, answer, is_wanted(comm), late);
+	__builtin_memcpy(p->comm, comm, PT_COMM_LEN); /* a thread may see it, and ask no more */
+	return verdict;
 }
 
 /* Drops a reference, and that on its creator when nothing else needs it. */
@@ -351,7 +353,8 @@ INLINE void note_exit(struct pt_key key, struct pt_proc *p)
 {
 	if (!p)
 		return;
-	if (p->refs == 1 && !is_doubting()) { /* nobody else needs it, or ever will */
+	/* Of one that has ended, a single reference is that of a child. */
+	if (p->refs == 1 && !p->exited_ns && !is_doubting()) {
 		struct pt_key creator = p->creator;
 		u32 uncounted = p->uncounted;
 		if (procs.delete(&key) == 0 && !uncounted)

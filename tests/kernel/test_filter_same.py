@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exit
+from proctree_bpf.sources.bpf_filter import _KEY, _PROC
+from proctree_bpf.sources.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -341,3 +343,49 @@ def test_whoever_adopted_an_orphan_is_named_though_it_is_no_ancestor(
     exec_, exit_ = traced.same()
     assert exec_.parent == exit_.parent == "adopter"
     assert "adopter" not in [name for name, _ in exec_.above]
+
+
+def test_an_end_that_is_told_twice_does_not_forget_whose_child_lives(
+    both: Callable[[str], Both], play: Callable[..., Script], wanted: str
+) -> None:
+    """Before Linux 6.18 two last threads can both tell of it."""
+    script = play(
+        """
+to_middle, to_last = os.pipe(), os.pipe()
+middle = os.fork()
+if not middle:
+    rename("the-middle")
+    last = os.fork()
+    if not last:
+        os.read(to_last[0], 1)
+        os.execv(sys.argv[1], sys.argv[1:])
+    print(os.getpid(), last, flush=True)
+    os.read(to_middle[0], 1)
+    os._exit(0)
+sys.stdin.readline()
+os.write(to_middle[1], b"x")
+os.waitpid(middle, 0)
+step("ended")
+os.write(to_last[1], b"x")
+print("released", flush=True)
+""",
+        wanted,
+    )
+    traced = both("ancestor=wanted-one")
+    middle, last = map(int, script.go().split())
+    note_end(traced.kernel, middle)
+    assert script.go() == "ended"
+    assert script.go() == "released"
+    traced.until_exit(last)
+    exec_, _ = traced.same()
+    assert exec_.above[0][0] == "the-middle"
+
+
+def note_end(filtered: Filtered, pid: int) -> None:
+    """Note in the kernel, as the first to tell does, that a process with one child has ended."""
+    kernel = filtered.source.kernel_filter
+    assert kernel is not None
+    (key,) = (raw for raw in kernel._procs.keys() if _KEY.unpack(raw)[1] == pid)  # noqa: SIM118
+    creator_ns, creator, ended_ns, refs, *rest = _PROC.unpack(kernel._procs.get(key))
+    assert (ended_ns, refs) == (0, 2)
+    assert kernel._procs.put(key, _PROC.pack(creator_ns, creator, boottime_ns(), 1, *rest))
