@@ -167,18 +167,19 @@ INLINE void note(struct pt_proc *p, char *comm, struct user user)
 	p->gid = user.gid;
 }
 
-/* Each name that is noted was looked for; the same one again need not be. */
-INLINE int is_noted(struct pt_proc *p, char *comm)
-{
-	u64 *noted = (u64 *)p->comm, *found = (u64 *)comm;
-	return noted[0] == found[0] && noted[1] == found[1];
-}
-
 INLINE int is_wanted(char *comm)
 {
 	struct name name = {};
 	bpf_probe_read_kernel_str(name.comm, PT_COMM_LEN, comm);
 	return names.lookup(&name) != 0;
+}
+
+/* Each name that is noted was looked for; the same one again need not be. */
+INLINE int is_new_and_wanted(struct pt_proc *p, char *comm)
+{
+	u64 *noted = p ? (u64 *)p->comm : 0, *found = (u64 *)comm;
+	int is_noted = noted && noted[0] == found[0] && noted[1] == found[1];
+	return !is_noted && is_wanted(comm);
 }
 
 #ifdef FILTER_BY_FILE
@@ -243,7 +244,7 @@ INLINE u32 filter_fork(struct pt_key creator, struct pt_key key, char *comm, str
 		fresh.told = creator_told;
 		if (generation && creator_told != generation)
 			verdict = JOINS;
-	} else if (!(p && is_noted(p, comm)) && is_wanted(comm)) { /* forked by a thread with a name */
+	} else if (is_new_and_wanted(p, comm)) { /* a thread gives its own name to what it forks */
 		fresh.followed = 1;
 		if (generation)
 			verdict = JOINS_LATE;
@@ -326,7 +327,7 @@ INLINE void release(struct pt_key key)
 INLINE struct pt_proc *ending(struct pt_key *key, char *comm, int *joins)
 {
 	struct pt_proc *p = procs.lookup(key);
-	*joins = !(p && is_noted(p, comm)) && is_wanted(comm);
+	*joins = is_new_and_wanted(p, comm);
 	return p || !*joins ? p : entry_of(key);
 }
 

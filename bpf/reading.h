@@ -21,23 +21,19 @@ INLINE u32 read_u32(u64 base, u64 offset)
 	return value;
 }
 
-struct u32_pair {
-	u32 first;
-	u32 second;
-};
-
-/* A call of a helper costs more than what it reads. Members that the kernel declares one
- * after the other are read at once, unless RANDSTRUCT has put them elsewhere. */
-INLINE struct u32_pair read_u32_pair(u64 base, u64 first, u64 second)
+/* Two numbers in one, the first in the low half, as the kernel's helpers give them. A call of
+ * a helper costs more than what it reads: members that the kernel declares one after the
+ * other are read at once, unless RANDSTRUCT has put them elsewhere. */
+INLINE u64 read_u32_pair(u64 base, u64 first, u64 second)
 {
-	struct u32_pair pair = {};
-	if (second == first + sizeof(pair.first)) {
-		bpf_probe_read_kernel(&pair, sizeof(pair), (void *)(base + first));
+	u32 pair[2] = {};
+	if (second == first + sizeof(u32)) {
+		bpf_probe_read_kernel(pair, sizeof(pair), (void *)(base + first));
 	} else {
-		pair.first = read_u32(base, first);
-		pair.second = read_u32(base, second);
+		pair[0] = read_u32(base, first);
+		pair[1] = read_u32(base, second);
 	}
-	return pair;
+	return pair[0] | (u64)pair[1] << 32;
 }
 
 INLINE void read_comm(char *comm, u64 task)
@@ -50,18 +46,20 @@ struct ids {
 	u32 tgid;
 };
 
-INLINE struct ids ids_of_current(void)
+INLINE struct ids ids_from(u64 both)
 {
-	u64 both = bpf_get_current_pid_tgid();
 	struct ids ids = {.pid = both, .tgid = both >> 32};
 	return ids;
 }
 
+INLINE struct ids ids_of_current(void)
+{
+	return ids_from(bpf_get_current_pid_tgid());
+}
+
 INLINE struct ids ids_of(u64 task)
 {
-	struct u32_pair pair = read_u32_pair(task, OFF_TASK_PID, OFF_TASK_TGID);
-	struct ids ids = {.pid = pair.first, .tgid = pair.second};
-	return ids;
+	return ids_from(read_u32_pair(task, OFF_TASK_PID, OFF_TASK_TGID));
 }
 
 INLINE u64 leader_of(u64 task, struct ids ids)
@@ -88,19 +86,21 @@ struct user {
 	u32 gid;
 };
 
-INLINE struct user user_of_current(void)
+INLINE struct user user_from(u64 both)
 {
-	u64 both = bpf_get_current_uid_gid();
 	struct user user = {.uid = both, .gid = both >> 32};
 	return user;
+}
+
+INLINE struct user user_of_current(void)
+{
+	return user_from(bpf_get_current_uid_gid());
 }
 
 INLINE struct user user_of(u64 task)
 {
 	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
-	struct u32_pair pair = read_u32_pair(cred, OFF_CRED_UID, OFF_CRED_GID);
-	struct user user = {.uid = pair.first, .gid = pair.second};
-	return user;
+	return user_from(read_u32_pair(cred, OFF_CRED_UID, OFF_CRED_GID));
 }
 
 INLINE u64 cgroup_of(u64 task)

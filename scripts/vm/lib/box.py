@@ -13,7 +13,7 @@ from pathlib import Path
 
 import userland
 from debian import KEYRING, archive
-from failure import FailedError, run
+from failure import FailedError, end_in_order, run
 from store import built, fresh_log
 from supported import USERLANDS
 
@@ -38,6 +38,7 @@ end
 
 def main() -> int:
     """Return the exit status."""
+    end_in_order()
     try:
         print(path())  # noqa: T201 - for scripts
     except FailedError as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 import box
 import probe
 import tour
-from failure import ROOT, FailedError
+from failure import ROOT, SIGNALLED, FailedError
 from store import CACHE, fresh_log, remove
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main() -> int:
         name = signal.Signals(stopped.number).name
         lines = [f"ended by {name} at: {tour.last_step(log)}", f"  log:   {log.relative_to(ROOT)}"]
         sys.stderr.write("\n".join([*lines, f"  again: {again}\n"]))
-        return 128 + stopped.number
+        return SIGNALLED + stopped.number
     if status == 0:
         print(f"vagrant-smoke: green in {time.monotonic() - began:.0f} s")  # noqa: T201
     else:
