@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import subprocess
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -84,7 +86,6 @@ def test_what_is_told_is_what_ran_under_the_ancestor(
 
 def test_both_ways_tell_the_same(helpers: Helpers, tmp_path: Path) -> None:
     """Where nothing happens at the same time, record for record; but for their own clocks."""
-    told = []
     options = [*_ALL, "--ancestor", "agent-calm"]
     with (
         tracing(*options, "--filter-in", "user") as by_user,
@@ -92,11 +93,58 @@ def test_both_ways_tell_the_same(helpers: Helpers, tmp_path: Path) -> None:
     ):
         Clan(helpers, tmp_path, "unrelated", 100, 4, calm=True).finish()
         truth = Clan(helpers, tmp_path, "agent-calm", _SIZE, 5, calm=True).finish()
+        told = []
         for trace in (by_user, by_kernel):
             result = trace.stop()
             check(result, truth)
-            told.append([_without_clocks(record) for record in json_lines(result.out)])
-    assert told[0] == told[1]
+            told.append(json_lines(result.out))
+    assert_same(*told)
+
+
+_OUTER = 'sh -c "$0" "$1" "$2" & echo $!; read line; /bin/true; echo acted; wait; exit 0'
+_INNER = 'for n in 1 2; do read line <"$1"; "$0" $n; echo ran; done; exit 0'
+
+
+def test_an_ancestor_that_does_something_else_is_shown_as_before(tmp_path: Path) -> None:
+    """Its start was known by the tick from /proc, and is now known by the nanosecond."""
+    wanted, fifo = tmp_path / "wanted-one", tmp_path / "fifo"
+    wanted.symlink_to("/bin/true")
+    os.mkfifo(fifo)
+    with subprocess.Popen(
+        ["sh", "-c", _OUTER, _INNER, wanted, fifo],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as outer:
+        assert outer.stdin is not None
+        assert outer.stdout is not None
+        assert outer.stdout.readline().strip().isdigit()
+        options = [*_ALL, "--ancestor", wanted.name]
+        with (
+            tracing(*options, "--filter-in", "user") as by_user,
+            tracing(*options, "--filter-in", "kernel") as by_kernel,
+        ):
+            fifo.write_text("go\n")
+            assert outer.stdout.readline() == "ran\n"
+            outer.stdin.write("go\n")
+            outer.stdin.flush()
+            assert outer.stdout.readline() == "acted\n"
+            fifo.write_text("go\n")
+            assert outer.stdout.readline() == "ran\n"
+            told = [json_lines(trace.stop().out) for trace in (by_user, by_kernel)]
+    assert_same(*told)
+    chains = [record["proctree"]["chain"] for record in told[0]]
+    assert len(chains) == 4
+    for chain in chains:
+        assert chain == chains[0]
+        assert chain[1]["pid"] == outer.pid
+
+
+def assert_same(*told: list[dict[str, Any]]) -> None:
+    """Compare one by one: of two long lists pytest takes minutes to show the difference."""
+    for records in itertools.zip_longest(*told):
+        one, other = map(_without_clocks, records)
+        assert one == other
 
 
 _SCRIPT = "sleep $0; for n in 1 2 3 4 5; do (/bin/true $n; exit $n); done; sleep 0.1 & exit 4"
@@ -138,8 +186,10 @@ def test_of_a_command_the_kernel_leaves_out_what_the_command_did_not_start(
     assert by_kernel.total() == 2 + 3 + 5 * (2 + 3) + 3
 
 
-def _without_clocks(record: dict[str, Any]) -> dict[str, Any]:
+def _without_clocks(record: dict[str, Any] | None) -> dict[str, Any] | None:
     """Leave out when a record was made, and the wall clock as each program read it."""
+    if record is None:
+        return None
     del record["@timestamp"]
     for name in ("start", "end"):
         record["process"].pop(name, None)

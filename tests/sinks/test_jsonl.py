@@ -92,7 +92,7 @@ _PROCTREE = {
     "start_time_ns": int,
     "inherited": bool,
     "truncated": bool,
-    "chain": [{"pid": int, "name": str, "user": str, "start_time_ns": int}],
+    "chain": [{"pid": int, "entity_id": str, "name": str, "user": str}],
 }
 
 

@@ -122,11 +122,12 @@ class JsonlSink:
         }
 
     def _link(self, link: ProcessLink, text: Callable[[str], str]) -> dict[str, Any]:
+        key = ProcessKey(link.pid, link.start_time_ns)
         return {
             "pid": link.pid,
+            "entity_id": entity_id(self._boot_id, key),
             "name": text(link.cmd) if link.known else None,
             "user": text(link.user) if link.known else None,
-            "start_time_ns": link.start_time_ns or None,
         }
 
     def _record(
