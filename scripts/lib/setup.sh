@@ -37,6 +37,8 @@ NEEDS_VM=(
   pip:python3-pip:python3-pip
   apt-get:apt:apt
   dpkg:dpkg:dpkg
+  zstd:zstd:zstd
+  newuidmap:uidmap:shadow-utils
 )
 NEEDS_BOX=("${NEEDS_VM[@]}" qemu-img:qemu-utils:qemu-img)
 NEEDS_VAGRANT=(

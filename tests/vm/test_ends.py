@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -16,19 +16,129 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class Outcome(NamedTuple):
+    """What came of one of those that were tried."""
+
+    faults: tuple[str, ...] = ()
+    unable: bool = False
+    slow: bool = False
+    outdated: tuple[str, ...] = ()
+
+
+PASSED, FAILED = Outcome(), Outcome(("a test failed",))
+UNABLE, SLOW = Outcome(("no archive",), unable=True), Outcome(("no end",), slow=True)
+NEWER = Outcome(outdated=("the BCC of sid is 0.99, and not 0.37",))
+
+
 @pytest.mark.parametrize(
-    ("faults", "unable", "slow", "status"),
+    ("outcomes", "status"),
     [
-        (False, True, True, 0),
-        (True, True, True, 77),
-        (True, False, True, 75),
-        (True, False, False, 1),
+        ([PASSED], 0),
+        ([PASSED, UNABLE], 77),
+        ([UNABLE, SLOW], 75),
+        ([UNABLE, SLOW, FAILED], 1),
+        ([FAILED, NEWER], 1),
+        ([PASSED, NEWER], 76),
     ],
 )
 def test_the_exit_status_tells_a_failure_from_what_a_machine_cannot(
-    lib: Any, *, faults: bool, unable: bool, slow: bool, status: int
+    lib: Any, capsys: pytest.CaptureFixture[str], outcomes: list[Outcome], status: int
 ) -> None:
-    assert lib("failure").status(faults=faults, unable=unable, slow=slow) == status
+    assert lib("verdict").conclude("the table", outcomes, None) == status
+    told = capsys.readouterr().out
+    for line in (line for outcome in outcomes for line in (*outcome.faults, *outcome.outdated)):
+        assert line in told
+
+
+@pytest.mark.parametrize(("first", "status"), [(PASSED, 143), (SLOW, 143), (FAILED, 1)])
+def test_a_signal_does_not_take_what_was_seen_before(
+    lib: Any, capsys: pytest.CaptureFixture[str], first: Outcome, status: int
+) -> None:
+    def attempt(name: str) -> Outcome:
+        if name == "Linux 7.2":
+            sys.exit(143)
+        return first
+
+    verdict = lib("verdict")
+    outcomes, cut = verdict.try_each(["Linux 5.10", "Linux 7.2", "never"], attempt)
+    assert outcomes == [first]
+    assert verdict.conclude("the table", outcomes, cut) == status
+    told = capsys.readouterr().out
+    assert told.startswith("the table\n")
+    assert "ended by a signal while testing Linux 7.2" in told
+
+
+@pytest.mark.parametrize(
+    ("supported", "found", "same"),
+    [("7.2", "7.2.13+deb14-cloud-amd64", True), ("0.31", "0.31.0+ds-7", True),
+     ("7.2", "7.20.1", False), ("3.14", "3.13.5", False), ("0.37", "", False)],
+)  # fmt: skip
+def test_another_version_than_the_one_that_is_listed_is_told(
+    lib: Any, supported: str, found: str, *, same: bool
+) -> None:
+    assert (lib("verdict").differs("it", supported, found) == []) is same
+
+
+def test_only_what_comes_from_others_may_be_unable(lib: Any) -> None:
+    failure = lib("failure")
+    with pytest.raises(failure.FailedError) as fetched, failure.fetching():
+        raise failure.FailedError("packages", "no network")
+    with pytest.raises(failure.FailedError) as built:
+        raise failure.FailedError("image", "mke2fs failed")
+    assert (fetched.value.unable, built.value.unable) == (True, False)
+
+
+def test_what_nobody_thought_of_is_told_as_a_failure_too(
+    lib: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = lib("failure")
+    with (
+        pytest.raises(failure.FailedError, match="OSError: the disk is full"),
+        failure.unexpected(),
+    ):
+        raise OSError("the disk is full")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_command_that_does_it_again_has_all_that_was_chosen(
+    lib: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROCTREE_ACCEL", "tcg")
+    monkeypatch.setattr(sys, "argv", ["matrix", "--limit", "420", "newest", "--", "-k", "a or b"])
+    choice = lib("choice").parse(["scripts/vm/matrix"], "", ["5.10", "7.2"], 1500)
+    assert (
+        choice.again("7.2") == "PROCTREE_ACCEL=tcg scripts/vm/matrix --limit 420 7.2 -- -k 'a or b'"
+    )
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "0", "-1", "soon"])
+def test_a_limit_is_a_number_of_seconds(
+    lib: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["matrix", f"--limit={limit}"])
+    with pytest.raises(SystemExit) as ended:
+        lib("choice").parse(["scripts/vm/matrix"], "", ["5.10", "7.2"], 1500)
+    assert ended.value.code == 2
+    assert limit in capsys.readouterr().err
+
+
+def test_what_was_built_by_other_code_is_built_anew(
+    lib: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = lib("store")
+    monkeypatch.setattr(store, "CACHE", tmp_path)
+    (tmp_path / "it-0123456789ab.part").mkdir()  # left by a run that was killed
+    codes = [tmp_path / "one.py", tmp_path / "other.py"]
+    for number, code in enumerate(codes):
+        code.write_text(f"def build(directory):\n    (directory / 'made').write_text('{number}')\n")
+    made = []
+    for code in (codes[0], codes[0], codes[1]):
+        scope: dict[str, Any] = {}
+        exec(compile(code.read_text(), code, "exec"), scope)  # noqa: S102 - as a module is
+        made.append(store.built("it", ["inputs"], scope["build"]))
+    assert made[0] == made[1] != made[2]
+    assert (made[2] / "made").read_text() == "1"
+    assert sorted(tmp_path.glob("it-*")) == [made[2]]
 
 
 def test_a_failure_names_what_where_how_to_do_it_again_and_the_log(lib: Any) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import userland
 from debian import KEYRING, archive
-from failure import FailedError, end_in_order, run
-from store import built, fresh_log
+from failure import UNABLE, FailedError, end_in_order, run, unexpected
+from store import built, fresh_log, is_ours
 from supported import USERLANDS
+from tools import install
 
 PACKAGES = (
     "linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "dbus", "openssh-server",
-    "sudo", "rsync", "ca-certificates", "python3-venv", "python3-pip", "make",
+    "sudo", "rsync", "ca-certificates", "python3-venv", "python3-pip",
     *userland.PACKAGES,
 )  # fmt: skip
 _PREPARE = Path(__file__).parents[1] / "guest" / "prepare-box"
@@ -39,8 +40,12 @@ end
 def main() -> int:
     """Return the exit status."""
     end_in_order()
+    if not is_ours():
+        return UNABLE
+    install("box")
     try:
-        print(path())  # noqa: T201 - for scripts
+        with unexpected():
+            print(path())  # noqa: T201 - for scripts
     except FailedError as error:
         sys.stderr.write(error.told("the Vagrant box", "scripts/vm/box") + "\n")
         return 1
@@ -93,8 +98,8 @@ def path() -> Path:
         for name in ("raw", *members):
             (directory / name).unlink()
 
-    sources = [Path(__file__).read_text(), _PREPARE.read_text(), userland.PACKAGES]
-    return built("box", [suite, sources, _wanted()], build) / "proctree.box"
+    inputs = [suite, _PREPARE.read_text(), userland.PACKAGES, _wanted()]
+    return built("box", inputs, build) / "proctree.box"
 
 
 def _wanted() -> list[str]:

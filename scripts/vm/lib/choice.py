@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,28 +13,45 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_VARIABLES = ("PROCTREE_ACCEL",)
+
+
 class Choice(NamedTuple):
     """What was asked for."""
 
+    command: Sequence[str]
     names: list[str]
     limit_s: float
+    refresh: bool
+    """What is in the cache is to be had anew."""
     arguments: list[str]
     """For pytest; given, they make of the whole a part of it."""
 
+    def again(self, name: str) -> str:
+        """Return the command that does this again for one name."""
+        given = [f"{each}={os.environ[each]}" for each in _VARIABLES if os.environ.get(each)]
+        words = [*given, *self.command, "--limit", f"{self.limit_s:g}", name]
+        return shlex.join([*words, "--", *self.arguments] if self.arguments else words)
 
-def parse(script: str, description: str, names: Sequence[str], limit_s: float) -> Choice:
+
+def parse(command: Sequence[str], description: str, names: Sequence[str], limit_s: float) -> Choice:
     """Read the command line; names are those that may be chosen, from the oldest to the newest."""
     kind = "NAME"
     parser = argparse.ArgumentParser(
-        prog=f"scripts/vm/{script}",
-        usage=f"scripts/vm/{script} [--limit SECONDS] [{kind}...] [-- PYTEST-ARGUMENT...]",
+        prog=command[-1],
+        usage=f"{shlex.join(command)} [OPTION...] [{kind}...] [-- PYTEST-ARGUMENT...]",
         description=description,
     )
     parser.add_argument(
         "names", nargs="*", metavar=kind, help=f"which of {' '.join(names)}, oldest, newest (all)"
     )
     parser.add_argument(
-        "--limit", type=float, default=limit_s, metavar="SECONDS", help="for each (%(default)s)"
+        "--limit", type=_seconds, default=limit_s, metavar="SECONDS", help="for each (%(default)s)"
+    )
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="fetch anew what is in the cache: Debian may have newer",
     )
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
@@ -42,4 +62,11 @@ def parse(script: str, description: str, names: Sequence[str], limit_s: float) -
         if name not in names:
             parser.error(f"{name} is not supported; choose among {' '.join(names)}")
     wanted = [name for name in names if name in chosen] if chosen else list(names)
-    return Choice(wanted, options.limit, words[split + 1 :])
+    return Choice(command, wanted, options.limit, options.refresh, words[split + 1 :])
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text}")
+    return seconds

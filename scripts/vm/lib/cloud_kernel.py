@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import initrd
@@ -11,8 +12,6 @@ from failure import FailedError
 from store import built, fresh_log
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from supported import Kernel
 
 _META = "linux-image-cloud-amd64"
@@ -44,6 +43,6 @@ def bootable(kernel: Kernel) -> Bootable:
         shutil.rmtree(root)
         shutil.rmtree(directory / "apt")
 
-    inputs = [kernel.suite, _META, _PARTS, initrd.WANTED, initrd.SCRIPT.read_text()]
+    inputs = [kernel.suite, initrd.SCRIPT.read_text(), Path(initrd.__file__).read_text()]
     directory = built(f"kernel-{kernel.series}", inputs, build)
     return Bootable(directory / "vmlinuz", directory / "initrd")

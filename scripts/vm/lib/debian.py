@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from failure import FailedError, run
+from failure import FailedError, fetching, run
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -25,7 +25,8 @@ def archive() -> str:
     ).stdout
     found = re.findall(r"^'([^']*/debian/)dists/[^/']*/InRelease'", listed, re.MULTILINE)
     if not found:
-        raise FailedError("archive", "apt knows of no Debian archive: see sources.list(5)")
+        with fetching():
+            raise FailedError("archive", "apt knows of no Debian archive: see sources.list(5)")
     return str(found[0])
 
 
@@ -59,11 +60,9 @@ class Packages:
         self._options = [
             word for pair in settings.items() for word in ("-o", "=".join(map(str, pair)))
         ]
-        run(
-            self._step,
-            log,
-            ["apt-get", *self._options, "-q", "update", "-o", "APT::Update::Error-Mode=any"],
-        )
+        update = ["-q", "update", "-o", "APT::Update::Error-Mode=any"]
+        with fetching():
+            run(self._step, log, ["apt-get", *self._options, *update])
 
     def needed_by(self, package: str, pattern: str) -> list[str]:
         """Return those of all packages that this one needs whose names match the pattern."""
@@ -83,7 +82,8 @@ class Packages:
         here = Path.cwd()
         os.chdir(self._downloads)
         try:
-            run(self._step, self._log, ["apt-get", *self._options, "-q", "download", *names])
+            with fetching():
+                run(self._step, self._log, ["apt-get", *self._options, "-q", "download", *names])
         finally:
             os.chdir(here)
         for package in sorted(self._downloads.iterdir()):

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[3]
 
 UNABLE = 77
+OUTDATED = 76
+"""All passed, but not with the versions that supported.py lists."""
 TOO_SLOW = 75
 """The time was over before the end, and nothing had failed by then."""
 SIGNALLED = 128
@@ -32,7 +35,7 @@ class FailedError(Exception):
         self.step = step
         self.reason = reason
         self.log = log
-        self.preparing = False
+        self.unable = False
         """What was to be tested could not be had."""
         self.slow = False
         """There was no end within the time allowed."""
@@ -52,13 +55,6 @@ def late(step: str, reason: str, log: Path) -> FailedError:
     return error
 
 
-def status(faults: bool, unable: bool, slow: bool) -> int:  # noqa: FBT001 - said by name
-    """Return the exit status; ``unable`` and ``slow`` say that each fault is no worse."""
-    if not faults:
-        return 0
-    return UNABLE if unable else TOO_SLOW if slow else 1
-
-
 def end_in_order() -> None:
     """Let SIGTERM and SIGHUP end this program as Ctrl-C does: what it has started ends, too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -75,12 +71,24 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def preparing() -> Iterator[None]:
-    """Mark what fails inside as a failure to get what was to be tested."""
+def unexpected() -> Iterator[None]:
+    """Turn what nobody thought of into a failure, so that it is told as one; others go on."""
+    try:
+        yield
+    except FailedError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise FailedError("scripts/vm itself", f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def fetching() -> Iterator[None]:
+    """Mark what fails inside as a failure to get what was to be tested from others."""
     try:
         yield
     except FailedError as error:
-        error.preparing = True
+        error.unable = True
         raise
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import os
 import sys
 import tempfile
 import time
@@ -16,11 +16,13 @@ import results
 import userland
 from choice import Choice, parse
 from cloud_kernel import bootable
-from failure import ROOT, FailedError, end_in_order, preparing, status
-from store import LOGS, say
+from failure import ROOT, UNABLE, FailedError, end_in_order, unexpected
+from store import LOGS, forget, is_ours, only_one, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
 from table import table
+from tools import install
+from verdict import conclude, differs, try_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,67 +36,64 @@ class Outcome(NamedTuple):
     row: list[str]
     faults: list[str]
     unable: bool = False
-    """It could not be had, so nothing was tested."""
     slow: bool = False
-    """Its tests did not come to their end, and none had failed by then."""
+    outdated: Sequence[str] = ()
 
 
 def main() -> int:
     """Return the exit status."""
     end_in_order()
     choice = _choice()
-    kernels = [kernel for kernel in KERNELS if kernel.series in choice.names]
+    if not is_ours():
+        return UNABLE
+    install("vm")
+    kernels = {f"Linux {kernel.series}": kernel for kernel in KERNELS}
+    chosen = [name for name, kernel in kernels.items() if kernel.series in choice.names]
     LOGS.mkdir(parents=True, exist_ok=True)
-    outcomes = [_try(kernel, choice) for kernel in kernels]
-    rows = [outcome.row for outcome in outcomes]
-    sys.stdout.write(
-        table(["kernel", "bcc", "python", *groups.KERNEL_GROUPS, "boot", "total"], rows) + "\n"
-    )
-    failed = [outcome for outcome in outcomes if outcome.faults]
-    for fault in (fault for outcome in failed for fault in outcome.faults):
-        sys.stdout.write(f"\n{fault}\n")
-    return status(
-        faults=bool(failed),
-        unable=all(outcome.unable for outcome in failed),
-        slow=all(outcome.unable or outcome.slow for outcome in failed),
-    )
+    if choice.refresh:
+        _forget(*(kernels[name] for name in chosen))
+    outcomes, cut = try_each(chosen, lambda name: _try(kernels[name], choice))
+    head = ["kernel", "bcc", "python", *groups.KERNEL_GROUPS, "boot", "total"]
+    return conclude(table(head, [outcome.row for outcome in outcomes]), outcomes, cut)
 
 
 def _choice() -> Choice:
-    return parse(
-        "matrix",
+    choice = parse(
+        ["scripts/vm/matrix"],
         "Boot each supported kernel in QEMU and run the kernel tests there. "
         "PROCTREE_ACCEL=kvm or tcg overrides the choice between KVM and emulation.",
         [kernel.series for kernel in KERNELS],
         _LIMIT_S,
     )
+    if not qemu.is_known(chosen := os.environ.get("PROCTREE_ACCEL", "")):
+        sys.exit(f"proctree-bpf: PROCTREE_ACCEL is {chosen!r}, and must be kvm or tcg")
+    return choice
+
+
+def _forget(*kernels: Kernel) -> None:
+    suites = {kernel.userland for kernel in kernels}
+    forget(*(f"kernel-{kernel.series}" for kernel in kernels))
+    forget(*(f"{kind}-{suite}" for suite in suites for kind in ("image", "userland")))
 
 
 def _try(kernel: Kernel, choice: Choice) -> Outcome:
-    again = ["scripts/vm/matrix", kernel.series]
-    if choice.arguments:
-        again += ["--", *choice.arguments]
+    again = choice.again(kernel.series)
     console = LOGS / f"matrix-{kernel.series}.console"
     try:
-        return _test(kernel, choice, console, shlex.join(again))
+        with unexpected(), only_one(f"matrix-{kernel.series}.lock"):
+            return _test(kernel, choice, console, again)
     except FailedError as error:
-        fault = error.told(f"Linux {kernel.series}", shlex.join(again))
-        row = [
-            kernel.series,
-            "",
-            "",
-            *("" for _ in groups.KERNEL_GROUPS),
-            "",
-            f"FAILED: {error.step}",
-        ]
-        return Outcome(row, [fault], unable=error.preparing, slow=error.slow)
+        fault = error.told(f"Linux {kernel.series}", again)
+        empty = [""] * (2 + len(groups.KERNEL_GROUPS) + 1)
+        row = [kernel.series, *empty, f"FAILED: {error.step}"]
+        return Outcome(row, [fault], unable=error.unable, slow=error.slow)
 
 
 def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
     began = time.monotonic()
-    with preparing():
-        boot = bootable(kernel)
-        image = userland.image(userland_of(kernel.userland))
+    system = userland_of(kernel.userland)
+    boot = bootable(kernel)
+    image = userland.image(system)
     accel = qemu.accelerator(boot, console)
     say(f"Linux {kernel.series}, {kernel.userland}, {accel}: {console.relative_to(ROOT)}")
     arguments = [*groups.files(ROOT), "-o", "timeout=300", *choice.arguments]
@@ -108,13 +107,13 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
             raise
     said = dict(line.split(" ", 1) for line in result.splitlines() if " " in line)
     told = results.tests(result)
+    if not started:
+        raise FailedError("boot", "the guest stopped before it said anything", console)
     if "status" not in said:
         last = told[-1].test if told else "the first test"
         raise FailedError(
             "tests", f"the guest stopped before its tests ended, after {last}", console
         )
-    if not said["release"].startswith(f"{kernel.series}."):
-        say(f"{kernel.suite} has Linux {said['release']} now: update scripts/vm/lib/supported.py")
     counts = {name: groups.Count() for name in groups.KERNEL_GROUPS}
     for each in told:
         for name in groups.of(each.test):
@@ -135,7 +134,12 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
         f"{started:.0f} s",
         f"{total:.0f} s",
     ]
-    return Outcome(row, faults)
+    outdated = [
+        *differs(f"the kernel of {kernel.suite}", kernel.series, said["release"]),
+        *differs(f"the BCC of {kernel.userland}", system.bcc, said["bcc"]),
+        *differs(f"the Python of {kernel.userland}", system.python, said["python"]),
+    ]
+    return Outcome(row, faults, outdated=outdated)
 
 
 def _add_failures(error: FailedError, told: Sequence[groups.Told]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ARGUMENTS = ".vm-arguments"
-_NEVER = {".git", ".venv", ".cache", "__pycache__", "dist", "build"}
+_NEVER = {".git", ".venv", ".vagrant", ".cache", "__pycache__", "dist", "build"}
 
 
 def write(payload: Path, arguments: Iterable[str]) -> None:
@@ -29,16 +29,22 @@ def write(payload: Path, arguments: Iterable[str]) -> None:
 
 
 def _files() -> Iterator[str]:
-    listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode == 0:
-        names = (name for name in listed.stdout.split("\0") if name)
-    else:  # an unpacked archive, or the checkout of another user
-        names = (str(path.relative_to(ROOT)) for path in ROOT.rglob("*"))
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        names = [name for name in listed.split("\0") if name]
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        # No git; or an unpacked archive, or the checkout of another user.
+        names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
     for name in names:
         path = ROOT / name
         if path.is_file() and not _NEVER.intersection(path.relative_to(ROOT).parts):

@@ -35,6 +35,11 @@ _APPEND = (
 )
 
 
+def is_known(name: str) -> bool:
+    """Tell whether there is such an accelerator, or none was chosen."""
+    return not name or name in _ACCELERATORS
+
+
 def accelerator(bootable: Bootable, log: Path) -> str:
     """Return kvm where it works, else tcg. PROCTREE_ACCEL chooses."""
     chosen = os.environ.get("PROCTREE_ACCEL", "")
@@ -97,6 +102,7 @@ def _boot(
     result = result_of(console)
     result.write_bytes(b"")
     command = [
+        *("setpriv", "--pdeathsig", "KILL"),
         *_command(accel, bootable, console, "proctree.emulated" if accel == "tcg" else ""),
         *("-serial", f"file:{result}"),
         *(word for drive in drives for word in _drive(drive)),
@@ -113,7 +119,7 @@ def _boot(
                 started = passed
                 _check_clock(result, passed)
             if not started and passed > _BOOT_LIMIT_S:
-                raise late("boot", f"no start after {_BOOT_LIMIT_S} s", console)
+                raise FailedError("boot", f"no start after {_BOOT_LIMIT_S} s", console)
             if passed > limit_s:
                 raise late("tests", f"no end after {limit_s:.0f} s", console)
     finally:

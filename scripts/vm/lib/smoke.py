@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NoReturn
 import box
 import probe
 import tour
-from failure import ROOT, SIGNALLED, FailedError
+from failure import ROOT, SIGNALLED, FailedError, tail, unexpected
 from store import CACHE, fresh_log, remove
+from tools import install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,13 +47,15 @@ def main() -> int:
     if arguments[:1] not in ([], ["--"]):
         sys.stderr.write(_USAGE)
         return 2
+    install("vagrant")
     for number in _SIGNALS:
         signal.signal(number, _stop)
     again = shlex.join(["scripts/vm/vagrant-smoke", *arguments])
-    log = fresh_log(tour.LOG.stem)
+    log = tour.LOG
     began = time.monotonic()
     try:
-        with _place() as place:
+        with unexpected(), _place() as place:
+            fresh_log(log.stem)
             status = _run(place, log, arguments[1:])
     except FailedError as error:
         sys.stderr.write(error.told("the VM", again) + "\n")
@@ -64,9 +67,13 @@ def main() -> int:
         return SIGNALLED + stopped.number
     if status == 0:
         print(f"vagrant-smoke: green in {time.monotonic() - began:.0f} s")  # noqa: T201
-    else:
+        return 0
+    if status == tour.TOLD:
         sys.stderr.write(f"  again: {again}\n")
-    return status
+    else:
+        reason = f"it ended with status {status}\n{tail(log)}"
+        sys.stderr.write(FailedError(tour.last_step(log), reason, log).told("the VM", again) + "\n")
+    return 1
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import inspect
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from failure import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CACHE = ROOT / ".cache" / "vm"
 LOGS = CACHE / "logs"
+_DIGITS = 12
+
+
+def is_ours() -> bool:
+    """Tell whether this user may write there; if not, say what to do."""
+    for directory in (CACHE, CACHE.parent, ROOT):
+        if directory.exists():
+            if os.access(directory, os.W_OK):
+                return True
+            say(f"you may not write to {directory.relative_to(ROOT.parent)}; run this with sudo")
+            return False
+    return False
 
 
 def say(text: str) -> None:
@@ -39,14 +53,15 @@ def fresh_log(name: str) -> Path:
 def built(name: str, inputs: object, build: Callable[[Path], None]) -> Path:
     """Return the directory of this name that was built from these inputs; build it if need be.
 
-    One that was built from other inputs is removed afterwards.
+    The code that builds it is one of them. One that was built from others is removed afterwards.
     """
-    text = json.dumps([name, inputs], sort_keys=True, default=str)
-    key = hashlib.sha256(text.encode()).hexdigest()[:12]
+    code = Path(inspect.getfile(build)).read_text()
+    text = json.dumps([name, inputs, code], sort_keys=True, default=str)
+    key = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
     directory = CACHE / f"{name}-{key}"
     if directory.exists():
         return directory
-    with _only_one():
+    with only_one("build.lock"):
         if not directory.exists():  # nor has another run built it since
             _build(name, directory, build)
     return directory
@@ -64,10 +79,22 @@ def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
         remove(part)
         raise
     part.rename(directory)
-    for other in CACHE.glob(f"{name}-????????????"):
+    for other in _entries(name):
         if other != directory:
             remove(other)
     say(f"built {name} in {time.monotonic() - began:.0f} s")
+
+
+def forget(*names: str) -> None:
+    """Remove what was built under these names."""
+    with only_one("build.lock"):
+        for directory in (entry for name in names for entry in _entries(name)):
+            remove(directory)
+
+
+def _entries(name: str) -> list[Path]:
+    """Return what was built under a name, and what was left of it by a run that was killed."""
+    return [*CACHE.glob(f"{name}-{'?' * _DIGITS}"), *CACHE.glob(f"{name}-{'?' * _DIGITS}.part")]
 
 
 def remove(directory: Path) -> None:
@@ -81,13 +108,13 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
-    """Wait until no other run builds."""
+def only_one(name: str) -> Iterator[None]:
+    """Wait until no other run holds the lock of this name."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as file:
+    with (CACHE / name).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another run to finish ...")
+            say(f"waiting for another run to finish ({name}) ...")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

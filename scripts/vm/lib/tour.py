@@ -18,6 +18,8 @@ from failure import ROOT, FailedError, run, tail
 from store import LOGS
 from terminal import Terminal
 
+TOLD = 3
+"""The exit status of a failure that was told."""
 LOG = LOGS / "vagrant-smoke.log"
 CONSOLE = LOGS / "vagrant-smoke-console.log"
 TESTS = (
@@ -59,7 +61,7 @@ def main() -> int:
         if CONSOLE.exists():
             lines.append(f"  console: {_name(CONSOLE)}")
         sys.stdout.write("\n".join(lines) + "\n")
-        return 1
+        return TOLD
     return 0
 
 
@@ -91,9 +93,8 @@ def show(text: str, log: Path = LOG) -> None:
 
 def last_step(log: Path) -> str:
     """Return the step that was begun last."""
-    steps = [
-        line for line in log.read_text(errors="replace").splitlines() if line.startswith(_STEP)
-    ]
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    steps = [line for line in lines if line.startswith(_STEP)]
     return steps[-1].removeprefix(_STEP).partition(" (")[0] if steps else "setup"
 
 

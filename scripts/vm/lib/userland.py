@@ -7,7 +7,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from debian import KEYRING, archive
-from failure import ROOT, run
+from failure import ROOT, fetching, run
 from store import built, fresh_log
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PACKAGES = (
     "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "util-linux-extra",
-    "libcap2-bin", "iproute2", "mount", "procps", "passwd", "strace",
+    "libcap2-bin", "iproute2", "mount", "procps", "passwd", "strace", "make",
 )  # fmt: skip
 # Those of the project's needs that are only for its checks: they are not run in a guest.
 _CHECKERS = ("mypy", "ruff", "types-", "pytest-randomly")
@@ -35,27 +35,28 @@ def root(userland: Userland) -> Path:
         log = fresh_log(f"userland-{userland.suite}")
         step = f"userland {userland.suite}"
         leave_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
-        run(
-            step,
-            log,
-            [
-                "mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}",
-                f"--keyring={KEYRING}", "--aptopt=Acquire::Check-Valid-Until \"false\"",
-                "--aptopt=Acquire::Languages \"none\"", *leave_out,
-                "--customize-hook=rm -rf \"$1\"/var/lib/apt/lists \"$1\"/var/cache/apt",
-                userland.suite, directory / "root", archive(),
-            ],
-        )  # fmt: skip
         packages = directory / "python-packages"
-        run(
-            f"Python packages for {userland.suite}",
-            log,
-            [
-                "/usr/bin/python3", "-m", "pip", "install", "-q", "--target", packages,
-                "--only-binary=:all:", "--python-version", userland.python,
-                "--implementation", "cp", *requirements(),
-            ],
-        )  # fmt: skip
+        with fetching():
+            run(
+                step,
+                log,
+                [
+                    "mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}",
+                    f"--keyring={KEYRING}", "--aptopt=Acquire::Check-Valid-Until \"false\"",
+                    "--aptopt=Acquire::Languages \"none\"", *leave_out,
+                    "--customize-hook=rm -rf \"$1\"/var/lib/apt/lists \"$1\"/var/cache/apt",
+                    userland.suite, directory / "root", archive(),
+                ],
+            )  # fmt: skip
+            run(
+                f"Python packages for {userland.suite}",
+                log,
+                [
+                    "/usr/bin/python3", "-m", "pip", "install", "-q", "--target", packages,
+                    "--only-binary=:all:", "--python-version", userland.python,
+                    "--implementation", "cp", *requirements(),
+                ],
+            )  # fmt: skip
         place = f"usr/local/lib/python{userland.python}/dist-packages"
         path = directory / "proctree.pth"
         path.write_text(_PLACE)
@@ -63,7 +64,7 @@ def root(userland: Userland) -> Path:
         run(step, log, [*helper(), "cp", path, directory / "root" / place])
         run(step, log, [*helper(), "rm", "-r", packages, path])
 
-    inputs = [userland, PACKAGES, _LEFT_OUT, _PLACE, requirements()]
+    inputs = [userland, requirements()]
     return built(f"userland-{userland.suite}", inputs, build) / "root"
 
 
@@ -83,7 +84,7 @@ def image(userland: Userland) -> Path:
             ],
         )  # fmt: skip
 
-    return built(f"image-{userland.suite}", [source.parent.name, _FEATURES], build) / "root.img"
+    return built(f"image-{userland.suite}", source.parent.name, build) / "root.img"
 
 
 def requirements(*, checkers: bool = False) -> list[str]:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-import shlex
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import groups
 import payload
 import results
 import userland
 from choice import Choice, parse
-from failure import ROOT, UNABLE, FailedError, end_in_order, preparing, run, status, tail
-from store import fresh_log, say
+from failure import ROOT, UNABLE, FailedError, end_in_order, run, tail, unexpected
+from store import forget, fresh_log, only_one, say
 from supported import USERLANDS, Userland
+from supported import userland as userland_of
 from table import table
+from tools import install
+from verdict import conclude, differs, try_each
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LIMIT_S = 2400
 
@@ -27,13 +33,14 @@ _LIMIT_S = 2400
 class Outcome(NamedTuple):
     """What came of one userland."""
 
+    suite: str
     versions: list[str]
     counts: dict[str, groups.Count]
     faults: list[str]
     unable: bool = False
-    """It could not be had, so nothing was tested."""
     slow: bool = False
-    """Its tests did not come to their end, and none had failed by then."""
+    outdated: Sequence[str] = ()
+    seconds: float = 0.0
 
 
 def main() -> int:
@@ -43,27 +50,16 @@ def main() -> int:
     if os.geteuid() != 0:
         say("mounting another root file system needs root; run this with sudo")
         return UNABLE
-    rows, outcomes = [], []
-    for each in (each for each in USERLANDS if each.suite in choice.names):
-        began = time.monotonic()
-        outcome = _try(each, choice)
-        rows.append((each.suite, outcome.versions, outcome.counts, time.monotonic() - began))
-        outcomes.append(outcome)
-    names = dict.fromkeys(name for outcome in outcomes for name in outcome.counts)
-    sys.stdout.write(_shown(rows, list(names)) + "\n")
-    failed = [outcome for outcome in outcomes if outcome.faults]
-    for fault in (fault for outcome in failed for fault in outcome.faults):
-        sys.stdout.write(f"\n{fault}\n")
-    return status(
-        faults=bool(failed),
-        unable=all(outcome.unable for outcome in failed),
-        slow=all(outcome.unable or outcome.slow for outcome in failed),
-    )
+    install("vm")
+    if choice.refresh:
+        forget(*(f"{kind}-{suite}" for suite in choice.names for kind in ("image", "userland")))
+    outcomes, cut = try_each(choice.names, lambda suite: _try(userland_of(suite), choice))
+    return conclude(f"Linux {platform.release()}\n{_shown(outcomes)}", outcomes, cut)
 
 
 def _choice() -> Choice:
     return parse(
-        "userlands",
+        ["sudo", "scripts/vm/userlands"],
         "Run the test suite with the Python and BCC of other Debian suites, on the running kernel. "
         "Root file systems are built once and kept in .cache/vm.",
         [each.suite for each in USERLANDS],
@@ -71,22 +67,26 @@ def _choice() -> Choice:
     )
 
 
-def _try(each: Userland, choice: Choice) -> Outcome:
-    again = ["sudo", "scripts/vm/userlands", each.suite]
-    if choice.arguments:
-        again += ["--", *choice.arguments]
+def _try(system: Userland, choice: Choice) -> Outcome:
+    began = time.monotonic()
     try:
-        return _test(each, choice, shlex.join(again))
+        with unexpected(), only_one(f"userlands-{system.suite}.lock"):
+            outcome = _test(system, choice)
     except FailedError as error:
-        fault = error.told(f"userland {each.suite}", shlex.join(again))
-        return Outcome(["", ""], {}, [fault], unable=error.preparing)
+        fault = _told(error, system, choice)
+        outcome = Outcome(system.suite, ["", ""], {}, [fault], unable=error.unable, slow=error.slow)
+    return outcome._replace(seconds=time.monotonic() - began)
 
 
-def _test(each: Userland, choice: Choice, again: str) -> Outcome:
-    with preparing():
-        root = userland.root(each)
-    log = fresh_log(f"userlands-{each.suite}")
-    say(f"the suite in {each.suite}: {log.relative_to(ROOT)}")
+def _told(error: FailedError, system: Userland, choice: Choice) -> str:
+    subject = f"userland {system.suite} on Linux {platform.release()}"
+    return error.told(subject, choice.again(system.suite))
+
+
+def _test(system: Userland, choice: Choice) -> Outcome:
+    root = userland.root(system)
+    log = fresh_log(f"userlands-{system.suite}")
+    say(f"the suite in {system.suite}: {log.relative_to(ROOT)}")
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-vm-") as name:
         tar, outcomes = Path(name, "payload.tar"), Path(name, "outcomes")
         payload.write(tar, choice.arguments)
@@ -109,15 +109,23 @@ def _test(each: Userland, choice: Choice, again: str) -> Outcome:
     for test in told:
         counts.setdefault(_group(test.test), groups.Count()).add(test)
     faults = groups.faults(counts, told, whole=False)
-    if not faults and failed is not None:
-        faults = [failed.reason]
+    late = failed is not None and failed.slow
+    if failed is not None and (late or not faults):
+        last = f"after {told[-1].test}" if told and late else ""
+        faults += [failed.reason, last] if last else [failed.reason]
     if not told:
         faults.append(f"nothing ran\n{tail(log)}")
+    bcc, python = _versions(root, system.python)
+    outdated = [
+        *differs(f"the BCC of {system.suite}", system.bcc, bcc),
+        *differs(f"the Python of {system.suite}", system.python, python),
+    ]
+    outcome = Outcome(system.suite, [bcc, python], counts, [], outdated=outdated)
     if not faults:
-        return Outcome(_versions(root, each.python), counts, [])
-    slow = failed is not None and failed.slow and not any(count.failed for count in counts.values())
-    fault = FailedError("tests", "\n  ".join(faults), log).told(f"userland {each.suite}", again)
-    return Outcome(_versions(root, each.python), counts, [fault], slow=slow)
+        return outcome
+    slow = late and not any(count.failed for count in counts.values())
+    fault = _told(FailedError("tests", "\n  ".join(faults), log), system, choice)
+    return outcome._replace(faults=[fault], slow=slow)
 
 
 def _group(test: str) -> str:
@@ -142,15 +150,15 @@ def _versions(root: Path, version: str) -> list[str]:
     return found
 
 
-def _shown(
-    rows: list[tuple[str, list[str], dict[str, groups.Count], float]], names: list[str]
-) -> str:
+def _shown(outcomes: Sequence[Outcome]) -> str:
+    names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.counts))
     cells = [
         [
-            suite, *versions,
-            *(counts[name].cell() if name in counts else "" for name in names), f"{seconds:.0f} s",
+            outcome.suite, *outcome.versions,
+            *(outcome.counts[name].cell() if name in outcome.counts else "" for name in names),
+            f"{outcome.seconds:.0f} s",
         ]
-        for suite, versions, counts, seconds in rows
+        for outcome in outcomes
     ]  # fmt: skip
     return table(["userland", "bcc", "python", *names, "total"], cells)
 
