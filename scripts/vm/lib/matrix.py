@@ -66,7 +66,8 @@ def _choice() -> Choice:
         _LIMIT_S,
     )
     if not qemu.is_known(chosen := os.environ.get("PROCTREE_ACCEL", "")):
-        sys.exit(f"proctree-bpf: PROCTREE_ACCEL is {chosen!r}, and must be kvm or tcg")
+        say(f"PROCTREE_ACCEL is {chosen!r}, and must be kvm or tcg")
+        sys.exit(2)
     return choice
 
 
