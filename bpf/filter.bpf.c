@@ -22,9 +22,10 @@
  *
  * procs keeps a process that has ended while any that it created is kept, so the way up
  * is whole also behind a double fork. An entry is removed by whoever drops the last
- * reference and finds the entry still there; so it happens once. While there is a doubt,
- * nothing is removed: the reader must find whoever it did not know. It then removes the
- * dead that have no children itself, from below.
+ * reference and finds the entry still there; so it happens once. Nobody counts the children
+ * that a process had before its entry was made, so one that was there before us stays. While
+ * there is a doubt, nothing is removed: the reader must find whoever it did not know. It then
+ * removes the dead that have no children itself, from below.
  */
 
 #define MAX_UNSEEDED 8 /* births in a row between the seeds and the filter */
@@ -206,8 +207,9 @@ INLINE struct pt_proc *entry_of(struct pt_key *key)
 	if (p)
 		return p;
 	struct pt_proc fresh = {
-		.refs = 1, .has_children = 1, .uncounted = 1, .uid = PT_NOBODY, .gid = PT_NOBODY
+		.refs = 2, .has_children = 1, .uncounted = 1, .uid = PT_NOBODY, .gid = PT_NOBODY
 	};
+	fresh.comm[PT_COMM_LEN - 1] = PT_NO_NAME;
 	struct pt_seed *seed = seed_of(key);
 	if (seed)
 		fresh.creator = seed->creator;
@@ -285,7 +287,11 @@ INLINE u32 filter_exec(struct pt_key key, char *comm, struct user user, int righ
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	note(p, comm, user);
-	return verdict_on(p, generation, answer, right_file || is_wanted(comm), p->has_children);
+	u32 verdict = verdict_on(
+		p, generation, answer, right_file || is_wanted(comm), p->has_children
+	);
+	p->exec_left_out = verdict == DROPS;
+	return verdict;
 }
 
 /* before: is set to the name that it had. */
@@ -334,12 +340,9 @@ INLINE struct pt_proc *ending(struct pt_key *key, char *comm, int *joins)
 INLINE u32 filter_exit(struct pt_key key, struct pt_proc *p, char *comm, u64 task, int joins)
 {
 	u32 generation = generation_in_force(), answer = UNKNOWN;
-	if (!p) {
-		struct pt_seed *seed = seed_of(&key);
-		if (joins)
-			return DOUBTS + PT_TABLE_FULL;
-		return generation && seed && !seed->followed && !seed->announced ? drop() : SENDS;
-	}
+	/* There before us, and nothing was noted: this is the last that is told of its user. */
+	if (!p)
+		return joins ? DOUBTS + PT_TABLE_FULL : SENDS;
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	if (joins || p->followed || p->has_children) /* else nobody will ask */

@@ -128,7 +128,7 @@ struct pt_met {
 	__u32 uid;
 	__u32 gid;
 	__u32 reserved[2];
-	char comm[PT_COMM_LEN];
+	char comm[PT_COMM_LEN]; /* ends with PT_NO_NAME if it is as it was before us */
 };
 
 /* One per CPU. begun is counted before the record is stamped and submitted. */
@@ -140,6 +140,7 @@ struct pt_counters {
 /* What follows is only for a filter in the kernel; see filter.bpf.c. */
 
 #define PT_NOBODY 0xffffffff
+#define PT_NO_NAME 1 /* where a name has NUL */
 #define PT_TICK_NS 10000000ULL
 
 enum pt_announced {
@@ -159,7 +160,8 @@ struct pt_seed {
 struct pt_proc {
 	struct pt_key creator; /* tgid 0: born before, and not seeded */
 	__u64 exited_ns;
-	__u32 refs; /* one while it lives, and one for each process that it created */
+	__u32 refs; /* one while it lives, and one for each process that it created; one more for
+		     * those that it created before it had this entry */
 	__u32 generation; /* of the seeds with which followed was decided; 0: never */
 	__u32 followed;
 	__u32 announced; /* generation in which the reader hears of its changes */
@@ -168,8 +170,8 @@ struct pt_proc {
 	__u32 uid; /* PT_NOBODY: it was there before us, and not told since */
 	__u32 gid;
 	__u32 uncounted; /* its creator had no entry, so no reference is held on it */
-	__u32 reserved;
-	char comm[PT_COMM_LEN];
+	__u32 exec_left_out; /* the last one: the reader was not told */
+	char comm[PT_COMM_LEN]; /* ends with PT_NO_NAME while none was noted */
 };
 
 /* A program file that is looked for: the components of its path as in an exec record, then

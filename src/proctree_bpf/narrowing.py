@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.lineage import lineage
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
+from proctree_bpf.core.tracker import Untold
 from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
 from proctree_bpf.sources.procfs import uid_to_username
 
@@ -127,8 +128,12 @@ class Narrowing:
             for node in _with_those_above(tree, living).values()
         ]
 
-    def complete(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Add to a look at ``/proc`` what the kernel's side has noted: who created whom."""
+    def complete(self, entries: Iterable[Entry]) -> tuple[list[Entry], dict[ProcessKey, Untold]]:
+        """Add to a look at ``/proc`` what the kernel's side has noted: who created whom.
+
+        Returns also what it has not sent, before it began to doubt, of those that are noted.
+        Of others nothing was left out: they have done nothing since it came.
+        """
         living: dict[tuple[int, int], Noted] = {}
         ended: dict[tuple[int, int], list[Noted]] = {}
         for each in self._kernel.noted():
@@ -137,15 +142,35 @@ class Narrowing:
                 living[place] = each
             else:
                 ended.setdefault(place, []).append(each)
-        found = []
+        found, untold = [], {}
         for node, info in entries:
             place = node.pid, node.key.ticks
             noted = living.get(place)
-            if noted is None and (place in ended or node.exited_ns is not None):
-                continue  # of the dead, only what is noted tells two lives of a PID apart
-            found.append((node, info) if noted is None else _sharpened(node, info, noted))
-        found += [_entry_of(each) for lives in ended.values() for each in lives]
-        return found
+            if noted is not None:
+                found.append(_sharpened(node, self._as_sent(info, noted), noted))
+                untold[noted.key] = Untold.ALL if noted.exec_left_out else Untold.NAME
+            elif place not in ended and node.exited_ns is None:
+                # Of the dead, only what is noted tells two lives of a PID apart.
+                found.append((node, info))
+        dead = [each for lives in ended.values() for each in lives]
+        for each in sorted(dead, key=_born, reverse=True):  # a tree keeps them for their children
+            found.append(_entry_of(each))
+            if (each.exited_ns or 0) < self.hold_ns:
+                untold[each.key] = Untold.END
+        return found, untold
+
+    def _as_sent(self, info: ProcInfo, noted: Noted) -> ProcInfo:
+        """Return what ``/proc`` shows now as the records would have told it then."""
+        if self.hold_ns == inf:
+            return info  # a gap: what the records would have told is lost
+        if noted.comm is not None:
+            info = replace(info, cmd=noted.comm)
+        if noted.uid is not None:
+            info = replace(info, uid=noted.uid, gid=noted.gid, user=_user_of(noted.uid))
+        limit = self._kernel.max_args_bytes
+        if info.args_raw is not None and len(info.args_raw) > limit:
+            info = replace(info, args_raw=info.args_raw[:limit], truncated=True)
+        return info
 
     def summary(self) -> dict[str, Any]:
         """Return what the statistics file says of it."""
@@ -172,9 +197,17 @@ def _key_of_creator(tree: TreeStore, node: PidNode) -> ProcessKey:
     return creator.key if creator is not None else node.creator
 
 
+def _born(noted: Noted) -> int:
+    return noted.key.start_time_ns
+
+
+def _user_of(uid: int) -> str:
+    return uid_to_username(uid) or str(uid)
+
+
 def _sharpened(node: PidNode, info: ProcInfo, noted: Noted) -> Entry:
     info = replace(info, start_time_ns=noted.key.start_time_ns)
-    node = replace(node, start_time_ns=noted.key.start_time_ns)
+    node = replace(node, cmd=info.cmd, start_time_ns=noted.key.start_time_ns)
     creator = noted.creator
     if not creator.pid:
         return node, info
@@ -193,16 +226,17 @@ def _entry_of(noted: Noted) -> Entry:
     creator = noted.creator
     node = PidNode(
         ppid=creator.pid,
-        cmd=noted.comm,
+        cmd=noted.comm or "",
         start_time_ns=noted.key.start_time_ns,
         pid=noted.key.pid,
         creator_start_ns=creator.start_time_ns,
         edge=Edge.LEARNT if creator.pid else Edge.OBSERVED,
         exited_ns=noted.exited_ns,
+        name_uncertain=noted.comm is None,
     )
     info = ProcInfo(
-        cmd=noted.comm,
-        user=UNKNOWN_NAME if noted.uid is None else uid_to_username(noted.uid) or str(noted.uid),
+        cmd=node.cmd,
+        user=UNKNOWN_NAME if noted.uid is None else _user_of(noted.uid),
         ppid=creator.pid,
         tgid=noted.key.pid,
         start_time_ns=noted.key.start_time_ns,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.tracker import Applied, Tracker
+    from proctree_bpf.core.tracker import Applied, Tracker, Untold
     from proctree_bpf.narrowing import Narrowing
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource
@@ -89,6 +89,8 @@ class _Repair:
     begun_ns: int
     ended_ns: int
     entries: list[procfs.Entry]
+    untold: dict[ProcessKey, Untold] | None = None
+    """What a filter in the kernel had left out of them, where one was in force."""
 
 
 @dataclass(slots=True)
@@ -265,9 +267,9 @@ class Pipeline:
             return None
         begun_ns, ended_ns, readings = snapshot
         entries = procfs.link_entries(readings, ended_ns)
-        if self.narrowing is not None:
-            entries = self.narrowing.complete(entries)
-        return _Repair(begun_ns, ended_ns, entries)
+        if self.narrowing is None:
+            return _Repair(begun_ns, ended_ns, entries)
+        return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
 
     def _poll(self) -> None:
         delivery = self.source.poll()
@@ -322,7 +324,9 @@ class Pipeline:
         look = self._read_snapshot()
         if look is not None:
             pending = Pending(self._order.pending())
-            self.tracker.reconcile(look.entries, look.begun_ns, look.ended_ns, pending)
+            # With a full table the kernel's side has not noted all.
+            untold = None if self.narrowing.given_up else look.untold
+            self.tracker.reconcile(look.entries, look.begun_ns, look.ended_ns, pending, untold)
             self.tracker.uncertain = self._repair_wanted or self._repair is not None
             self._survey()
         self.narrowing.caught_up(self.source.now_ns())

@@ -12,7 +12,7 @@ from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, children
 from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import Applied, Pending, Tracker, kind_of
+from proctree_bpf.core.tracker import Applied, Pending, Tracker, Untold, kind_of
 
 S = 1_000_000_000
 USERS = {0: "root", 1000: "ada", 1001: "bob"}
@@ -665,7 +665,7 @@ class TestWhatTheKernelHasNoted:
         assert node_of(orphan, CHILD).edge is Edge.OBSERVED
 
     def test_what_was_not_noted_stays_as_it_is_known(self, orphan: Tracker) -> None:
-        orphan.apply(replace(self.met(SHELL), comm="", uid=None, gid=None))
+        orphan.apply(replace(self.met(SHELL), comm=None, uid=None, gid=None))
         info = info_of(orphan, CHILD)
         assert (info.cmd, info.uid, info.user) == ("ls", 1000, "ada")
 
@@ -694,6 +694,47 @@ class TestWhatTheKernelHasNoted:
         assert node_of(tracker, CHILD).edge is Edge.CREATED
 
 
+class TestALookAfterTheKernelHasLeftOutSome:
+    """``untold`` says of whom; what was told of the others is not undone by what is there now."""
+
+    @pytest.fixture
+    def look(self, tracker: Tracker) -> list[tuple[PidNode, ProcInfo]]:
+        apply_all(tracker, FORK, EXEC)
+        node, info = entry(CHILD, SHELL, "now", args_raw=b"title\0")
+        node = replace(node, start_time_ns=CHILD.start_time_ns)  # as noted
+        return [*SNAPSHOT, (node, replace(info, uid=1001, gid=1001, user="bob", inherited=True))]
+
+    def test_nothing_is_taken_where_nothing_was_left_out(
+        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
+    ) -> None:
+        before = state(tracker)
+        tracker.reconcile(look, 62 * S, 63 * S, untold={})
+        assert state(tracker) == before
+
+    def test_a_name_alone_is_taken_where_there_was_no_exec(
+        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
+    ) -> None:
+        before = info_of(tracker, CHILD)
+        tracker.reconcile(look, 62 * S, 63 * S, untold={CHILD: Untold.NAME})
+        assert info_of(tracker, CHILD) == replace(before, cmd="now")
+
+    def test_all_is_taken_where_an_exec_was_left_out(
+        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
+    ) -> None:
+        tracker.reconcile(look, 62 * S, 63 * S, untold={CHILD: Untold.ALL})
+        info = info_of(tracker, CHILD)
+        assert (info.cmd, info.args, info.user, info.inherited) == ("now", ("title",), "bob", True)
+
+    def test_one_that_has_ended_is_known_as_it_was_then(
+        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
+    ) -> None:
+        node, info = look[-1]
+        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        tracker.reconcile([*SNAPSHOT, ended], 62 * S, 63 * S, untold={CHILD: Untold.END})
+        assert (node_of(tracker, CHILD).cmd, node_of(tracker, CHILD).exited_ns) == ("now", 61 * S)
+        assert (info_of(tracker, CHILD).user, info_of(tracker, CHILD).args) == ("bob", ("ls", "-l"))
+
+
 class TestForgetting:
     def test_time_moves_with_the_events(self) -> None:
         tracker = Tracker(PidTree(CacheParams(ttl_secs=5)), ProcCache(CacheParams(ttl_secs=5)))
@@ -710,6 +751,15 @@ class TestForgetting:
         tracker.expire(10**9 * S)
         assert build_chain_string(tracker.tree, tracker.cache, 200) == (
             "200|ls|ada;100|bash|ada;1|init|root"
+        )
+
+    def test_the_user_of_the_dead_is_remembered_as_long_as_they_are(self, tracker: Tracker) -> None:
+        apply_all(tracker, FORK, Fork(61 * S - 1, ProcessKey(300, 61 * S - 1), CHILD, comm="ls"))
+        apply_all(tracker, EXIT)
+        tracker.expire(EXIT.timestamp_ns + 601 * S)
+        assert tracker.cache.get_info(CHILD) is None
+        assert build_chain_string(tracker.tree, tracker.cache, 300) == (
+            "300|ls|ada;200|ls|ada;100|bash|ada;1|init|root"
         )
 
     def test_evictions_are_counted(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.actor import Helpers, Stage
+from support.both import Both, Script
 from support.filtered import Filtered, beginning
 from support.live import Live
 from support.proc_truth import comm
@@ -144,3 +145,33 @@ def _own_children() -> list[int]:
         with suppress(FileNotFoundError):  # a thread that has ended since
             found += [int(pid) for pid in (task / "children").read_text().split()]
     return found
+
+
+@pytest.fixture
+def both(begun: Callable[..., Filtered]) -> Callable[[str], Both]:
+    return lambda terms: Both(begun, terms)
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[..., Script]]:
+    scripts: list[Script] = []
+
+    def begin(text: str, *words: str, before: tuple[str, ...] = ()) -> Script:
+        scripts.append(Script(text, *words, before=before))
+        return scripts[-1]
+
+    yield begin
+    for script in scripts:
+        script.end()
+
+
+@pytest.fixture
+def wanted(tmp_path: Path) -> Iterator[str]:
+    """A program named wanted-one, which everybody may run."""
+    directory = Path("/tmp") / f"proctree-{os.getpid()}-{tmp_path.name}"
+    directory.mkdir(mode=0o755)
+    program = directory / "wanted-one"
+    program.symlink_to("/bin/true")
+    yield str(program)
+    program.unlink()
+    directory.rmdir()

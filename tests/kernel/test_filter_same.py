@@ -5,123 +5,21 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 from proctree_bpf import Exit
 from proctree_bpf.sources.bpf_filter import _KEY, _PROC
 from proctree_bpf.sources.clock import boottime_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from support.filtered import Filtered, Told
+    from support.both import Both, Script
+    from support.filtered import Filtered
 
 NOBODY = 65534
 _SIBLINGS = 100
-
-
-class Both:
-    """One filter twice: in the kernel, and here."""
-
-    def __init__(self, begun: Callable[..., Filtered], terms: str) -> None:
-        self.kernel = begun(terms)
-        self.user = begun(terms, in_kernel=False)
-        self.both = (self.kernel, self.user)
-        self.kernel.until_on()
-
-    def until_exit(self, pid: int) -> None:
-        for filtered in self.both:
-            filtered.until_told(pid, Exit)
-
-    def same(self) -> list[Told]:
-        """Return what both told, once that is the same."""
-        for filtered in self.both:
-            filtered.pipeline.pump()
-            assert filtered.gaps == []
-        assert self.kernel.told == self.user.told
-        return self.user.told
-
-
-@pytest.fixture
-def both(begun: Callable[..., Filtered]) -> Callable[[str], Both]:
-    return lambda terms: Both(begun, terms)
-
-
-class Script:
-    """A Python program that goes on, line by line, when it is told to."""
-
-    def __init__(self, text: str, *words: str, before: tuple[str, ...] = ()) -> None:
-        self.popen = subprocess.Popen(
-            [*before, sys.executable, "-c", _HEAD + text, *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.read() == "ready"
-
-    def read(self) -> str:
-        assert self.popen.stdout is not None
-        return self.popen.stdout.readline().strip()
-
-    def go(self) -> str:
-        """Let it do the next step; returns what it says after it."""
-        assert self.popen.stdin is not None
-        self.popen.stdin.write("go\n")
-        self.popen.stdin.flush()
-        return self.read()
-
-    def end(self) -> None:
-        self.popen.communicate(timeout=60)
-
-
-@pytest.fixture
-def play() -> Iterator[Callable[..., Script]]:
-    scripts: list[Script] = []
-
-    def begin(text: str, *words: str, before: tuple[str, ...] = ()) -> Script:
-        scripts.append(Script(text, *words, before=before))
-        return scripts[-1]
-
-    yield begin
-    for script in scripts:
-        script.end()
-
-
-_HEAD = """
-import os, sys, time
-
-def step(said=""):
-    print(said, flush=True)
-    sys.stdin.readline()
-
-def rename(name):
-    with open("/proc/self/comm", "w") as comm:
-        comm.write(name)
-
-def start(*words):
-    child = os.fork()
-    if not child:
-        os.execv(words[0], words)
-    return child
-
-step("ready")
-"""
-
-
-@pytest.fixture
-def wanted(tmp_path: Path) -> Iterator[str]:
-    """A program named wanted-one, which everybody may run."""
-    directory = Path("/tmp") / f"proctree-{os.getpid()}-{tmp_path.name}"
-    directory.mkdir(mode=0o755)
-    program = directory / "wanted-one"
-    program.symlink_to("/bin/true")
-    yield str(program)
-    program.unlink()
-    directory.rmdir()
 
 
 def test_siblings_that_join_at_once_on_two_cpus_have_whole_chains(

@@ -68,6 +68,7 @@ def test_what_happens_wakes_it(
 ) -> None:
     filtered = begun("ancestor=kinsman")
     filtered.until_on()
+    filtered.pipeline.pump()  # what was sent while the filter was set
     for seed in range(_FAMILIES):
         assert filtered.source.is_quiet(), "nothing has happened since the last poll"
         clan = Clan(helpers, tmp_path, "kinsman", 1, seed)
@@ -81,6 +82,7 @@ def test_what_happens_wakes_it(
 def test_it_does_not_rest_before_the_filter_is_set(begun: Callable[..., Filtered]) -> None:
     filtered = begun("ancestor=nobody-has-this")
     filtered.until_on()
+    filtered.pipeline.pump()  # what was sent while the filter was set
     assert filtered.pipeline._may_rest()
     filtered.hand_over_again()
     assert not filtered.pipeline._may_rest()

@@ -446,7 +446,7 @@ class TestProtocol:
         self._open_and_close(live_name)  # what is imported now stays open
         before = _descriptors()
         self._open_and_close(live_name)
-        assert _descriptors() == before
+        assert _descriptors() <= before  # others may have been waiting for the collector
 
     def _open_and_close(self, live_name: str) -> None:
         source = LIVE[live_name](None)
@@ -596,5 +596,5 @@ def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def _descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - their numbers

@@ -35,6 +35,10 @@ class Told(NamedTuple):
     """Name and user of each ancestor, nearest first."""
     parent: str | None
     """Name of the kernel's parent."""
+    executable: str | None
+    ids: tuple[int | None, int | None]
+    inherited: bool
+    truncated: bool
 
 
 class Filtered:
@@ -75,7 +79,8 @@ class Filtered:
             Told(
                 kind_of(applied.event), applied.node.pid, info.cmd, info.user, info.args,
                 info.exit_code, tuple((link.cmd, link.user) for link in above),
-                parent and parent.cmd,
+                parent and parent.cmd, info.executable, (info.uid, info.gid), info.inherited,
+                info.truncated,
             )
         )  # fmt: skip
 

@@ -36,8 +36,8 @@ LEFT_OUT: Mapping[str, str] = {
     "each way, in the kernel and here, is compared with the truth by itself",
     r"kernel/test_filter_truth\.py::test_of_a_command_": "the hand-over must be done in a second, "
     "with a CPU busy, and takes ten there",
-    r"kernel/test_filter_same\.py::test_(siblings|an_ancestor|a_name)_": "the filter's own rules, "
-    "the same on each kernel; each test compiles the programs anew",
+    r"kernel/test_filter_(memory\.py|same\.py::test_(siblings|an_ancestor|a_name)_)": "the "
+    "filter's own rules, the same on each kernel; each test compiles the programs anew",
     r"cli/test_filter_options\.py::test_(what_cannot_|a_path_|an_ancestor_)": "what words mean is "
     "the same on each kernel, and the program takes ten seconds to start there",
 }

@@ -47,6 +47,11 @@ def id_or_none(number: int) -> int | None:
     return None if number == _NOBODY else number
 
 
+def noted_name(raw: bytes) -> str | None:
+    """Return a name that the BPF side has noted; PT_NO_NAME in its last byte is none."""
+    return None if raw[-1] else _comm(raw)
+
+
 def _comm(raw: bytes) -> str:
     return decode_name(raw.partition(b"\0")[0])
 
@@ -144,7 +149,7 @@ def _met(data: bytes) -> PerfRecord:
         creator=ProcessKey(creator, creator_start),
         uid=id_or_none(uid),
         gid=id_or_none(gid),
-        comm=_comm(comm),
+        comm=noted_name(comm),
         exited_ns=exited_ns or None,
     )
     return PerfRecord(kind, seq, event)

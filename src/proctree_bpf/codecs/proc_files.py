@@ -12,6 +12,8 @@ _MAX_U64 = 2**64 - 1
 _MAX_U32 = 2**32 - 1
 # include/linux/sched.h: set when exit begins, before its event.
 _PF_EXITING = 0x4
+_PF_FORKNOEXEC = 0x40
+_PF_KTHREAD = 0x00200000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Stat:
     def leader_ended(self) -> bool:
         """Whether its first thread has ended or is about to; others may live on."""
         return self.state in ("Z", "X") or bool(self.flags & _PF_EXITING)
+
+    @property
+    def never_execed(self) -> bool:
+        """Whether a process of user space runs what its creator ran when it was forked."""
+        return self.flags & (_PF_FORKNOEXEC | _PF_KTHREAD) == _PF_FORKNOEXEC
 
     @property
     def ended(self) -> bool:

@@ -189,14 +189,14 @@ class Met:
     """A process that has been there for a while: an ancestor of one that is followed.
 
     A source that leaves out most processes tells so of those whose names are needed.
-    ``creator`` has PID 0 if it is not known; ``comm`` is empty, and the ids are None, if that
-    is how it was before the source began.
+    ``creator`` has PID 0 if it is not known; ``comm`` and the ids are None if they are as they
+    were before the source began.
     """
 
     timestamp_ns: int
     key: ProcessKey
     creator: ProcessKey
-    comm: str
+    comm: str | None
     uid: int | None = None
     gid: int | None = None
     exited_ns: int | None = None

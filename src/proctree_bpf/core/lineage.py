@@ -95,7 +95,7 @@ def build_chain_links(
     last: PidNode | None = None
     for node in lineage(tree, pid):
         info = cache.get_info(node.key)
-        user = info.user if info is not None else UNKNOWN_NAME
+        user = info.user if info is not None else node.user
         links.append(ProcessLink(node.pid, node.cmd, user, node.start_time_ns))
         last = node
     missing = last.creator if last is not None else _as_key(pid)

@@ -14,6 +14,7 @@ The rules, each with its reason:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
@@ -21,7 +22,7 @@ from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.stores import CacheStore, TreeStore
@@ -86,6 +87,16 @@ class Pending:
 NOTHING_PENDING = Pending()
 
 
+class Untold(Enum):
+    """What a stream that leaves out most events has not told of a process."""
+
+    NAME = auto()
+    """Perhaps a new name, but no exec."""
+    ALL = auto()
+    """Perhaps an exec, and what follows from it."""
+    END = auto()
+
+
 class Tracker:
     """Keeps a tree and a cache in step with a stream of events.
 
@@ -148,7 +159,10 @@ class Tracker:
     def expire(self, now_ns: int) -> None:
         """Let the stores forget what ended longer than their TTL before ``now_ns``."""
         self.stats.expired += len(self.tree.expire(now_ns))
-        self.cache.expire(now_ns)
+        for info in self.cache.expire(now_ns):
+            node = self.tree.get_node(info.key)
+            if node is not None:  # as long as what it created is remembered
+                self.tree.insert_node(node.pid, replace(node, user=info.user))
 
     def _store(self, node: PidNode, info: ProcInfo) -> None:
         self.stats.evicted += len(self.tree.insert_node(node.pid, node))
@@ -357,7 +371,7 @@ class Tracker:
             self._presume_former_exited(event.key, event.timestamp_ns)
             node = PidNode(
                 ppid=event.creator.pid,
-                cmd=event.comm,
+                cmd=event.comm or "",
                 start_time_ns=event.key.start_time_ns,
                 pid=event.key.pid,
                 creator_start_ns=event.creator.start_time_ns,
@@ -368,7 +382,7 @@ class Tracker:
         else:
             start_ns = more_exact(known[0].key, event.key).start_time_ns
             node = _with_creator(known[0], event.creator)
-            name = event.comm or node.cmd
+            name = node.cmd if event.comm is None else event.comm
             node = replace(node, cmd=name, start_time_ns=start_ns)
             info = replace(known[1], cmd=name, ppid=node.ppid, start_time_ns=start_ns)
         if event.uid is not None:
@@ -457,6 +471,7 @@ class Tracker:
         begun_ns: int,
         now_ns: int,
         pending: Pending = NOTHING_PENDING,
+        untold: Mapping[ProcessKey, Untold] | None = None,
     ) -> None:
         """Mend the tree after a gap with a later look at ``/proc``.
 
@@ -464,11 +479,16 @@ class Tracker:
         or else be ``pending``: what it changed is not taken from the look. Processes
         that are missing are added, those that are known are brought up to date, and those
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
+
+        ``untold`` says what the stream has not told of those that are known; None: anything.
         """
         self.merge_snapshot(entries, pending)
         for node, info in entries:
-            if not pending.execs(node):
-                self._refresh(node, info, keep_name=pending.renames(node))
+            what = Untold.ALL if untold is None else untold.get(node.key)
+            if what is Untold.END:
+                self._end(node, info)
+            elif what is not None and not pending.execs(node):
+                self._refresh(node, info, what, keep_name=pending.renames(node))
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for node in self.tree.all_nodes():
             gone = node.exited_ns is None and (node.pid, node.key.ticks) not in seen
@@ -476,7 +496,21 @@ class Tracker:
                 self.presume_exited(node, now_ns)
         self.uncertain = False
 
-    def _refresh(self, seen: PidNode, details: ProcInfo, *, keep_name: bool) -> None:
+    def _end(self, seen: PidNode, details: ProcInfo) -> None:
+        """Let a process that is taken to live have ended as the kernel's notes say."""
+        known = self._known(seen.key)
+        if known is None or known[0].exited_ns is not None:
+            return
+        node, info = known
+        name = node.cmd if seen.name_uncertain else seen.cmd
+        if details.uid is not None:
+            info = replace(info, uid=details.uid, gid=details.gid, user=details.user)
+        self._store(
+            replace(node, cmd=name, exited_ns=seen.exited_ns),
+            replace(info, cmd=name, exited_ns=seen.exited_ns),
+        )
+
+    def _refresh(self, seen: PidNode, details: ProcInfo, what: Untold, *, keep_name: bool) -> None:
         """Bring a known process up to date with what ``/proc`` says of it now."""
         known = self._known(seen.key)
         if known is None or known[0].exited_ns is not None:
@@ -486,7 +520,9 @@ class Tracker:
         node, info = known
         if keep_name:
             details = replace(details, cmd=info.cmd)
-        if details.args_raw is None and info.args_raw is not None:  # nor there: it is ending
+        if what is Untold.NAME:
+            details = replace(info, cmd=details.cmd)
+        elif details.args_raw is None and info.args_raw is not None:  # nor there: it is ending
             details = replace(
                 details,
                 executable=info.executable,
@@ -507,7 +543,7 @@ class Tracker:
             details,
             ppid=node.ppid,
             start_time_ns=node.start_time_ns,
-            inherited=info.inherited and same_program,
+            inherited=details.inherited or (info.inherited and same_program),
             cgroup_id=info.cgroup_id,
             ns_pid=info.ns_pid,
             exec_ns=info.exec_ns,
@@ -519,7 +555,7 @@ def _info_of(node: PidNode) -> ProcInfo:
     """Return the least that can be said of a node without details."""
     return ProcInfo(
         cmd=node.cmd,
-        user=UNKNOWN_NAME,
+        user=node.user,
         ppid=node.ppid,
         tgid=node.pid,
         start_time_ns=node.start_time_ns,

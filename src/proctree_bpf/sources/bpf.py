@@ -98,7 +98,7 @@ class BpfSource(LiveSource):
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if sought is not None:
-                    self.kernel_filter = KernelFilter(program, sought)
+                    self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(

@@ -6,8 +6,7 @@ import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf.codecs.perf_records import id_or_none
-from proctree_bpf.codecs.proc_files import decode_name
+from proctree_bpf.codecs.perf_records import id_or_none, noted_name
 from proctree_bpf.core.identity import ProcessKey
 
 if TYPE_CHECKING:
@@ -87,7 +86,10 @@ class Noted(NamedTuple):
     exited_ns: int | None
     uid: int | None
     gid: int | None
-    comm: str
+    comm: str | None
+    """None: it is as it was before the program was attached; so are the ids."""
+    exec_left_out: bool
+    """Its last exec was not sent."""
 
 
 def _pack_key(key: ProcessKey) -> bytes:
@@ -95,9 +97,13 @@ def _pack_key(key: ProcessKey) -> bytes:
 
 
 class KernelFilter:
-    """Sets the filter of a program that was compiled with one."""
+    """Sets the filter of a program that was compiled with one.
 
-    def __init__(self, program: BccProgram, sought: Sought) -> None:
+    ``max_args_bytes`` is how much of an argument block the program copies.
+    """
+
+    def __init__(self, program: BccProgram, sought: Sought, max_args_bytes: int) -> None:
+        self.max_args_bytes = max_args_bytes
         self._procs = program.table("procs", _KEY.size, _PROC.size)
         self._seeds = program.table("seeds", _KEY.size, _SEED.size)
         self._control = program.table("control", len(_FIRST), _CONTROL.size)
@@ -177,12 +183,13 @@ class KernelFilter:
             if value is None:
                 continue
             start_ns, tgid = _KEY.unpack(raw)
-            creator_ns, creator, exited_ns, *_, uid, gid, _, _, comm = _PROC.unpack(value)
+            creator_ns, creator, exited_ns, *_, uid, gid, _, left_out, comm = _PROC.unpack(value)
             yield Noted(
                 ProcessKey(tgid, start_ns),
                 ProcessKey(creator, creator_ns),
                 exited_ns or None,
                 id_or_none(uid),
                 id_or_none(gid),
-                decode_name(comm.partition(b"\0")[0]),
+                noted_name(comm),
+                bool(left_out),
             )

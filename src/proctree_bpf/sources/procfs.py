@@ -32,6 +32,7 @@ MAX_ARGS_BYTES = 32_768
 _MAX_PID = 2**32 - 1
 # More than 52 numbers and a name can take (proc_pid_stat(5)); one read gets it all.
 _STAT_BYTES = 4096
+_DELETED = " (deleted)"
 
 Entry = tuple[PidNode, ProcInfo]
 Reading = tuple[Stat, ProcInfo]
@@ -83,9 +84,12 @@ def _open_process(pid: int, proc: str) -> int:
 def _executable(directory: int) -> str | None:
     """Return the path of the running file; None for a kernel thread or without permission."""
     try:
-        return os.readlink("exe", dir_fd=directory)
+        path = os.readlink("exe", dir_fd=directory)
+        if path.endswith(_DELETED) and not os.stat("exe", dir_fd=directory).st_nlink:
+            path = path.removesuffix(_DELETED)
     except OSError:
         return None
+    return path
 
 
 def _entry(directory: int) -> Reading:
@@ -108,6 +112,7 @@ def _entry(directory: int) -> Reading:
         gid=status.gid,
         executable=_executable(directory),
         args_raw=args_raw[:MAX_ARGS_BYTES] if args_raw is not None else None,
+        inherited=stat.never_execed,
         truncated=truncated,
         ns_pid=status.ns_pid,
     )
