@@ -290,7 +290,7 @@ INLINE u32 filter_exec(struct pt_key key, char *comm, struct user user, int righ
 	u32 verdict = verdict_on(
 		p, generation, answer, right_file || is_wanted(comm), p->has_children
 	);
-	p->exec_left_out = verdict == DROPS;
+	p->exec_left_out = verdict == DROPS ? generation : 0;
 	return verdict;
 }
 

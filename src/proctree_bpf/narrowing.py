@@ -59,6 +59,7 @@ class Narrowing:
         self._follows = follows
         self._cleared_ns: int | None = None
         self._resume_ns = 0
+        self._known_generation = 0  # what was left out until then was read from /proc
         self.hold_ns: float = inf
         """Events from here on wait until the tree has caught up."""
         self.given_up: str | None = None
@@ -96,6 +97,7 @@ class Narrowing:
         """Go on: the tree knows all that was left out."""
         self.hold_ns = inf
         self._resume_ns = now_ns + _PAUSE_NS
+        self._known_generation = self._kernel.generation
         self._kernel.clear_doubt()
 
     def advance(self, tree: TreeStore, watermark_ns: int, clock: Callable[[], int]) -> None:
@@ -131,8 +133,8 @@ class Narrowing:
     def complete(self, entries: Iterable[Entry]) -> tuple[list[Entry], dict[ProcessKey, Untold]]:
         """Add to a look at ``/proc`` what the kernel's side has noted: who created whom.
 
-        Returns also what it has not sent, before it began to doubt, of those that are noted.
-        Of others nothing was left out: they have done nothing since it came.
+        Returns also what it may not have sent of those that are noted. Of others nothing was
+        left out: they have done nothing since it came.
         """
         living: dict[tuple[int, int], Noted] = {}
         ended: dict[tuple[int, int], list[Noted]] = {}
@@ -148,15 +150,15 @@ class Narrowing:
             noted = living.get(place)
             if noted is not None:
                 found.append(_sharpened(node, self._as_sent(info, noted), noted))
-                untold[noted.key] = Untold.ALL if noted.exec_left_out else Untold.NAME
+                is_new = noted.exec_left_out > self._known_generation
+                untold[noted.key] = Untold.ALL if is_new else Untold.NAME
             elif place not in ended and node.exited_ns is None:
                 # Of the dead, only what is noted tells two lives of a PID apart.
                 found.append((node, info))
         dead = [each for lives in ended.values() for each in lives]
         for each in sorted(dead, key=_born, reverse=True):  # a tree keeps them for their children
             found.append(_entry_of(each))
-            if (each.exited_ns or 0) < self.hold_ns:
-                untold[each.key] = Untold.END
+            untold[each.key] = Untold.END
         return found, untold
 
     def _as_sent(self, info: ProcInfo, noted: Noted) -> ProcInfo:

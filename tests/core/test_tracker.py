@@ -730,9 +730,32 @@ class TestALookAfterTheKernelHasLeftOutSome:
     ) -> None:
         node, info = look[-1]
         ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
-        tracker.reconcile([*SNAPSHOT, ended], 62 * S, 63 * S, untold={CHILD: Untold.END})
+        tracker.reconcile([*SNAPSHOT, ended], 62 * S, 63 * S, untold={}, ends={CHILD})
         assert (node_of(tracker, CHILD).cmd, node_of(tracker, CHILD).exited_ns) == ("now", 61 * S)
         assert (info_of(tracker, CHILD).user, info_of(tracker, CHILD).args) == ("bob", ("ls", "-l"))
+
+    def test_so_is_one_whose_pid_has_been_had_again(
+        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
+    ) -> None:
+        node, info = look[-1]
+        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        entries = [*SNAPSHOT, entry(LATER, INIT, "later"), ended]
+        tracker.reconcile(entries, 72 * S, 73 * S, untold={}, ends={CHILD})
+        assert (node_of(tracker, CHILD).cmd, info_of(tracker, CHILD).user) == ("now", "bob")
+        assert node_of(tracker, 200).cmd == "later"
+
+    def test_an_end_that_was_told_or_is_still_to_come_is_not_taken_from_the_notes(
+        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
+    ) -> None:
+        node, info = look[-1]
+        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        tracker.reconcile(
+            [*SNAPSHOT, ended], 62 * S, 63 * S, Pending([EXIT]), untold={}, ends={CHILD}
+        )
+        assert node_of(tracker, CHILD).cmd == "ls"
+        assert tracker.apply(EXIT) is not None
+        tracker.reconcile([*SNAPSHOT, ended], 64 * S, 65 * S, untold={}, ends={CHILD})
+        assert node_of(tracker, CHILD).cmd == "ls"
 
 
 class TestForgetting:
@@ -758,6 +781,15 @@ class TestForgetting:
         apply_all(tracker, EXIT)
         tracker.expire(EXIT.timestamp_ns + 601 * S)
         assert tracker.cache.get_info(CHILD) is None
+        assert build_chain_string(tracker.tree, tracker.cache, 300) == (
+            "300|ls|ada;200|ls|ada;100|bash|ada;1|init|root"
+        )
+
+    def test_so_is_that_of_one_that_is_met_when_it_is_long_dead(self, tracker: Tracker) -> None:
+        now_ns = EXIT.timestamp_ns + 700 * S
+        late = ProcessKey(300, 61 * S - 1)
+        tracker.apply(Met(now_ns, late, CHILD, "ls", 1000, 1000))
+        tracker.apply(Met(now_ns, CHILD, SHELL, "ls", 1000, 1000, exited_ns=EXIT.timestamp_ns))
         assert build_chain_string(tracker.tree, tracker.cache, 300) == (
             "300|ls|ada;200|ls|ada;100|bash|ada;1|init|root"
         )

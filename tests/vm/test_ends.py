@@ -68,6 +68,17 @@ def test_a_signal_does_not_take_what_was_seen_before(
     assert "ended by a signal while testing Linux 7.2" in told
 
 
+def test_what_had_failed_when_a_signal_came_counts(lib: Any) -> None:
+    verdict = lib("verdict")
+
+    def attempt(_name: str) -> Outcome:
+        raise verdict.EndedError(FAILED, 143)
+
+    outcomes, cut = verdict.try_each(["Linux 5.10"], attempt)
+    assert (outcomes, cut.status) == ([FAILED], 143)
+    assert verdict.conclude("the table", outcomes, cut) == 1
+
+
 @pytest.mark.parametrize(
     ("supported", "found", "same"),
     [("7.2", "7.2.13+deb14-cloud-amd64", True), ("0.31", "0.31.0+ds-7", True),

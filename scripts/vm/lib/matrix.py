@@ -16,13 +16,13 @@ import results
 import userland
 from choice import Choice, parse
 from cloud_kernel import bootable
-from failure import ROOT, UNABLE, FailedError, end_in_order, unexpected
-from store import LOGS, forget, is_ours, only_one, say
+from failure import ROOT, UNABLE, FailedError, end_in_order, late, unexpected
+from store import LOGS, forget_or_end, is_ours, only_one, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
 from table import table
 from tools import install
-from verdict import conclude, differs, try_each
+from verdict import EndedError, conclude, differs, signalled, try_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def main() -> int:
     chosen = [name for name, kernel in kernels.items() if kernel.series in choice.names]
     LOGS.mkdir(parents=True, exist_ok=True)
     if choice.refresh:
-        _forget(*(kernels[name] for name in chosen))
+        forget_or_end(*_names_of(*(kernels[name] for name in chosen)))
     outcomes, cut = try_each(chosen, lambda name: _try(kernels[name], choice))
     head = ["kernel", "bcc", "python", *groups.KERNEL_GROUPS, "boot", "total"]
     return conclude(table(head, [outcome.row for outcome in outcomes]), outcomes, cut)
@@ -71,10 +71,11 @@ def _choice() -> Choice:
     return choice
 
 
-def _forget(*kernels: Kernel) -> None:
+def _names_of(*kernels: Kernel) -> list[str]:
+    """Return the names under which they are in the cache."""
     suites = {kernel.userland for kernel in kernels}
-    forget(*(f"kernel-{kernel.series}" for kernel in kernels))
-    forget(*(f"{kind}-{suite}" for suite in suites for kind in ("image", "userland")))
+    names = [f"kernel-{kernel.series}" for kernel in kernels]
+    return names + [f"{kind}-{suite}" for suite in suites for kind in ("image", "userland")]
 
 
 def _try(kernel: Kernel, choice: Choice) -> Outcome:
@@ -84,10 +85,14 @@ def _try(kernel: Kernel, choice: Choice) -> Outcome:
         with unexpected(), only_one(f"matrix-{kernel.series}.lock"):
             return _test(kernel, choice, console, again)
     except FailedError as error:
-        fault = error.told(f"Linux {kernel.series}", again)
-        empty = [""] * (2 + len(groups.KERNEL_GROUPS) + 1)
-        row = [kernel.series, *empty, f"FAILED: {error.step}"]
-        return Outcome(row, [fault], unable=error.unable, slow=error.slow)
+        return _failed(kernel, error, again)
+
+
+def _failed(kernel: Kernel, error: FailedError, again: str) -> Outcome:
+    fault = error.told(f"Linux {kernel.series}", again)
+    empty = [""] * (2 + len(groups.KERNEL_GROUPS) + 1)
+    row = [kernel.series, *empty, f"FAILED: {error.step}"]
+    return Outcome(row, [fault], unable=error.unable, slow=error.slow)
 
 
 def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
@@ -104,8 +109,14 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
         try:
             result, started = qemu.boot(accel, boot, [image, tar], console, choice.limit_s)
         except FailedError as error:
-            _add_failures(error, results.tests(qemu.result_of(console).read_text(errors="replace")))
+            _add_failures(error, _told(console))
             raise
+        except (KeyboardInterrupt, SystemExit) as end:
+            cut = late("tests", "ended by a signal", console)
+            _add_failures(cut, _told(console))
+            if cut.slow:
+                raise
+            raise EndedError(_failed(kernel, cut, again), signalled(end)) from None
     said = dict(line.split(" ", 1) for line in result.splitlines() if " " in line)
     told = results.tests(result)
     if not started:
@@ -141,6 +152,11 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
         *differs(f"the Python of {kernel.userland}", system.python, said["python"]),
     ]
     return Outcome(row, faults, outdated=outdated)
+
+
+def _told(console: Path) -> list[groups.Told]:
+    """Return what the guest has written so far."""
+    return results.tests(qemu.result_of(console).read_text(errors="replace"))
 
 
 def _add_failures(error: FailedError, told: Sequence[groups.Told]) -> None:

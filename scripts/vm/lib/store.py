@@ -46,6 +46,7 @@ def fresh_log(name: str) -> Path:
     """Return the path of an empty log."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
+    log.unlink(missing_ok=True)  # it may be another user's
     log.write_bytes(b"")
     return log
 
@@ -85,11 +86,15 @@ def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
     say(f"built {name} in {time.monotonic() - began:.0f} s")
 
 
-def forget(*names: str) -> None:
-    """Remove what was built under these names."""
-    with only_one("build.lock"):
-        for directory in (entry for name in names for entry in _entries(name)):
-            remove(directory)
+def forget_or_end(*names: str) -> None:
+    """Remove what was built under these names; if that cannot be, say so and end."""
+    try:
+        with only_one("build.lock"):
+            for directory in (entry for name in names for entry in _entries(name)):
+                remove(directory)
+    except (OSError, subprocess.CalledProcessError) as error:
+        say(f"what is in the cache could not be removed: {error}")
+        sys.exit(1)
 
 
 def _entries(name: str) -> list[Path]:

@@ -17,12 +17,12 @@ import results
 import userland
 from choice import Choice, parse
 from failure import ROOT, UNABLE, FailedError, end_in_order, run, tail, unexpected
-from store import forget, fresh_log, only_one, say
+from store import forget_or_end, fresh_log, only_one, say
 from supported import USERLANDS, Userland
 from supported import userland as userland_of
 from table import table
 from tools import install
-from verdict import conclude, differs, try_each
+from verdict import EndedError, conclude, differs, signalled, try_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,9 @@ def main() -> int:
         return UNABLE
     install("vm")
     if choice.refresh:
-        forget(*(f"{kind}-{suite}" for suite in choice.names for kind in ("image", "userland")))
+        forget_or_end(
+            *(f"{kind}-{suite}" for suite in choice.names for kind in ("image", "userland"))
+        )
     outcomes, cut = try_each(choice.names, lambda suite: _try(userland_of(suite), choice))
     return conclude(f"Linux {platform.release()}\n{_shown(outcomes)}", outcomes, cut)
 
@@ -104,6 +106,13 @@ def _test(system: Userland, choice: Choice) -> Outcome:
             )  # fmt: skip
         except FailedError as error:
             failed = error
+        except (KeyboardInterrupt, SystemExit) as end:
+            failures = groups.faults({}, results.tests(outcomes.read_text()), whole=False)
+            if not failures:
+                raise
+            cut = FailedError("tests", "\n  ".join(["ended by a signal", *failures]), log)
+            outcome = Outcome(system.suite, ["", ""], {}, [_told(cut, system, choice)])
+            raise EndedError(outcome, signalled(end)) from None
         told = results.tests(outcomes.read_text())
     counts: dict[str, groups.Count] = {}
     for test in told:

@@ -36,6 +36,15 @@ T = TypeVar("T")
 Tried = TypeVar("Tried", bound=Outcome)
 
 
+class EndedError(BaseException):
+    """A signal ended the test of one of them, in which something had failed already."""
+
+    def __init__(self, outcome: Outcome, status: int) -> None:
+        super().__init__(status)
+        self.outcome = outcome
+        self.status = status
+
+
 class Cut(NamedTuple):
     """Where a signal ended it all, and the exit status that tells which."""
 
@@ -49,11 +58,18 @@ def try_each(names: Iterable[T], attempt: Callable[[T], Tried]) -> tuple[list[Tr
     for name in names:
         try:
             outcomes.append(attempt(name))
-        except KeyboardInterrupt:
-            return outcomes, Cut(str(name), SIGNALLED + signal.SIGINT)
-        except SystemExit as end:
-            return outcomes, Cut(str(name), int(end.code or 0))
+        except EndedError as end:
+            return [*outcomes, end.outcome], Cut(str(name), end.status)  # type: ignore[list-item]
+        except (KeyboardInterrupt, SystemExit) as end:
+            return outcomes, Cut(str(name), signalled(end))
     return outcomes, None
+
+
+def signalled(end: BaseException) -> int:
+    """Return the exit status that tells of a signal."""
+    if isinstance(end, SystemExit):
+        return int(end.code or 0)
+    return SIGNALLED + signal.SIGINT
 
 
 def conclude(table: str, outcomes: Sequence[Outcome], cut: Cut | None) -> int:

@@ -64,7 +64,7 @@ class PidNode:
             the real start, which was not to be had.
         name_uncertain: an exec may have been lost since the name was learnt.
         held_until_ns: when a command that we had started was let run; 0 for all others.
-        user: the user's name, once the details are forgotten.
+        user: the user's name, once it has ended: the details may be forgotten first.
         key: the identity, from ``pid`` and ``start_time_ns``.
         creator: the creator's identity, from ``ppid`` and ``creator_start_ns``.
 
@@ -81,7 +81,7 @@ class PidNode:
     approximate: bool = False
     name_uncertain: bool = False
     held_until_ns: int = 0
-    user: str = UNKNOWN_NAME
+    user: str = field(default=UNKNOWN_NAME, compare=False)
     key: ProcessKey = field(init=False, repr=False, compare=False)
     creator: ProcessKey = field(init=False, repr=False, compare=False)
 

@@ -22,7 +22,7 @@ from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.stores import CacheStore, TreeStore
@@ -69,11 +69,14 @@ class Pending:
     def __init__(self, events: Iterable[ProcEvent] = ()) -> None:
         self._execs = set()
         self._renames = set()
+        self._exits = set()
         for event in events:
             if isinstance(event, Exec):
                 self._execs.add((event.key.pid, event.key.ticks))
             elif isinstance(event, Rename):
                 self._renames.add((event.key.pid, event.key.ticks))
+            elif isinstance(event, Exit):
+                self._exits.add((event.key.pid, event.key.ticks))
 
     def execs(self, node: PidNode) -> bool:
         """Tell whether an exec of this process is among them."""
@@ -82,6 +85,10 @@ class Pending:
     def renames(self, node: PidNode) -> bool:
         """Tell whether a new name of this process is among them."""
         return (node.pid, node.key.ticks) in self._renames
+
+    def exits(self, node: PidNode) -> bool:
+        """Tell whether the exit of this process is among them."""
+        return (node.pid, node.key.ticks) in self._exits
 
 
 NOTHING_PENDING = Pending()
@@ -159,12 +166,11 @@ class Tracker:
     def expire(self, now_ns: int) -> None:
         """Let the stores forget what ended longer than their TTL before ``now_ns``."""
         self.stats.expired += len(self.tree.expire(now_ns))
-        for info in self.cache.expire(now_ns):
-            node = self.tree.get_node(info.key)
-            if node is not None:  # as long as what it created is remembered
-                self.tree.insert_node(node.pid, replace(node, user=info.user))
+        self.cache.expire(now_ns)
 
     def _store(self, node: PidNode, info: ProcInfo) -> None:
+        if node.exited_ns is not None and node.user != info.user:
+            node = replace(node, user=info.user)  # the tree may remember it for longer
         self.stats.evicted += len(self.tree.insert_node(node.pid, node))
         self.cache.insert_info(info.tgid, info)
 
@@ -471,7 +477,9 @@ class Tracker:
         begun_ns: int,
         now_ns: int,
         pending: Pending = NOTHING_PENDING,
+        *,
         untold: Mapping[ProcessKey, Untold] | None = None,
+        ends: Container[ProcessKey] = (),
     ) -> None:
         """Mend the tree after a gap with a later look at ``/proc``.
 
@@ -480,13 +488,15 @@ class Tracker:
         that are missing are added, those that are known are brought up to date, and those
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
 
-        ``untold`` says what the stream has not told of those that are known; None: anything.
+        ``untold`` says what the stream may not have told of those that are known; None: anything.
+        ``ends``: of which the entries are what was noted when they ended.
         """
         self.merge_snapshot(entries, pending)
         for node, info in entries:
             what = Untold.ALL if untold is None else untold.get(node.key)
-            if what is Untold.END:
-                self._end(node, info)
+            if node.key in ends:
+                if (node.exited_ns or 0) < begun_ns and not pending.exits(node):
+                    self._end(node, info)
             elif what is not None and not pending.execs(node):
                 self._refresh(node, info, what, keep_name=pending.renames(node))
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
@@ -497,9 +507,9 @@ class Tracker:
         self.uncertain = False
 
     def _end(self, seen: PidNode, details: ProcInfo) -> None:
-        """Let a process that is taken to live have ended as the kernel's notes say."""
+        """Let a process of which no exit was told have ended as the kernel's notes say."""
         known = self._known(seen.key)
-        if known is None or known[0].exited_ns is not None:
+        if known is None or known[1].status is not None:
             return
         node, info = known
         name = node.cmd if seen.name_uncertain else seen.cmd

@@ -88,8 +88,8 @@ class Noted(NamedTuple):
     gid: int | None
     comm: str | None
     """None: it is as it was before the program was attached; so are the ids."""
-    exec_left_out: bool
-    """Its last exec was not sent."""
+    exec_left_out: int
+    """The generation of the seeds under which its last exec was not sent; 0: it was."""
 
 
 def _pack_key(key: ProcessKey) -> bytes:
@@ -109,7 +109,8 @@ class KernelFilter:
         self._control = program.table("control", len(_FIRST), _CONTROL.size)
         self._doubt = program.table("doubt", len(_FIRST), _DOUBT.size)
         self._seeded: set[bytes] = set()
-        self._generation = 0
+        self.generation = 0
+        """How often seeds were set."""
         self.is_on = False
         table = program.table("names", _NAME.size, 1)
         for name in sought.names:
@@ -145,14 +146,14 @@ class KernelFilter:
             if not self._seeds.put(key, value):
                 return False
             self._seeded.add(key)
-        self._generation += 1
-        self._control.put(_FIRST, _CONTROL.pack(1, self._generation))
+        self.generation += 1
+        self._control.put(_FIRST, _CONTROL.pack(1, self.generation))
         self.is_on = True
         return True
 
     def switch_off(self) -> None:
         """Send everything."""
-        self._control.put(_FIRST, _CONTROL.pack(0, self._generation))
+        self._control.put(_FIRST, _CONTROL.pack(0, self.generation))
         self.is_on = False
 
     def sweep(self) -> int:
@@ -191,5 +192,5 @@ class KernelFilter:
                 id_or_none(uid),
                 id_or_none(gid),
                 noted_name(comm),
-                bool(left_out),
+                left_out,
             )
