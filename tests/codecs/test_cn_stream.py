@@ -126,6 +126,14 @@ class TestForks:
         assert isinstance(end, Exit)
         assert (end.key, end.exit_code) == (latter, 4)
 
+    def test_so_is_one_that_was_sent_when_the_pid_was_had_again(self, scene: Scene) -> None:
+        """The kernel sends it when the parent may have waited already."""
+        former, latter = scene.child(), scene.child()
+        for key, code in ((former, 3), (latter, 4)):
+            (end,) = scene.poll(scene.kernel.exit(_CHILD, code << 8))
+            assert isinstance(end, Exit)
+            assert (end.key, end.exit_code) == (key, code)
+
     def test_a_child_that_is_gone_keeps_its_edge_and_an_approximate_start(
         self, scene: Scene
     ) -> None:

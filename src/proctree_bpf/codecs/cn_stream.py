@@ -266,7 +266,8 @@ class ConnectorStream:
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread and message.tgid not in self._processes:
             return None
-        process = self._identify(message.tgid, time_ns)
+        # do_exit() wakes the parent first: the PID may be had again when word of an end comes.
+        process = self._former.get(message.tgid) or self._identify(message.tgid, time_ns)
         status = message.values[0]
         process.core_dumped |= is_core_dump(status)
         if message.is_thread:
