@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.lineage import lineage
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
 from proctree_bpf.core.tracker import Untold
 from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
-from proctree_bpf.sources.procfs import uid_to_username
+from proctree_bpf.sources.procfs import user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,6 +43,17 @@ def followed_by(wanted: Filter) -> Callable[[PidNode], bool]:
         return ancestry.marks(node) != 0
 
     return follows
+
+
+class Completed(NamedTuple):
+    """A look at ``/proc``, and what a filter in the kernel has noted."""
+
+    entries: list[Entry]
+    untold: dict[ProcessKey, Untold]
+    """What may not have been sent of those that live. Of others nothing was left out: they have
+    done nothing since the filter came."""
+    ends: set[ProcessKey]
+    """Who has ended: their entries are what was noted then."""
 
 
 class Narrowing:
@@ -130,12 +141,8 @@ class Narrowing:
             for node in _with_those_above(tree, living).values()
         ]
 
-    def complete(self, entries: Iterable[Entry]) -> tuple[list[Entry], dict[ProcessKey, Untold]]:
-        """Add to a look at ``/proc`` what the kernel's side has noted: who created whom.
-
-        Returns also what it may not have sent of those that are noted. Of others nothing was
-        left out: they have done nothing since it came.
-        """
+    def complete(self, entries: Iterable[Entry]) -> Completed:
+        """Add to a look at ``/proc`` what the kernel's side has noted: who created whom."""
         living: dict[tuple[int, int], Noted] = {}
         ended: dict[tuple[int, int], list[Noted]] = {}
         for each in self._kernel.noted():
@@ -144,7 +151,8 @@ class Narrowing:
                 living[place] = each
             else:
                 ended.setdefault(place, []).append(each)
-        found, untold = [], {}
+        found: list[Entry] = []
+        untold: dict[ProcessKey, Untold] = {}
         for node, info in entries:
             place = node.pid, node.key.ticks
             noted = living.get(place)
@@ -156,10 +164,9 @@ class Narrowing:
                 # Of the dead, only what is noted tells two lives of a PID apart.
                 found.append((node, info))
         dead = [each for lives in ended.values() for each in lives]
-        for each in sorted(dead, key=_born, reverse=True):  # a tree keeps them for their children
-            found.append(_entry_of(each))
-            untold[each.key] = Untold.END
-        return found, untold
+        dead.sort(key=_born, reverse=True)  # a tree keeps them for their children
+        found += [_entry_of(each) for each in dead]
+        return Completed(found, untold, {each.key for each in dead})
 
     def _as_sent(self, info: ProcInfo, noted: Noted) -> ProcInfo:
         """Return what ``/proc`` shows now as the records would have told it then."""
@@ -168,7 +175,7 @@ class Narrowing:
         if noted.comm is not None:
             info = replace(info, cmd=noted.comm)
         if noted.uid is not None:
-            info = replace(info, uid=noted.uid, gid=noted.gid, user=_user_of(noted.uid))
+            info = replace(info, uid=noted.uid, gid=noted.gid, user=user_of(noted.uid))
         limit = self._kernel.max_args_bytes
         if info.args_raw is not None and len(info.args_raw) > limit:
             info = replace(info, args_raw=info.args_raw[:limit], truncated=True)
@@ -203,10 +210,6 @@ def _born(noted: Noted) -> int:
     return noted.key.start_time_ns
 
 
-def _user_of(uid: int) -> str:
-    return uid_to_username(uid) or str(uid)
-
-
 def _sharpened(node: PidNode, info: ProcInfo, noted: Noted) -> Entry:
     info = replace(info, start_time_ns=noted.key.start_time_ns)
     node = replace(node, cmd=info.cmd, start_time_ns=noted.key.start_time_ns)
@@ -238,7 +241,7 @@ def _entry_of(noted: Noted) -> Entry:
     )
     info = ProcInfo(
         cmd=node.cmd,
-        user=UNKNOWN_NAME if noted.uid is None else _user_of(noted.uid),
+        user=UNKNOWN_NAME if noted.uid is None else user_of(noted.uid),
         ppid=creator.pid,
         tgid=noted.key.pid,
         start_time_ns=noted.key.start_time_ns,

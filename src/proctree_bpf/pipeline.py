@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap, ProcEvent
 from proctree_bpf.core.reorder import ReorderBuffer
-from proctree_bpf.core.tracker import Pending, Untold
+from proctree_bpf.core.tracker import Pending
 from proctree_bpf.sources import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.tracker import Applied, Tracker
+    from proctree_bpf.core.tracker import Applied, Tracker, Untold
     from proctree_bpf.narrowing import Narrowing
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource
@@ -90,11 +90,8 @@ class _Repair:
     ended_ns: int
     entries: list[procfs.Entry]
     untold: dict[ProcessKey, Untold] = field(default_factory=dict)
-    """What a filter in the kernel may have left out of them."""
-
-    def ends(self) -> set[ProcessKey]:
-        """Return who has ended, as the kernel's side has noted it."""
-        return {key for key, what in self.untold.items() if what is Untold.END}
+    ends: set[ProcessKey] = field(default_factory=set)
+    """Both as a filter in the kernel has noted: see ``narrowing.Completed``."""
 
 
 @dataclass(slots=True)
@@ -332,7 +329,7 @@ class Pipeline:
             # With a full table the kernel's side has not noted all.
             untold = None if self.narrowing.given_up else look.untold
             self.tracker.reconcile(
-                look.entries, look.begun_ns, look.ended_ns, pending, untold=untold, ends=look.ends()
+                look.entries, look.begun_ns, look.ended_ns, pending, untold=untold, ends=look.ends
             )
             self.tracker.uncertain = self._repair_wanted or self._repair is not None
             self._survey()
@@ -346,7 +343,7 @@ class Pipeline:
             self._catch_up()
         self._write_before(self._repair.begun_ns)
         repair, self._repair = self._repair, None
-        self.tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns, ends=repair.ends())
+        self.tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns, ends=repair.ends)
         self.tracker.uncertain = self._repair_wanted  # more was lost meanwhile
         self.stats.repairs += 1
         self._survey()

@@ -59,7 +59,7 @@ def try_each(names: Iterable[T], attempt: Callable[[T], Tried]) -> tuple[list[Tr
         try:
             outcomes.append(attempt(name))
         except EndedError as end:
-            return [*outcomes, end.outcome], Cut(str(name), end.status)  # type: ignore[list-item]
+            return [*outcomes, end.outcome], Cut(str(name), end.status)  # type: ignore[list-item]  # attempt's own
         except (KeyboardInterrupt, SystemExit) as end:
             return outcomes, Cut(str(name), signalled(end))
     return outcomes, None

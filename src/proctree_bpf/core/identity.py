@@ -8,6 +8,7 @@ kernel's start time, ``task_struct.start_boottime``, has nanoseconds;
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 # USER_HZ is 100 on every architecture that can run BPF (asm-generic/param.h).
@@ -78,4 +79,9 @@ def entity_id(boot_id: str, key: ProcessKey) -> str | None:
     """
     if not key.start_time_ns:
         return None
-    return f"{boot_id.replace('-', '')[:16]}-{key.pid}-{key.ticks}"
+    return f"{_short(boot_id)}-{key.pid}-{key.ticks}"
+
+
+@lru_cache(maxsize=8)
+def _short(boot_id: str) -> str:
+    return boot_id.replace("-", "")[:16]

@@ -101,7 +101,6 @@ class Untold(Enum):
     """Perhaps a new name, but no exec."""
     ALL = auto()
     """Perhaps an exec, and what follows from it."""
-    END = auto()
 
 
 class Tracker:
@@ -493,11 +492,12 @@ class Tracker:
         """
         self.merge_snapshot(entries, pending)
         for node, info in entries:
-            what = Untold.ALL if untold is None else untold.get(node.key)
             if node.key in ends:
                 if (node.exited_ns or 0) < begun_ns and not pending.exits(node):
                     self._end(node, info)
-            elif what is not None and not pending.execs(node):
+                continue
+            what = Untold.ALL if untold is None else untold.get(node.key)
+            if what is not None and not pending.execs(node):
                 self._refresh(node, info, what, keep_name=pending.renames(node))
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for node in self.tree.all_nodes():

@@ -47,6 +47,11 @@ def uid_to_username(uid: int) -> str | None:
         return None
 
 
+def user_of(uid: int) -> str:
+    """Return the name of a user id, or its decimal form if it has none."""
+    return uid_to_username(uid) or str(uid)
+
+
 def uid_of_user(name: str) -> int | None:
     """Return the user id of a name from the user database, or None if it has none."""
     try:
@@ -104,7 +109,7 @@ def _entry(directory: int) -> Reading:
     truncated = args_raw is not None and len(args_raw) > MAX_ARGS_BYTES
     info = ProcInfo(
         cmd=stat.comm,
-        user=uid_to_username(status.uid) or str(status.uid),
+        user=user_of(status.uid),
         ppid=stat.ppid,
         tgid=stat.pid,
         start_time_ns=stat.start_ticks * TICK_NS,
