@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.lineage import lineage
+from proctree_bpf.core.look import Untold
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
-from proctree_bpf.core.tracker import Untold
 from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
 from proctree_bpf.sources.procfs import user_of
 

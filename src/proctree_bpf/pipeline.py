@@ -14,15 +14,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap, ProcEvent
+from proctree_bpf.core.look import Pending
 from proctree_bpf.core.reorder import ReorderBuffer
-from proctree_bpf.core.tracker import Pending
 from proctree_bpf.sources import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.tracker import Applied, Tracker, Untold
+    from proctree_bpf.core.look import Untold
+    from proctree_bpf.core.tracker import Applied, Tracker
     from proctree_bpf.narrowing import Narrowing
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource

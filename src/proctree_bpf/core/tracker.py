@@ -8,23 +8,25 @@ The rules, each with its reason:
   until its own exec: a worker that never execs is not nameless.
 - A PID that comes back with a later start time proves that its former holder has
   ended, even if that exit was lost.
-- A snapshot fills in what the stream has not told; it never overwrites it.
+- A snapshot fills in what the stream has not told; it never overwrites it (``core.look``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
-from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
+from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
+from proctree_bpf.core.model import Edge, PidNode, ProcInfo
+from proctree_bpf.core.records import Records, info_of, parent_after, with_creator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping
 
     from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.look import Untold
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
@@ -49,61 +51,7 @@ class Applied:
         return self.event.timestamp_ns - self.node.began_ns
 
 
-@dataclass(slots=True)
-class TrackerStats:
-    """What a tracker has done, in events or entries."""
-
-    applied: int = 0
-    duplicates: int = 0
-    orphans: int = 0
-    """Execs and exits of processes whose beginning was not seen."""
-    presumed_exits: int = 0
-    """Exits that were never seen but follow from a reused PID or a later look at /proc."""
-    evicted: int = 0
-    expired: int = 0
-
-
-class Pending:
-    """Events that a look at ``/proc`` may have come after, and that are still to be applied."""
-
-    def __init__(self, events: Iterable[ProcEvent] = ()) -> None:
-        self._execs = set()
-        self._renames = set()
-        self._exits = set()
-        for event in events:
-            if isinstance(event, Exec):
-                self._execs.add((event.key.pid, event.key.ticks))
-            elif isinstance(event, Rename):
-                self._renames.add((event.key.pid, event.key.ticks))
-            elif isinstance(event, Exit):
-                self._exits.add((event.key.pid, event.key.ticks))
-
-    def execs(self, node: PidNode) -> bool:
-        """Tell whether an exec of this process is among them."""
-        return (node.pid, node.key.ticks) in self._execs
-
-    def renames(self, node: PidNode) -> bool:
-        """Tell whether a new name of this process is among them."""
-        return (node.pid, node.key.ticks) in self._renames
-
-    def exits(self, node: PidNode) -> bool:
-        """Tell whether the exit of this process is among them."""
-        return (node.pid, node.key.ticks) in self._exits
-
-
-NOTHING_PENDING = Pending()
-
-
-class Untold(Enum):
-    """What a stream that leaves out most events has not told of a process."""
-
-    NAME = auto()
-    """Perhaps a new name, but no exec."""
-    ALL = auto()
-    """Perhaps an exec, and what follows from it."""
-
-
-class Tracker:
+class Tracker(Records):
     """Keeps a tree and a cache in step with a stream of events.
 
     ``user_name`` turns a uid into a name; None gives the uid's decimal form.
@@ -115,12 +63,9 @@ class Tracker:
         cache: CacheStore,
         user_name: Callable[[int], str | None] = lambda _uid: None,
     ) -> None:
-        self.tree = tree
-        self.cache = cache
-        self.stats = TrackerStats()
+        super().__init__(tree, cache, user_name)
         self.uncertain = False
         """Events are known to be lost, and ``reconcile`` was not called since."""
-        self._user_name = user_name
         self._next_expiry_ns = 0
         self._handlers: dict[type, Callable[..., Applied | None]] = {
             Fork: self._fork,
@@ -167,53 +112,53 @@ class Tracker:
         self.stats.expired += len(self.tree.expire(now_ns))
         self.cache.expire(now_ns)
 
-    def _store(self, node: PidNode, info: ProcInfo) -> None:
-        if node.exited_ns is not None and node.user != info.user:
-            node = replace(node, user=info.user)  # the tree may remember it for longer
-        self.stats.evicted += len(self.tree.insert_node(node.pid, node))
-        self.cache.insert_info(info.tgid, info)
+    def merge_snapshot(
+        self,
+        entries: Iterable[tuple[PidNode, ProcInfo]],
+        pending: Pending = NOTHING_PENDING,
+    ) -> int:
+        """Add the processes of a ``/proc`` snapshot that the stream has not told of.
 
-    def _sharpen(self, key: ProcessKey) -> None:
-        """Give a process that is known by its ticks the exact start time just seen."""
-        node = self.tree.get_node(key)
-        if node is None or node.start_time_ns == key.start_time_ns or not key.is_exact:
-            return
-        info = self.cache.get_info(key) or _info_of(node)
-        start_ns = key.start_time_ns
-        self._store(replace(node, start_time_ns=start_ns), replace(info, start_time_ns=start_ns))
-
-    def _user(self, uid: int | None) -> str:
-        if uid is None:
-            return UNKNOWN_NAME
-        return self._user_name(uid) or str(uid)
-
-    def _known(self, key: ProcessKey) -> tuple[PidNode, ProcInfo] | None:
-        """Return what is known of exactly this process.
-
-        Where a start time is missing on either side, the living process of that PID
-        is meant.
+        Of processes for which an exec is pending, the snapshot may have read what they run
+        after it, so that is left out rather than given to children forked before it.
+        Returns the number of entries added.
         """
-        node = self.tree.get_node(key)
-        if node is None and key.start_time_ns:
-            latest = self.tree.get_node(key.pid)
-            if latest is not None and compare(latest.key, key) is Sameness.UNKNOWN:
-                node = latest if latest.exited_ns is None else None
-        if node is None:
-            return None
-        info = self.cache.get_info(node.key) or _info_of(node)
-        return node, info
+        return Look(self, pending).merge(entries)
+
+    def reconcile(
+        self,
+        entries: Collection[tuple[PidNode, ProcInfo]],
+        begun_ns: int,
+        now_ns: int,
+        pending: Pending = NOTHING_PENDING,
+        *,
+        untold: Mapping[ProcessKey, Untold] | None = None,
+        ends: Container[ProcessKey] = (),
+    ) -> None:
+        """Mend the tree after a gap with a later look at ``/proc``.
+
+        Every event from before the look began, at ``begun_ns``, must have been applied,
+        or else be ``pending``: what it changed is not taken from the look. Processes
+        that are missing are added, those that are known are brought up to date, and those
+        that should have been there have ended. Both times are CLOCK_BOOTTIME.
+
+        ``untold`` says what the stream may not have told of those that are known; None: anything.
+        ``ends``: of which the entries are what was noted when they ended.
+        """
+        Look(self, pending).mend(entries, begun_ns, now_ns, untold, ends)
+        self.uncertain = False
 
     # Handlers, one per kind of event.
 
     def _fork(self, event: Fork) -> Applied | None:
-        known = self._known(event.child)
+        known = self.known(event.child)
         if known is not None and self._is_known_birth(event, known[0]):
             return None
         if known is not None and compare(known[0].key, event.child) is not Sameness.SAME:
             known = None  # somebody had this PID, but this one was born just now
         if known is None:
-            self._presume_former_exited(event.child, event.timestamp_ns)
-        self._sharpen(event.creator)
+            self.presume_former_exited(event.child, event.timestamp_ns)
+        self.sharpen(event.creator)
         creator_info = self.cache.get_info(event.creator)
         parent = event.parent
         if parent is not None and compare(parent, event.creator) is Sameness.SAME:
@@ -221,6 +166,7 @@ class Tracker:
         uid = event.uid
         if uid is None and creator_info is not None:
             uid = creator_info.uid
+        user = creator_info.user if creator_info and uid is None else self.user_of(uid)
         comm = event.comm
         if comm is None:
             comm = creator_info.cmd if creator_info else ""
@@ -241,7 +187,7 @@ class Tracker:
         )
         info = ProcInfo(
             cmd=comm,
-            user=self._user(uid) if uid is not None or creator_info is None else creator_info.user,
+            user=user,
             ppid=event.creator.pid,
             tgid=event.child.pid,
             start_time_ns=event.child.start_time_ns,
@@ -264,7 +210,7 @@ class Tracker:
             # So was the exit, and it told a name that is not the creator's.
             node = replace(node, cmd=known[1].cmd)
             info = replace(info, cmd=known[1].cmd, executable=None, args_raw=None, inherited=False)
-        self._store(node, info)
+        self.store(node, info)
         return Applied(event, node, info, self.uncertain)
 
     @staticmethod
@@ -279,7 +225,7 @@ class Tracker:
         return not event.child.start_time_ns and same_creator and node.exited_ns is None
 
     def _exec(self, event: Exec) -> Applied | None:
-        known = self._known(event.key)
+        known = self.known(event.key)
         if known is not None and known[1].exec_ns is not None:
             if event.timestamp_ns <= known[1].exec_ns:
                 return None
@@ -293,12 +239,12 @@ class Tracker:
             node,
             cmd=comm,
             start_time_ns=start_ns,
-            parent=_parent_after(node, event.parent),
+            parent=parent_after(node, event.parent),
             name_uncertain=event.comm is None,
         )
         info = ProcInfo(
             cmd=comm,
-            user=info.user if uid == info.uid else self._user(uid),
+            user=info.user if uid == info.uid else self.user_of(uid),
             ppid=node.ppid,
             tgid=node.pid,
             start_time_ns=start_ns,
@@ -315,11 +261,11 @@ class Tracker:
             status=info.status,
             exited_ns=node.exited_ns,
         )
-        self._store(node, info)
+        self.store(node, info)
         return Applied(event, node, info, self.uncertain)
 
     def _exit(self, event: Exit) -> Applied | None:
-        known = self._known(event.key)
+        known = self.known(event.key)
         node, info = known or self._discover(event)
         if node.exited_ns is not None and (info.status is not None or event.status is None):
             return None
@@ -331,12 +277,12 @@ class Tracker:
             cmd=comm,
             start_time_ns=start_ns,
             exited_ns=event.timestamp_ns,
-            parent=_parent_after(node, event.parent),
+            parent=parent_after(node, event.parent),
         )
         info = replace(
             info,
             cmd=comm,
-            user=info.user if uid == info.uid else self._user(uid),
+            user=info.user if uid == info.uid else self.user_of(uid),
             uid=uid,
             start_time_ns=start_ns,
             status=event.status,
@@ -344,20 +290,20 @@ class Tracker:
             cgroup_id=event.cgroup_id if event.cgroup_id is not None else info.cgroup_id,
             cpu_ns=event.cpu_ns if event.cpu_ns is not None else info.cpu_ns,
         )
-        self._store(node, info)
+        self.store(node, info)
         return Applied(event, node, info, self.uncertain)
 
     def _rename(self, event: Rename) -> Applied | None:
-        known = self._known(event.key)
+        known = self.known(event.key)
         if known is None or known[0].cmd == event.comm:
             return None
         node = replace(known[0], cmd=event.comm, name_uncertain=False)
         info = replace(known[1], cmd=event.comm)
-        self._store(node, info)
+        self.store(node, info)
         return Applied(event, node, info, self.uncertain)
 
     def _setid(self, event: Setid) -> Applied | None:
-        known = self._known(event.key)
+        known = self.known(event.key)
         if known is None:
             return None
         node, info = known
@@ -365,15 +311,15 @@ class Tracker:
         gid = event.gid if event.gid is not None else info.gid
         if (uid, gid) == (info.uid, info.gid):
             return None
-        info = replace(info, uid=uid, gid=gid, user=self._user(uid))
-        self._store(node, info)
+        info = replace(info, uid=uid, gid=gid, user=self.user_of(uid))
+        self.store(node, info)
         return Applied(event, node, info, self.uncertain)
 
     def _met(self, event: Met) -> None:
         """Take in a process that was there already; nothing happened to it now."""
-        known = self._known(event.key)
+        known = self.known(event.key)
         if known is None:
-            self._presume_former_exited(event.key, event.timestamp_ns)
+            self.presume_former_exited(event.key, event.timestamp_ns)
             node = PidNode(
                 ppid=event.creator.pid,
                 cmd=event.comm or "",
@@ -383,21 +329,21 @@ class Tracker:
                 edge=Edge.LEARNT if event.creator.pid else Edge.OBSERVED,
                 exited_ns=event.exited_ns,
             )
-            info = _info_of(node)
+            info = info_of(node)
         else:
             start_ns = more_exact(known[0].key, event.key).start_time_ns
-            node = _with_creator(known[0], event.creator)
+            node = with_creator(known[0], event.creator)
             name = node.cmd if event.comm is None else event.comm
             node = replace(node, cmd=name, start_time_ns=start_ns)
             info = replace(known[1], cmd=name, ppid=node.ppid, start_time_ns=start_ns)
         if event.uid is not None:
-            info = replace(info, uid=event.uid, gid=event.gid, user=self._user(event.uid))
-        self._store(node, info)
+            info = replace(info, uid=event.uid, gid=event.gid, user=self.user_of(event.uid))
+        self.store(node, info)
 
     def _discover(self, event: Exec | Exit) -> tuple[PidNode, ProcInfo]:
         """Begin the record of a process whose fork was not seen."""
         self.stats.orphans += 1
-        self._presume_former_exited(event.key, event.timestamp_ns)
+        self.presume_former_exited(event.key, event.timestamp_ns)
         parent = event.parent or ProcessKey(0)
         node = PidNode(
             ppid=parent.pid,
@@ -406,185 +352,7 @@ class Tracker:
             pid=event.key.pid,
             creator_start_ns=parent.start_time_ns,
         )
-        return node, replace(_info_of(node), user=self._user(event.uid), uid=event.uid)
-
-    def _presume_former_exited(self, key: ProcessKey, now_ns: int) -> None:
-        former = self.tree.get_node(key.pid)
-        if former is None or former.exited_ns is not None:
-            return
-        sameness = compare(former.key, key)
-        if sameness is Sameness.DIFFERENT and former.start_time_ns < key.start_time_ns:
-            self.presume_exited(former, now_ns)
-
-    def presume_exited(self, node: PidNode, now_ns: int) -> None:
-        """Mark a process as ended for a reason that nobody saw."""
-        self.stats.presumed_exits += 1
-        info = self.cache.get_info(node.key) or _info_of(node)
-        self._store(replace(node, exited_ns=now_ns), replace(info, exited_ns=now_ns))
-
-    def merge_snapshot(
-        self,
-        entries: Iterable[tuple[PidNode, ProcInfo]],
-        pending: Pending = NOTHING_PENDING,
-    ) -> int:
-        """Add the processes of a ``/proc`` snapshot that the stream has not told of.
-
-        Of processes for which an exec is pending, the snapshot may have read what they run
-        after it, so that is left out rather than given to children forked before it.
-        Returns the number of entries added.
-        """
-        added = 0
-        for node, info in entries:
-            known = self._known(node.key)
-            if known is not None:
-                self._complete(known[0], node, info)
-                continue
-            self._presume_former_exited(node.key, node.start_time_ns)
-            self._store(*self._before_pending(node, info, pending))
-            added += 1
-        return added
-
-    def _before_pending(
-        self, node: PidNode, info: ProcInfo, pending: Pending
-    ) -> tuple[PidNode, ProcInfo]:
-        """Take back what pending events have changed of a process that was not known."""
-        is_renamed = pending.renames(node)
-        if pending.execs(node):
-            info = replace(info, executable=None, args_raw=None)
-            is_renamed = True
-        creator = self.tree.get_node(node.creator)
-        if is_renamed and node.edge is Edge.LEARNT and creator is not None:
-            # It was left out when it was born, most likely with its creator's name.
-            node = replace(node, cmd=creator.cmd, name_uncertain=True)
-            info = replace(info, cmd=creator.cmd)
-        return node, info
-
-    def _complete(self, known: PidNode, seen: PidNode, details: ProcInfo) -> None:
-        """Add what is not known yet of a known process."""
-        info = self.cache.get_info(known.key)
-        if info is None:
-            self.cache.insert_info(known.pid, replace(details, exited_ns=known.exited_ns))
-        if seen.edge is not Edge.LEARNT:
-            return
-        node = _with_creator(known, seen.creator)
-        if node is not known:
-            self._store(node, replace(info or details, ppid=node.ppid))
-
-    def reconcile(
-        self,
-        entries: Collection[tuple[PidNode, ProcInfo]],
-        begun_ns: int,
-        now_ns: int,
-        pending: Pending = NOTHING_PENDING,
-        *,
-        untold: Mapping[ProcessKey, Untold] | None = None,
-        ends: Container[ProcessKey] = (),
-    ) -> None:
-        """Mend the tree after a gap with a later look at ``/proc``.
-
-        Every event from before the look began, at ``begun_ns``, must have been applied,
-        or else be ``pending``: what it changed is not taken from the look. Processes
-        that are missing are added, those that are known are brought up to date, and those
-        that should have been there have ended. Both times are CLOCK_BOOTTIME.
-
-        ``untold`` says what the stream may not have told of those that are known; None: anything.
-        ``ends``: of which the entries are what was noted when they ended.
-        """
-        self.merge_snapshot(entries, pending)
-        for node, info in entries:
-            if node.key in ends:
-                if (node.exited_ns or 0) < begun_ns and not pending.exits(node):
-                    self._end(node, info)
-                continue
-            what = Untold.ALL if untold is None else untold.get(node.key)
-            if what is not None and not pending.execs(node):
-                self._refresh(node, info, what, keep_name=pending.renames(node))
-        seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
-        for node in self.tree.all_nodes():
-            gone = node.exited_ns is None and (node.pid, node.key.ticks) not in seen
-            if gone and 0 < node.start_time_ns < begun_ns:
-                self.presume_exited(node, now_ns)
-        self.uncertain = False
-
-    def _end(self, seen: PidNode, details: ProcInfo) -> None:
-        """Let a process of which no exit was told have ended as the kernel's notes say."""
-        known = self._known(seen.key)
-        if known is None or known[1].status is not None:
-            return
-        node, info = known
-        name = node.cmd if seen.name_uncertain else seen.cmd
-        if details.uid is not None:
-            info = replace(info, uid=details.uid, gid=details.gid, user=details.user)
-        self._store(
-            replace(node, cmd=name, exited_ns=seen.exited_ns),
-            replace(info, cmd=name, exited_ns=seen.exited_ns),
-        )
-
-    def _refresh(self, seen: PidNode, details: ProcInfo, what: Untold, *, keep_name: bool) -> None:
-        """Bring a known process up to date with what ``/proc`` says of it now."""
-        known = self._known(seen.key)
-        if known is None or known[0].exited_ns is not None:
-            return
-        if seen.exited_ns is not None:
-            return  # what it ran is no longer told there
-        node, info = known
-        if keep_name:
-            details = replace(details, cmd=info.cmd)
-        if what is Untold.NAME:
-            details = replace(info, cmd=details.cmd)
-        elif details.args_raw is None and info.args_raw is not None:  # nor there: it is ending
-            details = replace(
-                details,
-                executable=info.executable,
-                args_raw=info.args_raw,
-                truncated=info.truncated,
-            )
-        if node.name_uncertain and not keep_name:
-            node = replace(node, name_uncertain=False)
-            self.tree.insert_node(node.pid, node)
-        same_file = None in (info.executable, details.executable) or (
-            info.executable == details.executable
-        )
-        same_program = info.cmd == details.cmd and same_file and _same_args(info, details)
-        if same_program and info.uid == details.uid:
-            return
-        node = replace(node, cmd=details.cmd, parent=_parent_after(node, seen.creator))
-        info = replace(
-            details,
-            ppid=node.ppid,
-            start_time_ns=node.start_time_ns,
-            inherited=details.inherited or (info.inherited and same_program),
-            cgroup_id=info.cgroup_id,
-            ns_pid=info.ns_pid,
-            exec_ns=info.exec_ns,
-        )
-        self._store(node, info)
-
-
-def _info_of(node: PidNode) -> ProcInfo:
-    """Return the least that can be said of a node without details."""
-    return ProcInfo(
-        cmd=node.cmd,
-        user=node.user,
-        ppid=node.ppid,
-        tgid=node.pid,
-        start_time_ns=node.start_time_ns,
-        exited_ns=node.exited_ns,
-    )
-
-
-def _with_creator(node: PidNode, creator: ProcessKey) -> PidNode:
-    """Replace a parent that was only seen, by the creator that the kernel's notes tell."""
-    is_certain = node.edge is not Edge.OBSERVED
-    if is_certain or not creator.pid or compare(creator, node.creator) is Sameness.SAME:
-        return node
-    return replace(
-        node,
-        ppid=creator.pid,
-        creator_start_ns=creator.start_time_ns,
-        edge=Edge.LEARNT,
-        parent=node.parent or (node.creator if node.ppid else None),
-    )
+        return node, replace(info_of(node), user=self.user_of(event.uid), uid=event.uid)
 
 
 def _told_another(ended: PidNode, comm: str) -> bool:
@@ -593,21 +361,6 @@ def _told_another(ended: PidNode, comm: str) -> bool:
     What was learnt from the kernel's notes is from after events that are still to come.
     """
     return ended.cmd != comm and ended.edge is not Edge.LEARNT
-
-
-def _same_args(known: ProcInfo, seen: ProcInfo) -> bool:
-    """Compare arguments as far as both were kept."""
-    ours, theirs = known.args_raw or b"", seen.args_raw or b""
-    if known.truncated or seen.truncated:
-        shared = min(len(ours), len(theirs))
-        return ours[:shared] == theirs[:shared]
-    return ours == theirs
-
-
-def _parent_after(node: PidNode, parent: ProcessKey | None) -> ProcessKey | None:
-    if parent is None:
-        return node.parent
-    return None if compare(parent, node.creator) is Sameness.SAME else parent
 
 
 def kind_of(event: ProcEvent) -> str:
