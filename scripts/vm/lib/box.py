@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
+import bootstrap
 import userland
-from debian import KEYRING, archive
 from failure import UNABLE, FailedError, end_in_order, run, unexpected
 from store import built, fresh_log, is_ours
 from supported import USERLANDS
@@ -63,24 +64,17 @@ def path() -> Path:
             "wheels",
             log,
             [
-                "/usr/bin/python3", "-m", "pip", "download", "-q", "-d", wheels,
+                *userland.pip("download"), "-d", wheels,
                 "--only-binary=:all:", "--python-version", suite.python,
                 "--implementation", "cp", *_wanted(),
             ],
         )  # fmt: skip
-        run(
-            "system",
-            log,
-            [
-                "mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}",
-                f"--keyring={KEYRING}", '--aptopt=Acquire::Check-Valid-Until "false"',
-                '--aptopt=Acquire::Languages "none"',
-                f'--customize-hook=copy-in "{wheels}" /opt',
-                f'--customize-hook=copy-in "{_PREPARE}" /tmp',
-                '--customize-hook=chroot "$1" sh /tmp/prepare-box',
-                suite.suite, root, archive(),
-            ],
-        )  # fmt: skip
+        options = [
+            f"--customize-hook=copy-in {shlex.quote(str(wheels))} /opt",
+            f"--customize-hook=copy-in {shlex.quote(str(_PREPARE))} /tmp",
+            '--customize-hook=chroot "$1" sh /tmp/prepare-box',
+        ]
+        bootstrap.system(root, suite.suite, PACKAGES, options, step="system", log=log)
         for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd.img", "initrd.img-*")):
             (found,) = (root / "boot").glob(pattern)
             run("box", log, [*userland.helper(), "install", "-m", "644", found, directory / name])
@@ -98,7 +92,8 @@ def path() -> Path:
         for name in ("raw", *members):
             (directory / name).unlink()
 
-    inputs = [suite, _PREPARE.read_text(), userland.PACKAGES, _wanted()]
+    code = Path(bootstrap.__file__).read_text()
+    inputs = [suite, _PREPARE.read_text(), userland.PACKAGES, _wanted(), code]
     return built("box", inputs, build) / "proctree.box"
 
 

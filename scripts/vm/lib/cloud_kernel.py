@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import initrd
 from debian import Packages
 from failure import FailedError
-from store import built, fresh_log
+from store import DOWNLOADS, built, fresh_log
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from supported import Kernel
 
+_PREFIX, _FLAVOUR = "linux-image-", "-cloud-amd64"
 _META = "linux-image-cloud-amd64"
 # Where the image is split, it is in linux-binary-VERSION.
 _PARTS = r"linux-(image|binary|modules|base)-[0-9].*"
@@ -26,6 +30,19 @@ class Bootable(NamedTuple):
     initrd: Path
 
 
+def newest_image(series: str, names: Iterable[str]) -> str:
+    """Return the newest image of a series; where there is none, the package for the newest of all.
+
+    A suite moves on to another series, and what is booted then is not what is listed.
+    """
+    start = f"{_PREFIX}{series}."
+    return max((name for name in names if name.startswith(start)), key=_numbers, default=_META)
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", name.removesuffix(_FLAVOUR))]
+
+
 def bootable(kernel: Kernel) -> Bootable:
     """Return a kernel, downloaded when it is not in the cache."""
 
@@ -33,7 +50,9 @@ def bootable(kernel: Kernel) -> Bootable:
         log = fresh_log(f"kernel-{kernel.series}")
         root = directory / "unpacked"
         packages = Packages(kernel.suite, directory / "apt", log)
-        packages.unpack([*packages.needed_by(_META, _PARTS), "busybox-static"], root)
+        image = newest_image(kernel.series, packages.named(f"{_PREFIX}.*{_FLAVOUR}"))
+        names = [*packages.needed_by(image, _PARTS), "busybox-static"]
+        packages.unpack(names, root, DOWNLOADS / f"kernel-{kernel.series}")
         images = [*root.glob("boot/vmlinuz-*"), *root.glob("usr/lib/modules/*/vmlinuz")]
         if len(images) != 1:
             raise FailedError("kernel", f"expected one vmlinuz, found {images}", log)

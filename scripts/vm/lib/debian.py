@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 from failure import FailedError, fetching, run
 
+BACKPORTS = "-backports"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 _DEPENDS = (
@@ -31,18 +31,22 @@ def archive() -> str:
 
 
 class Packages:
-    """The packages of one suite, with lists and downloads in a directory of their own."""
+    """The packages of one suite, with their lists in a directory of their own.
+
+    Backports come with the suite for which they are made.
+    """
 
     def __init__(self, suite: str, directory: Path, log: Path) -> None:
         self._step = f"packages of {suite}"
         self._log = log
-        self._downloads = directory / "downloads"
-        self._downloads.mkdir(parents=True)
+        self._directory = directory
         for name in ("lists/partial", "cache/archives/partial", "parts"):
             (directory / name).mkdir(parents=True)
         (directory / "status").touch()
         sources = directory / "sources.list"
-        sources.write_text(f"deb [signed-by={KEYRING}] {archive()} {suite} main\n")
+        source = f"deb [signed-by={KEYRING}] {archive()}"
+        suites = dict.fromkeys((suite.removesuffix(BACKPORTS), suite))
+        sources.write_text("".join(f"{source} {each} main\n" for each in suites))
         settings = {
             "Dir::Etc::SourceList": sources,
             "Dir::Etc::SourceParts": directory / "parts",
@@ -64,28 +68,47 @@ class Packages:
         with fetching():
             run(self._step, log, ["apt-get", *self._options, *update])
 
+    def named(self, pattern: str) -> list[str]:
+        """Return the packages whose names match the pattern."""
+        return self._matching(pattern, "pkgnames")
+
     def needed_by(self, package: str, pattern: str) -> list[str]:
-        """Return those of all packages that this one needs whose names match the pattern."""
-        listed = subprocess.run(
-            ["apt-cache", *self._options, "depends", *_DEPENDS, package],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
-        found = sorted({line for line in listed.splitlines() if re.fullmatch(pattern, line)})
+        """Return those of a package and of all that it needs whose names match the pattern."""
+        found = self._matching(pattern, "depends", *_DEPENDS, package)
         if not found:
             raise FailedError(self._step, f"nothing like {pattern} below {package}", self._log)
         return found
 
-    def unpack(self, names: list[str], root: Path) -> None:
-        """Download packages and unpack their files."""
-        here = Path.cwd()
-        os.chdir(self._downloads)
-        try:
-            with fetching():
-                run(self._step, self._log, ["apt-get", *self._options, "-q", "download", *names])
-        finally:
-            os.chdir(here)
-        for package in sorted(self._downloads.iterdir()):
-            run(self._step, self._log, ["dpkg", "-x", package, root])
-            package.unlink()
+    def _files(self, download: list[str]) -> set[str]:
+        """Return the names that apt-get gives to the files that it downloads."""
+        listed = subprocess.run(
+            [*download, "--print-uris"],
+            cwd=self._directory,  # of files that are there already it says nothing
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout
+        return {words[1] for line in listed.splitlines() if len(words := line.split()) > 1}
+
+    def _matching(self, pattern: str, *query: str) -> list[str]:
+        """Return the lines of what apt-cache answers that match the pattern."""
+        answer = subprocess.run(
+            ["apt-cache", *self._options, *query], capture_output=True, text=True, check=False
+        ).stdout
+        return sorted({line for line in answer.splitlines() if re.fullmatch(pattern, line)})
+
+    def unpack(self, names: list[str], root: Path, kept: Path) -> None:
+        """Unpack the files of packages, which are kept in a directory, and nothing else in it.
+
+        What is there already and has not changed is not downloaded.
+        """
+        kept.mkdir(parents=True, exist_ok=True)
+        download = ["apt-get", *self._options, "-q", "download", *names]
+        with fetching():
+            run(self._step, self._log, download, directory=kept)
+        wanted = self._files(download)
+        for package in sorted(kept.iterdir()):
+            if package.name in wanted:
+                run(self._step, self._log, ["dpkg", "-x", package, root])
+            else:
+                package.unlink()

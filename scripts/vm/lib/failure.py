@@ -92,7 +92,14 @@ def fetching() -> Iterator[None]:
         raise
 
 
-def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float = 900) -> None:
+def run(
+    step: str,
+    log: Path,
+    command: Sequence[str | Path],
+    *,
+    directory: Path | None = None,
+    limit_s: float = 900,
+) -> None:
     """Run a command, its words and output appended to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command]
@@ -104,6 +111,7 @@ def run(step: str, log: Path, command: Sequence[str | Path], *, limit_s: float =
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
+            cwd=directory,
             start_new_session=True,
         )
         try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LIMIT_S = 1500
+_NO_TESTS = "5"
 
 
 class Outcome(NamedTuple):
@@ -132,7 +133,8 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
             counts[name].add(each)
     faults = groups.faults(counts, told, whole=not choice.arguments)
     if said["status"] != "0":
-        faults.append(f"pytest's exit status is {said['status']}")
+        why = " (no test was chosen)" if said["status"] == _NO_TESTS else ""
+        faults.append(f"pytest's exit status is {said['status']}{why}")
     if faults:
         fault = FailedError("tests", "\n  ".join(faults), console)
         faults = [fault.told(f"Linux {said['release']}", again)]

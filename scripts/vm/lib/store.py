@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CACHE = ROOT / ".cache" / "vm"
 LOGS = CACHE / "logs"
+DOWNLOADS = CACHE / "downloads"
 _DIGITS = 12
 
 

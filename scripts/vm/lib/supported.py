@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 
 class Kernel(NamedTuple):
-    """A kernel series, the Debian suite that has it, and the suite whose programs run on it."""
+    """A kernel series, the Debian suite that has it, and the suite whose programs run on it.
+
+    Of the series, the newest that the suite has is taken.
+    """
 
     series: str
     suite: str
@@ -28,6 +31,7 @@ KERNELS = (
     Kernel("5.10", "bullseye", "bookworm"),
     Kernel("6.1", "bookworm", "bookworm"),
     Kernel("6.12", "trixie", "trixie"),
+    Kernel("6.18", "trixie-backports", "trixie"),
     Kernel("7.2", "sid", "sid"),
 )
 """From the oldest to the newest."""

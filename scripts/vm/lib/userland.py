@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from debian import KEYRING, archive
+import bootstrap
 from failure import ROOT, fetching, run
-from store import built, fresh_log
+from store import DOWNLOADS, built, fresh_log
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from supported import Userland
 
 PACKAGES = (
@@ -34,25 +33,18 @@ def root(userland: Userland) -> Path:
     def build(directory: Path) -> None:
         log = fresh_log(f"userland-{userland.suite}")
         step = f"userland {userland.suite}"
-        leave_out = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
         packages = directory / "python-packages"
         with fetching():
-            run(
-                step,
-                log,
-                [
-                    "mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}",
-                    f"--keyring={KEYRING}", "--aptopt=Acquire::Check-Valid-Until \"false\"",
-                    "--aptopt=Acquire::Languages \"none\"", *leave_out,
-                    "--customize-hook=rm -rf \"$1\"/var/lib/apt/lists \"$1\"/var/cache/apt",
-                    userland.suite, directory / "root", archive(),
-                ],
-            )  # fmt: skip
+            options = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+            options.append('--customize-hook=rm -rf "$1"/var/lib/apt/lists "$1"/var/cache/apt')
+            bootstrap.system(
+                directory / "root", userland.suite, PACKAGES, options, step=step, log=log
+            )
             run(
                 f"Python packages for {userland.suite}",
                 log,
                 [
-                    "/usr/bin/python3", "-m", "pip", "install", "-q", "--target", packages,
+                    *pip("install"), "--target", packages,
                     "--only-binary=:all:", "--python-version", userland.python,
                     "--implementation", "cp", *requirements(),
                 ],
@@ -64,7 +56,7 @@ def root(userland: Userland) -> Path:
         run(step, log, [*helper(), "cp", path, directory / "root" / place])
         run(step, log, [*helper(), "rm", "-r", packages, path])
 
-    inputs = [userland, requirements()]
+    inputs = [userland, requirements(), Path(bootstrap.__file__).read_text()]
     return built(f"userland-{userland.suite}", inputs, build) / "root"
 
 
@@ -92,6 +84,11 @@ def requirements(*, checkers: bool = False) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *project["optional-dependencies"]["test"]]
     return [need for need in needs if checkers or not need.startswith(_CHECKERS)]
+
+
+def pip(command: str) -> tuple[str | Path, ...]:
+    """Return the words of a command of pip that keeps what it downloads."""
+    return ("/usr/bin/python3", "-m", "pip", command, "-q", "--cache-dir", DOWNLOADS / "pip")
 
 
 def helper() -> tuple[str, ...]:
