@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 import bootstrap
 import userland
 from failure import UNABLE, FailedError, end_in_order, run, unexpected
-from store import built, fresh_log, is_ours
+from store import built, fresh_log, is_ours, remove
 from supported import USERLANDS
 from tools import install
 
@@ -75,21 +74,23 @@ def path() -> Path:
             '--customize-hook=chroot "$1" sh /tmp/prepare-box',
         ]
         bootstrap.system(root, suite.suite, PACKAGES, options, step="system", log=log)
+        place = userland.place_for_helper(directory)
         for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd.img", "initrd.img-*")):
             (found,) = (root / "boot").glob(pattern)
-            run("box", log, [*userland.helper(), "install", "-m", "644", found, directory / name])
+            run("box", log, [*userland.helper(), "install", "-m", "644", found, place / name])
+            (place / name).rename(directory / name)
         image = [*userland.helper(), "mke2fs", "-q", "-F", "-t", "ext4", "-m", "0"]
-        run("image", log, [*image, "-d", root, directory / "raw", f"{_SIZE_GB}G"])
+        run("image", log, [*image, "-d", root, place / "raw", f"{_SIZE_GB}G"])
         convert = ["qemu-img", "convert", "-c", "-O", "qcow2"]
-        run("image", log, [*convert, directory / "raw", directory / "box.img"])
+        run("image", log, [*convert, place / "raw", directory / "box.img"])
         metadata = {"provider": "libvirt", "format": "qcow2", "virtual_size": _SIZE_GB}
         (directory / "metadata.json").write_text(json.dumps(metadata))
         (directory / "Vagrantfile").write_text(_VAGRANTFILE)
         members = ["metadata.json", "Vagrantfile", "vmlinuz", "initrd.img", "box.img"]
         run("box", log, ["tar", "-C", directory, "-cf", directory / "proctree.box", *members])
-        run("box", log, [*userland.helper(), "rm", "-rf", root])
-        shutil.rmtree(wheels)
-        for name in ("raw", *members):
+        for other in (root, wheels, place):
+            remove(other)
+        for name in members:
             (directory / name).unlink()
 
     code = Path(bootstrap.__file__).read_text()

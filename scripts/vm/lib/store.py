@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +93,7 @@ def forget_or_end(*names: str) -> None:
         with only_one("build.lock"):
             for directory in (entry for name in names for entry in _entries(name)):
                 remove(directory)
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         say(f"what is in the cache could not be removed: {error}")
         sys.exit(1)
 
@@ -107,10 +107,17 @@ def remove(directory: Path) -> None:
     """Remove a directory that may have other users' files in it."""
     if not directory.exists():
         return
-    try:
+    with suppress(PermissionError):
         shutil.rmtree(directory)
-    except PermissionError:
-        subprocess.run(["mmdebstrap", "--unshare-helper", "rm", "-rf", directory], check=True)
+        return
+    # It removes what is theirs, and complains of what is ours.
+    subprocess.run(
+        ["mmdebstrap", "--unshare-helper", "rm", "-rf", directory],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    shutil.rmtree(directory)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,9 +55,11 @@ def root(userland: Userland) -> Path:
         path.write_text(_PLACE)
         run(step, log, [*helper(), "cp", "-rT", packages, directory / "root" / place])
         run(step, log, [*helper(), "cp", path, directory / "root" / place])
-        run(step, log, [*helper(), "rm", "-r", packages, path])
+        shutil.rmtree(packages)
+        path.unlink()
 
-    inputs = [userland, requirements(), Path(bootstrap.__file__).read_text()]
+    # Without root the files are not root's, and others could not be entered as root.
+    inputs = [userland, requirements(), Path(bootstrap.__file__).read_text(), helper()]
     return built(f"userland-{userland.suite}", inputs, build) / "root"
 
 
@@ -66,15 +69,18 @@ def image(userland: Userland) -> Path:
 
     def build(directory: Path) -> None:
         log = fresh_log(f"image-{userland.suite}")
+        place = place_for_helper(directory)
         # Without -d's own mount: no loop device, and no root.
         run(
             f"image {userland.suite}",
             log,
             [
                 *helper(), "mke2fs", "-q", "-F", "-t", "ext4", "-O", _FEATURES, "-m", "0",
-                "-d", source, directory / "root.img", _IMAGE_SIZE,
+                "-d", source, place / "root.img", _IMAGE_SIZE,
             ],
         )  # fmt: skip
+        (place / "root.img").rename(directory / "root.img")
+        place.rmdir()
 
     return built(f"image-{userland.suite}", source.parent.name, build) / "root.img"
 
@@ -94,3 +100,12 @@ def pip(command: str) -> tuple[str | Path, ...]:
 def helper() -> tuple[str, ...]:
     """Return the words that run a command as the owner of the files of a root file system."""
     return () if os.geteuid() == 0 else ("mmdebstrap", "--unshare-helper")
+
+
+def place_for_helper(directory: Path) -> Path:
+    """Make a directory in another in which that owner may write: to us it is another user."""
+    place = directory / "place"
+    place.mkdir()
+    if helper():
+        place.chmod(0o777)
+    return place
