@@ -19,7 +19,7 @@ BACKPORTS = [
     [
         ("6.18", "linux-image-6.18.15+deb13-cloud-amd64"),
         ("6.1", "linux-image-6.1.90-cloud-amd64"),
-        ("7.2", "linux-image-cloud-amd64"),
+        ("7.2", "linux-image-7.3.4+deb13-cloud-amd64"),
     ],
 )
 def test_it_is_the_newest_of_its_series_or_else_the_newest_of_all(

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
@@ -90,13 +90,27 @@ def test_another_version_than_the_one_that_is_listed_is_told(
     assert (lib("verdict").differs("it", supported, found) == []) is same
 
 
-def test_only_what_comes_from_others_may_be_unable(lib: Any) -> None:
-    failure = lib("failure")
-    with pytest.raises(failure.FailedError) as fetched, failure.fetching():
-        raise failure.FailedError("packages", "no network")
-    with pytest.raises(failure.FailedError) as built:
-        raise failure.FailedError("image", "mke2fs failed")
-    assert (fetched.value.unable, built.value.unable) == (True, False)
+@pytest.mark.parametrize(
+    ("said", "is_others"),
+    [
+        ("E: Failed to fetch http://a/b  Could not resolve 'a'", True),
+        (
+            "WARNING: Retrying after connection broken by 'NewConnectionError(",
+            True,
+        ),
+        ("E: Unable to locate package python3-bpfc", False),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", False),
+        ("ERROR: Could not find a version that satisfies the requirement pytset", False),
+    ],
+)
+def test_only_an_archive_that_cannot_be_reached_makes_it_unable(
+    lib: Any, tmp_path: Path, said: str, *, is_others: bool
+) -> None:
+    failure, log = lib("failure"), tmp_path / "log"
+    failure.run("before", log, ["echo", "W: Failed to fetch, but in an earlier command"])
+    with pytest.raises(failure.FailedError) as error, failure.fetching():
+        failure.run("packages", log, ["sh", "-c", 'echo "$1"; exit 1', "sh", said])
+    assert error.value.unable is is_others
 
 
 def test_what_nobody_thought_of_is_told_as_a_failure_too(
@@ -136,20 +150,52 @@ def test_a_limit_is_a_number_of_seconds(
 def test_what_was_built_by_other_code_is_built_anew(
     lib: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    store, code = lib("store"), tmp_path / "code.py"
+    monkeypatch.setattr(store, "CACHE", tmp_path)
+    monkeypatch.setattr(store, "BUILDERS", [code])
+    (tmp_path / "it-0123456789ab.part").mkdir()  # left by a run that was killed
+    made = []
+    for text in ("one", "one", "other"):
+        code.write_text(text)
+        made.append(
+            store.built("it", [], lambda directory: (directory / code.name).write_text(text))  # noqa: B023 - called now
+        )
+    assert made[0] == made[1] != made[2]
+    assert (made[2] / code.name).read_text() == "other"
+    assert sorted(tmp_path.glob("it-*")) == [made[2]]
+
+
+def test_the_code_of_what_is_built_is_known(lib: Any) -> None:
+    store = lib("store")
+    files = (path for path in store.BUILDERS[0].parent.glob("*.py") if path.name != "store.py")
+    callers = {path for path in files if "built(" in path.read_text()}
+    assert callers < set(store.BUILDERS)
+    assert all(path.exists() for path in store.BUILDERS)
+
+
+def test_what_is_outdated_stays_until_it_has_been_built_anew(
+    lib: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     store = lib("store")
     monkeypatch.setattr(store, "CACHE", tmp_path)
-    (tmp_path / "it-0123456789ab.part").mkdir()  # left by a run that was killed
-    codes = [tmp_path / "one.py", tmp_path / "other.py"]
-    for number, code in enumerate(codes):
-        code.write_text(f"def build(directory):\n    (directory / 'made').write_text('{number}')\n")
-    made = []
-    for code in (codes[0], codes[0], codes[1]):
-        scope: dict[str, Any] = {}
-        exec(compile(code.read_text(), code, "exec"), scope)  # noqa: S102 - as a module is
-        made.append(store.built("it", ["inputs"], scope["build"]))
-    assert made[0] == made[1] != made[2]
-    assert (made[2] / "made").read_text() == "1"
-    assert sorted(tmp_path.glob("it-*")) == [made[2]]
+
+    def build(text: str) -> Path:
+        def write(directory: Path) -> None:
+            (directory / "made").write_text(text)
+            if not text:
+                raise OSError("no network")
+
+        return cast("Path", store.built("it", [], write) / "made")
+
+    made = build("old")
+    store.build_anew("it")
+    with pytest.raises(OSError, match="no network"):
+        build("")
+    assert made.read_text() == "old"
+    assert build("new") == made
+    assert made.read_text() == "new"
+    assert build("newer").read_text() == "new"
+    assert sorted(tmp_path.glob("it-*")) == [made.parent]
 
 
 def test_a_failure_names_what_where_how_to_do_it_again_and_the_log(lib: Any) -> None:
@@ -174,6 +220,31 @@ def test_a_run_that_is_cut_short_is_only_slow_if_nothing_had_failed(
     assert "after 1 tests; the last: a::b" in error.reason
 
 
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        ((100, 5, 99), None),
+        ((421, 5, 400), "no end after 420 s"),
+        ((421, 5, 200), "nothing came for 221 s"),
+        ((340, 5, 6), "nothing came for 334 s"),
+        ((200, 0, 0), "no start after 200 s"),
+        ((421, 0, 0), "no start after 421 s"),
+    ],
+)
+def test_a_guest_that_hangs_is_not_taken_for_a_slow_one(
+    lib: Any, tmp_path: Path, times: tuple[float, float, float], told: str | None
+) -> None:
+    qemu, failure = lib("qemu"), lib("failure")
+    if told is None:
+        qemu._check_progress(*times, 420, tmp_path)
+        return
+    with pytest.raises(failure.FailedError) as error:
+        qemu._check_progress(*times, 420, tmp_path)
+    assert error.value.reason == told
+    assert error.value.slow is told.startswith("no end")
+    assert error.value.step == ("boot" if "start" in told else "tests")
+
+
 @pytest.mark.parametrize(("said", "wrong"), [("uptime 7.50\n", False), ("uptime 480.00\n", True)])
 def test_a_guest_whose_clock_runs_away_is_found_at_its_start(
     lib: Any, tmp_path: Path, said: str, *, wrong: bool
@@ -185,6 +256,17 @@ def test_a_guest_whose_clock_runs_away_is_found_at_its_start(
         return
     with pytest.raises(qemu._WrongClockError, match="it has run for 480 s"):
         qemu._check_clock(result, 5.0)
+
+
+def test_whoever_tests_have_left_in_their_namespace_ends(lib: Any, tmp_path: Path) -> None:
+    namespace = tmp_path / "namespace"
+    script = 'readlink /proc/self/ns/mnt >"$1"; setsid sleep 987 >/dev/null & echo $!'
+    told = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", namespace],
+        stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout  # fmt: skip
+    lib("userlands")._end_all_in(namespace)
+    wait_until("it ends", lambda: has_ended(int(told)))
 
 
 def has_ended(pid: int) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+_SOURCES = ("bpf", "proc-connector", "proc-walker")
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,18 @@ def test_what_is_left_out_is_left_out_for_a_reason(lib: Any) -> None:
     groups = lib("groups")
     assert all(groups.LEFT_OUT.values())
     assert not any("tests/" in pattern for pattern in groups.LEFT_OUT)
+
+
+def test_every_kernel_test_is_in_a_group_or_left_out_for_a_reason(lib: Any) -> None:
+    groups, root = lib("groups"), Path(__file__).parents[2]
+    chosen = groups.files(root)
+    for path in (root / "tests/kernel").glob("test_*.py"):
+        name = str(path.relative_to(root))
+        tests = re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
+        assert tests, name
+        for test in tests if name in chosen else ():
+            ids = (f"{name}::{test}[{source}]" for source in _SOURCES)
+            assert any(map(groups.of, ids)) or groups.is_left_out(f"{name}::{test}"), test
 
 
 def test_every_group_has_files(lib: Any) -> None:

@@ -93,8 +93,7 @@ def path() -> Path:
         for name in members:
             (directory / name).unlink()
 
-    code = Path(bootstrap.__file__).read_text()
-    inputs = [suite, _PREPARE.read_text(), userland.PACKAGES, _wanted(), code]
+    inputs = [suite, _PREPARE.read_text(), _wanted()]
     return built("box", inputs, build) / "proctree.box"
 
 

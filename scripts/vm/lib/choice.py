@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_VARIABLES = ("PROCTREE_ACCEL",)
+_VARIABLES = ("PROCTREE_ACCEL", "PROCTREE_LIBVIRT_DRIVER")
+_SUDO = "sudo"
 
 
 class Choice(NamedTuple):
@@ -29,9 +30,15 @@ class Choice(NamedTuple):
 
     def again(self, name: str) -> str:
         """Return the command that does this again for one name."""
-        given = [f"{each}={os.environ[each]}" for each in _VARIABLES if os.environ.get(each)]
-        words = [*given, *self.command, "--limit", f"{self.limit_s:g}", name]
-        return shlex.join([*words, "--", *self.arguments] if self.arguments else words)
+        return repeated(self.command, ["--limit", f"{self.limit_s:g}", name], self.arguments)
+
+
+def repeated(command: Sequence[str], options: Sequence[str], arguments: Sequence[str]) -> str:
+    """Return a command, with the variables that it has heeded and with arguments for pytest."""
+    given = [f"{each}={os.environ[each]}" for each in _VARIABLES if os.environ.get(each)]
+    sudo = [word for word in command if word == _SUDO]
+    words = [*sudo, *given, *command[len(sudo) :], *options]
+    return shlex.join([*words, "--", *arguments] if arguments else words)
 
 
 def parse(command: Sequence[str], description: str, names: Sequence[str], limit_s: float) -> Choice:

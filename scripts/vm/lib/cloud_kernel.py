@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import initrd
@@ -14,11 +13,11 @@ from store import DOWNLOADS, built, fresh_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from supported import Kernel
 
 _PREFIX, _FLAVOUR = "linux-image-", "-cloud-amd64"
-_META = "linux-image-cloud-amd64"
 # Where the image is split, it is in linux-binary-VERSION.
 _PARTS = r"linux-(image|binary|modules|base)-[0-9].*"
 
@@ -31,12 +30,13 @@ class Bootable(NamedTuple):
 
 
 def newest_image(series: str, names: Iterable[str]) -> str:
-    """Return the newest image of a series; where there is none, the package for the newest of all.
+    """Return the newest image of a series; where there is none, the newest of all.
 
     A suite moves on to another series, and what is booted then is not what is listed.
     """
-    start = f"{_PREFIX}{series}."
-    return max((name for name in names if name.startswith(start)), key=_numbers, default=_META)
+    listed = list(names)
+    wanted = [name for name in listed if name.startswith(f"{_PREFIX}{series}.")]
+    return max(wanted or listed, key=_numbers)
 
 
 def _numbers(name: str) -> list[int]:
@@ -50,7 +50,8 @@ def bootable(kernel: Kernel) -> Bootable:
         log = fresh_log(f"kernel-{kernel.series}")
         root = directory / "unpacked"
         packages = Packages(kernel.suite, directory / "apt", log)
-        image = newest_image(kernel.series, packages.named(f"{_PREFIX}.*{_FLAVOUR}"))
+        offered = packages.named(rf"{_PREFIX}\d.*{_FLAVOUR}")
+        image = newest_image(kernel.series, offered)
         names = [*packages.needed_by(image, _PARTS), "busybox-static"]
         packages.unpack(names, root, DOWNLOADS / f"kernel-{kernel.series}")
         images = [*root.glob("boot/vmlinuz-*"), *root.glob("usr/lib/modules/*/vmlinuz")]
@@ -62,6 +63,6 @@ def bootable(kernel: Kernel) -> Bootable:
         shutil.rmtree(root)
         shutil.rmtree(directory / "apt")
 
-    inputs = [kernel.suite, initrd.SCRIPT.read_text(), Path(initrd.__file__).read_text()]
+    inputs = [kernel.suite, initrd.SCRIPT.read_text()]
     directory = built(f"kernel-{kernel.series}", inputs, build)
     return Bootable(directory / "vmlinuz", directory / "initrd")

@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from failure import FailedError, fetching, run
+from failure import FailedError, fetching, run, tail, unable
 
 BACKPORTS = "-backports"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -25,8 +25,7 @@ def archive() -> str:
     ).stdout
     found = re.findall(r"^'([^']*/debian/)dists/[^/']*/InRelease'", listed, re.MULTILINE)
     if not found:
-        with fetching():
-            raise FailedError("archive", "apt knows of no Debian archive: see sources.list(5)")
+        raise unable("archive", "apt knows of no Debian archive: see sources.list(5)")
     return str(found[0])
 
 
@@ -74,28 +73,37 @@ class Packages:
 
     def needed_by(self, package: str, pattern: str) -> list[str]:
         """Return those of a package and of all that it needs whose names match the pattern."""
-        found = self._matching(pattern, "depends", *_DEPENDS, package)
-        if not found:
-            raise FailedError(self._step, f"nothing like {pattern} below {package}", self._log)
-        return found
+        return self._matching(pattern, "depends", *_DEPENDS, package)
 
     def _files(self, download: list[str]) -> set[str]:
         """Return the names that apt-get gives to the files that it downloads."""
-        listed = subprocess.run(
-            [*download, "--print-uris"],
-            cwd=self._directory,  # of files that are there already it says nothing
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
-        return {words[1] for line in listed.splitlines() if len(words := line.split()) > 1}
+        lines = self._answer([*download, "--print-uris"])
+        return {words[1] for line in lines if len(words := line.split()) > 1}
 
     def _matching(self, pattern: str, *query: str) -> list[str]:
         """Return the lines of what apt-cache answers that match the pattern."""
-        answer = subprocess.run(
-            ["apt-cache", *self._options, *query], capture_output=True, text=True, check=False
-        ).stdout
-        return sorted({line for line in answer.splitlines() if re.fullmatch(pattern, line)})
+        lines = self._answer(["apt-cache", *self._options, *query])
+        found = sorted({line for line in lines if re.fullmatch(pattern, line)})
+        if not found:
+            what = f"apt-cache {' '.join(query)}"
+            raise FailedError(self._step, f"nothing like {pattern} in what {what} tells", self._log)
+        return found
+
+    def _answer(self, command: list[str]) -> list[str]:
+        """Return the lines that a command of apt's writes."""
+        with self._log.open("ab") as errors:
+            done = subprocess.run(
+                command,
+                cwd=self._directory,  # of files that are there already "download" says nothing
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                check=False,
+            )
+        if done.returncode:
+            reason = f"exit status {done.returncode}: {command[0]}\n{tail(self._log)}"
+            raise FailedError(self._step, reason, self._log)
+        return done.stdout.splitlines()
 
     def unpack(self, names: list[str], root: Path, kept: Path) -> None:
         """Unpack the files of packages, which are kept in a directory, and nothing else in it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -25,6 +26,12 @@ TOO_SLOW = 75
 """The time was over before the end, and nothing had failed by then."""
 SIGNALLED = 128
 _TAIL = 12
+_COMMAND = "+ "
+# What apt and pip say of an archive that they cannot reach, or that does not answer as it should.
+_UNREACHED = re.compile(
+    r"Failed to fetch|Could not (?:resolve|connect)|Temporary failure resolving|Connection "
+    r"(?:refused|reset|timed out|failed)|Network is unreachable|NewConnectionError|Read timed out"
+)
 
 
 class FailedError(Exception):
@@ -82,14 +89,27 @@ def unexpected() -> Iterator[None]:
         raise FailedError("scripts/vm itself", f"{type(error).__name__}: {error}") from error
 
 
+def unable(step: str, reason: str) -> FailedError:
+    """Return the failure to get what was to be tested from others."""
+    error = FailedError(step, reason)
+    error.unable = True
+    return error
+
+
 @contextmanager
 def fetching() -> Iterator[None]:
-    """Mark what fails inside as a failure to get what was to be tested from others."""
+    """Tell failures to get from others what was to be tested from those of our own making."""
     try:
         yield
     except FailedError as error:
-        error.unable = True
+        error.unable = error.slow or bool(_UNREACHED.search(_last_output(error.log)))
         raise
+
+
+def _last_output(log: Path | None) -> str:
+    """Return what the last command wrote."""
+    text = log.read_text(errors="replace") if log is not None else ""
+    return text.rpartition(f"\n{_COMMAND}")[2]
 
 
 def run(
@@ -104,7 +124,7 @@ def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [str(word) for word in command]
     with log.open("ab") as out:
-        out.write(f"+ {shlex.join(words)}\n".encode())
+        out.write(f"{_COMMAND}{shlex.join(words)}\n".encode())
         out.flush()
         process = subprocess.Popen(
             words,

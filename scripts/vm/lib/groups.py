@@ -14,7 +14,7 @@ _CONTRACT = r"kernel/test_source_contract\.py::"
 _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
-    "bpf source": r"kernel/test_(creation|order|names|ancestry|copies)\.py"
+    "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|startup_race|resting)\.py"
     rf"|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
     "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
     rf"|{_OF_ONE}proc-connector|{_CONTRACT}test_the_connector_",
@@ -32,8 +32,13 @@ LEFT_OUT: Mapping[str, str] = {
     "emulated machine does not have",
     r"kernel/test_(loss|connector_losses)\.py|.*_hundreds_of_": "send in bulk, or do a thing some "
     "hundred times, which takes an emulated machine too long",
+    r"kernel/test_command_build\.py|cli/test_command\w*\.py": "a command that is traced, its "
+    "terminal and its signals are the same on each kernel, and the program takes ten seconds to "
+    "start there",
     r"kernel/test_filter_truth\.py::(.*\[22-|test_both_ways_)": "a minute for what others show: "
     "each way, in the kernel and here, is compared with the truth by itself",
+    r"kernel/test_startup_race\.py::test_what_lives_": "its processes have all been born before a "
+    "collector has started there",
     r"kernel/test_filter_truth\.py::test_of_a_command_": "the hand-over must be done in a second, "
     "with a CPU busy, and takes ten there",
     r"kernel/test_filter_(memory\.py|same\.py::test_(siblings|an_ancestor|a_name)_)": "the "
@@ -63,12 +68,12 @@ def files(root: Path) -> list[str]:
         path for place, files in _PLACES.items() for path in sorted((root / place).glob(files))
     )
     names = (str(path.relative_to(root)) for path in paths)
-    return [name for name in names if not _is_left_out(name)]
+    return [name for name in names if not is_left_out(name)]
 
 
 def of(test: str) -> set[str]:
     """Return the groups of a test."""
-    if _is_left_out(test):
+    if is_left_out(test):
         return set()
     within = test.removeprefix("tests/")
     return {name for name, pattern in KERNEL_GROUPS.items() if re.match(pattern, within)}
@@ -76,10 +81,11 @@ def of(test: str) -> set[str]:
 
 def runs_in_userlands(test: str) -> bool:
     """Tell whether a test is run with other BCCs and Pythons."""
-    return not _is_left_out(test, NOT_IN_USERLANDS)
+    return not is_left_out(test, NOT_IN_USERLANDS)
 
 
-def _is_left_out(test: str, patterns: Iterable[str] = LEFT_OUT) -> bool:
+def is_left_out(test: str, patterns: Iterable[str] = LEFT_OUT) -> bool:
+    """Tell whether a test is not run, for one of the reasons given."""
     within = test.removeprefix("tests/")
     return any(re.match(pattern, within) for pattern in patterns)
 

@@ -17,7 +17,7 @@ import userland
 from choice import Choice, parse
 from cloud_kernel import bootable
 from failure import ROOT, UNABLE, FailedError, end_in_order, late, unexpected
-from store import LOGS, forget_or_end, is_ours, only_one, say
+from store import LOGS, build_anew, is_ours, only_one, say
 from supported import KERNELS, Kernel
 from supported import userland as userland_of
 from table import table
@@ -52,7 +52,7 @@ def main() -> int:
     chosen = [name for name, kernel in kernels.items() if kernel.series in choice.names]
     LOGS.mkdir(parents=True, exist_ok=True)
     if choice.refresh:
-        forget_or_end(*_names_of(*(kernels[name] for name in chosen)))
+        build_anew(*_names_of(*(kernels[name] for name in chosen)))
     outcomes, cut = try_each(chosen, lambda name: _try(kernels[name], choice))
     head = ["kernel", "bcc", "python", *groups.KERNEL_GROUPS, "boot", "total"]
     return conclude(table(head, [outcome.row for outcome in outcomes]), outcomes, cut)
@@ -75,8 +75,8 @@ def _choice() -> Choice:
 def _names_of(*kernels: Kernel) -> list[str]:
     """Return the names under which they are in the cache."""
     suites = {kernel.userland for kernel in kernels}
-    names = [f"kernel-{kernel.series}" for kernel in kernels]
-    return names + [f"{kind}-{suite}" for suite in suites for kind in ("image", "userland")]
+    kernel_names = [f"kernel-{kernel.series}" for kernel in kernels]
+    return [*kernel_names, *(f"userland-{suite}" for suite in suites)]
 
 
 def _try(kernel: Kernel, choice: Choice) -> Outcome:

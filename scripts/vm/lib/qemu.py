@@ -21,6 +21,10 @@ _PROBE_LIMIT_S = 10
 _TRIES = 3
 _CLOCK_LIMIT_S = 60
 _BOOT_LIMIT_S = 180
+# Of each test three lines come; one that takes longer than this has failed by pytest's own limit.
+_SILENCE_LIMIT_S = 330
+# Whoever was silent for so long when the time was over, was not slow.
+_LONG_SILENCE_S = 150
 _SMP = 2
 _MEMORY_MB = 1024
 # thread=single: with a thread for each CPU, Linux 7.2 crashes in some boots.
@@ -108,20 +112,20 @@ def _boot(
         *(word for drive in drives for word in _drive(drive)),
     ]
     began = time.monotonic()
-    started = 0.0
+    started = heard = 0.0
+    size = 0
     with console.with_suffix(".qemu").open("wb") as errors:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
     try:
         while process.poll() is None:
             time.sleep(0.2)
             passed = time.monotonic() - began
+            if result.stat().st_size != size:
+                size, heard = result.stat().st_size, passed
             if not started and b"\n" in result.read_bytes():
                 started = passed
                 _check_clock(result, passed)
-            if not started and passed > _BOOT_LIMIT_S:
-                raise FailedError("boot", f"no start after {_BOOT_LIMIT_S} s", console)
-            if passed > limit_s:
-                raise late("tests", f"no end after {limit_s:.0f} s", console)
+            _check_progress(passed, started, heard, limit_s, console)
     finally:
         process.kill()
         process.wait()
@@ -129,6 +133,22 @@ def _boot(
         errors_text = console.with_suffix(".qemu").read_text(errors="replace").strip()
         raise FailedError("qemu", f"exit status {process.returncode}: {errors_text}", console)
     return result.read_text(errors="replace"), started
+
+
+def _check_progress(
+    passed_s: float, started_s: float, heard_s: float, limit_s: float, console: Path
+) -> None:
+    """Tell a guest that hangs, at whatever step, from one that is only slow."""
+    is_over = passed_s > limit_s
+    if not started_s:
+        if is_over or passed_s > _BOOT_LIMIT_S:
+            raise FailedError("boot", f"no start after {passed_s:.0f} s", console)
+        return
+    silence_s = passed_s - heard_s
+    if silence_s > (_LONG_SILENCE_S if is_over else _SILENCE_LIMIT_S):
+        raise FailedError("tests", f"nothing came for {silence_s:.0f} s", console)
+    if is_over:
+        raise late("tests", f"no end after {limit_s:.0f} s", console)
 
 
 def _check_clock(result: Path, passed_s: float) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 import box
 import probe
 import tour
-from failure import ROOT, SIGNALLED, FailedError, tail, unexpected
-from store import CACHE, fresh_log, remove
+from choice import repeated
+from failure import ROOT, SIGNALLED, UNABLE, FailedError, tail, unexpected
+from store import CACHE, fresh_log, is_ours, remove
 from tools import install
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ def main() -> int:
     if arguments[:1] not in ([], ["--"]):
         sys.stderr.write(_USAGE)
         return 2
+    if not is_ours():
+        return UNABLE
     install("vagrant")
     for number in _SIGNALS:
         signal.signal(number, _stop)
-    again = shlex.join(["scripts/vm/vagrant-smoke", *arguments])
+    again = repeated(["sudo", "scripts/vm/vagrant-smoke"], [], arguments[1:])
     log = tour.LOG
     began = time.monotonic()
     try:
@@ -58,7 +60,7 @@ def main() -> int:
             fresh_log(log.stem)
             status = _run(place, log, arguments[1:])
     except FailedError as error:
-        sys.stderr.write(error.told("the VM", again) + "\n")
+        sys.stderr.write(error.told(tour.SUBJECT, again) + "\n")
         return 1
     except _StoppedError as stopped:
         name = signal.Signals(stopped.number).name
@@ -72,7 +74,8 @@ def main() -> int:
         sys.stderr.write(f"  again: {again}\n")
     else:
         reason = f"it ended with status {status}\n{tail(log)}"
-        sys.stderr.write(FailedError(tour.last_step(log), reason, log).told("the VM", again) + "\n")
+        untold = FailedError(tour.last_step(log), reason, log)
+        sys.stderr.write(untold.told(tour.SUBJECT, again) + "\n")
     return 1
 
 

@@ -1,10 +1,12 @@
-"""The directory that git ignores: what was built is kept by a digest of what it was built from."""
+"""The directory that git ignores: what was built is kept by a digest of what it was built from.
+
+Each user has one, as what one has made another may be unable to remove, or may not enter.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -20,14 +22,24 @@ from failure import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CACHE = ROOT / ".cache" / "vm"
+_NAME = "vm" if os.geteuid() == ROOT.stat().st_uid else f"vm-{os.geteuid()}"
+CACHE = ROOT / ".cache" / _NAME
 LOGS = CACHE / "logs"
 DOWNLOADS = CACHE / "downloads"
+BUILDERS = tuple(
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("bootstrap", "box", "cloud_kernel", "debian", "initrd", "userland")
+)
+"""The code of what is built: one change to it, and all is built anew."""
 _DIGITS = 12
+_outdated: set[str] = set()
 
 
 def is_ours() -> bool:
     """Tell whether this user may write there; if not, say what to do."""
+    if os.geteuid() == 0 and not CACHE.parent.exists():  # not to keep the owner out
+        CACHE.parent.mkdir()
+        os.chown(CACHE.parent, ROOT.stat().st_uid, ROOT.stat().st_gid)
     for directory in (CACHE, CACHE.parent, ROOT):
         if directory.exists():
             if os.access(directory, os.W_OK):
@@ -57,15 +69,16 @@ def built(name: str, inputs: object, build: Callable[[Path], None]) -> Path:
 
     The code that builds it is one of them. One that was built from others is removed afterwards.
     """
-    code = Path(inspect.getfile(build)).read_text()
+    code = [path.read_text() for path in BUILDERS]
     text = json.dumps([name, inputs, code], sort_keys=True, default=str)
     key = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
     directory = CACHE / f"{name}-{key}"
-    if directory.exists():
+    if directory.exists() and name not in _outdated:
         return directory
     with only_one("build.lock"):
-        if not directory.exists():  # nor has another run built it since
+        if name in _outdated or not directory.exists():  # nor has another run built it since
             _build(name, directory, build)
+            _outdated.discard(name)
     return directory
 
 
@@ -80,27 +93,30 @@ def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
     except BaseException:  # a signal too
         remove(part)
         raise
-    part.rename(directory)
-    for other in _entries(name):
-        if other != directory:
-            remove(other)
+    for entry in _entries(name):
+        if entry not in (directory, part):
+            remove(entry)
+    if directory.exists():
+        directory.rename(old := directory.with_name(f"{directory.name}.old"))
+        part.rename(directory)
+        remove(old)
+    else:
+        part.rename(directory)
     say(f"built {name} in {time.monotonic() - began:.0f} s")
 
 
-def forget_or_end(*names: str) -> None:
-    """Remove what was built under these names; if that cannot be, say so and end."""
-    try:
-        with only_one("build.lock"):
-            for directory in (entry for name in names for entry in _entries(name)):
-                remove(directory)
-    except OSError as error:
-        say(f"what is in the cache could not be removed: {error}")
-        sys.exit(1)
+def build_anew(*names: str) -> None:
+    """Let what is built under these names be built anew when it is asked for: it may be outdated.
+
+    Until then, and if that fails, the old is kept.
+    """
+    _outdated.update(names)
 
 
 def _entries(name: str) -> list[Path]:
     """Return what was built under a name, and what was left of it by a run that was killed."""
-    return [*CACHE.glob(f"{name}-{'?' * _DIGITS}"), *CACHE.glob(f"{name}-{'?' * _DIGITS}.part")]
+    start = f"{name}-{'?' * _DIGITS}"
+    return [path for end in ("", ".part", ".old") for path in CACHE.glob(f"{start}{end}")]
 
 
 def remove(directory: Path) -> None:

@@ -5,6 +5,7 @@ It does not tidy up after a failure: what it started ends with the namespaces th
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import results
 import screen
 from failure import ROOT, FailedError, run, tail
 from store import LOGS
+from supported import USERLANDS
 from terminal import Terminal
 
 TOLD = 3
@@ -29,6 +31,8 @@ TESTS = (
     "tests/kernel/test_filter_demo.py",
 )
 """What an emulated machine can carry of exits, identity, creation and the filter."""
+
+SUBJECT = f"the VM of Debian {USERLANDS[0].suite}"
 
 _BOX = "proctree-smoke"
 # In the namespace, all of it is below the run's own directory; QEMU, another user, gets there too.
@@ -57,7 +61,11 @@ def main() -> int:
     except FailedError as error:
         _keep_logs()
         step_name = last_step(LOG)
-        lines = [f"FAILED the VM at: {step_name}", f"  {error.reason}", f"  log:   {_name(LOG)}"]
+        lines = [
+            f"FAILED {_subject()} at: {step_name}",
+            f"  {error.reason}",
+            f"  log:   {_name(LOG)}",
+        ]
         if CONSOLE.exists():
             lines.append(f"  console: {_name(CONSOLE)}")
         sys.stdout.write("\n".join(lines) + "\n")
@@ -76,6 +84,13 @@ def environment(driver: str) -> dict[str, str]:
         "PROCTREE_LIBVIRT_DRIVER": driver,
         "PROCTREE_CONSOLE": str(CONSOLE),
     }
+
+
+def _subject() -> str:
+    """Return what was tested, with the kernel that its console tells of."""
+    told = CONSOLE.read_text(errors="replace") if CONSOLE.exists() else ""
+    kernel = re.search(r"Linux version (\S+)", told)
+    return f"{SUBJECT}, Linux {kernel[1]}" if kernel else SUBJECT
 
 
 def step(name: str, log: Path = LOG) -> None:

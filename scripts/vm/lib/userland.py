@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bootstrap
@@ -13,6 +12,8 @@ from failure import ROOT, fetching, run
 from store import DOWNLOADS, built, fresh_log
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from supported import Userland
 
 PACKAGES = (
@@ -58,8 +59,7 @@ def root(userland: Userland) -> Path:
         shutil.rmtree(packages)
         path.unlink()
 
-    # Without root the files are not root's, and others could not be entered as root.
-    inputs = [userland, requirements(), Path(bootstrap.__file__).read_text(), helper()]
+    inputs = [userland, requirements()]
     return built(f"userland-{userland.suite}", inputs, build) / "root"
 
 
@@ -82,7 +82,9 @@ def image(userland: Userland) -> Path:
         (place / "root.img").rename(directory / "root.img")
         place.rmdir()
 
-    return built(f"image-{userland.suite}", source.parent.name, build) / "root.img"
+    # That may have been built anew from the same inputs.
+    inputs = [source.parent.name, source.parent.stat().st_mtime_ns]
+    return built(f"image-{userland.suite}", inputs, build) / "root.img"
 
 
 def requirements(*, checkers: bool = False) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +19,7 @@ import results
 import userland
 from choice import Choice, parse
 from failure import ROOT, UNABLE, FailedError, end_in_order, run, tail, unexpected
-from store import forget_or_end, fresh_log, only_one, say
+from store import build_anew, fresh_log, is_ours, only_one, say
 from supported import USERLANDS, Userland
 from supported import userland as userland_of
 from table import table
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LIMIT_S = 2400
+_PATIENCE_S = 10
 
 
 class Outcome(NamedTuple):
@@ -50,11 +53,11 @@ def main() -> int:
     if os.geteuid() != 0:
         say("mounting another root file system needs root; run this with sudo")
         return UNABLE
+    if not is_ours():
+        return UNABLE
     install("vm")
     if choice.refresh:
-        forget_or_end(
-            *(f"{kind}-{suite}" for suite in choice.names for kind in ("image", "userland"))
-        )
+        build_anew(*(f"userland-{suite}" for suite in choice.names))
     outcomes, cut = try_each(choice.names, lambda suite: _try(userland_of(suite), choice))
     return conclude(f"Linux {platform.release()}\n{_shown(outcomes)}", outcomes, cut)
 
@@ -113,6 +116,8 @@ def _test(system: Userland, choice: Choice) -> Outcome:
             cut = FailedError("tests", "\n  ".join(["ended by a signal", *failures]), log)
             outcome = Outcome(system.suite, ["", ""], {}, [_told(cut, system, choice)])
             raise EndedError(outcome, signalled(end)) from None
+        finally:
+            _end_all_in(Path(name, "namespace"))
         told = results.tests(outcomes.read_text())
     counts: dict[str, groups.Count] = {}
     for test in told:
@@ -135,6 +140,31 @@ def _test(system: Userland, choice: Choice) -> Outcome:
     slow = late and not any(count.failed for count in counts.values())
     fault = _told(FailedError("tests", "\n  ".join(faults), log), system, choice)
     return outcome._replace(faults=[fault], slow=slow)
+
+
+def _end_all_in(namespace: Path) -> None:
+    """End what the tests have left in their mount namespace, in whatever session it is."""
+    ours = namespace.read_text().strip() if namespace.exists() else ""
+    deadline = time.monotonic() + _PATIENCE_S
+    while (left := [pid for pid in _pids() if _mounts_of(pid) == ours]) and ours:
+        if time.monotonic() > deadline:
+            say(f"these processes of the tests do not end: {' '.join(map(str, left))}")
+            return
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _mounts_of(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
+    except OSError:
+        return ""
 
 
 def _group(test: str) -> str:
