@@ -138,7 +138,7 @@ install_packages() {
   become_root "packages are missing and only root may install them; as root, run 'apt-get install ${debian[*]}', then run this again"
 
   say "installing ${debian[*]} ..."
-  quiet apt_get update || say "apt-get update failed (see above); going on with the package lists at hand"
+  quiet apt_get update -o APT::Update::Error-Mode=any || say "apt-get update failed (see above); going on with the package lists at hand"
   quiet apt_get install --no-install-recommends "${debian[@]}" ||
     die 1 "apt-get could not install ${debian[*]} (see above)"
 

@@ -27,10 +27,11 @@ TOO_SLOW = 75
 SIGNALLED = 128
 _TAIL = 12
 _COMMAND = "+ "
-# What apt and pip say of an archive that they cannot reach, or that does not answer as it should.
+# What apt and pip say of an archive that they cannot reach, or that has a suite no more.
 _UNREACHED = re.compile(
-    r"Failed to fetch|Could not (?:resolve|connect)|Temporary failure resolving|Connection "
-    r"(?:refused|reset|timed out|failed)|Network is unreachable|NewConnectionError|Read timed out"
+    r"Failed to fetch|does not have a Release file|Could not (?:resolve|connect)|Temporary failure "
+    r"resolving|Connection (?:to \S+ )?(?:refused|reset|timed out|failed)|Network is unreachable|"
+    r"NewConnectionError|ConnectTimeoutError|ProxyError|RemoteDisconnected|Read timed out"
 )
 
 
@@ -102,7 +103,7 @@ def fetching() -> Iterator[None]:
     try:
         yield
     except FailedError as error:
-        error.unable = error.slow or bool(_UNREACHED.search(_last_output(error.log)))
+        error.unable |= error.slow or bool(_UNREACHED.search(_last_output(error.log)))
         raise
 
 

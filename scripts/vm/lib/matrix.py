@@ -103,12 +103,14 @@ def _test(kernel: Kernel, choice: Choice, console: Path, again: str) -> Outcome:
     image = userland.image(system)
     accel = qemu.accelerator(boot, console)
     say(f"Linux {kernel.series}, {kernel.userland}, {accel}: {console.relative_to(ROOT)}")
-    arguments = [*groups.files(ROOT), "-o", "timeout=300", *choice.arguments]
+    limits = qemu.limits(choice.limit_s)
+    timeout = ["-o", f"timeout={limits.test_s:.0f}"]
+    arguments = [*groups.files(ROOT), *timeout, *choice.arguments]
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-vm-") as name:
         tar = Path(name, "payload.tar")
         payload.write(tar, arguments)
         try:
-            result, started = qemu.boot(accel, boot, [image, tar], console, choice.limit_s)
+            result, started = qemu.boot(accel, boot, [image, tar], console, limits)
         except FailedError as error:
             _add_failures(error, _told(console))
             raise

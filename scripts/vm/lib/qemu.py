@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from failure import FailedError, late
 from store import say
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _PROBE_LIMIT_S = 10
 _TRIES = 3
 _CLOCK_LIMIT_S = 60
-_BOOT_LIMIT_S = 180
-# Of each test three lines come; one that takes longer than this has failed by pytest's own limit.
-_SILENCE_LIMIT_S = 330
-# Whoever was silent for so long when the time was over, was not slow.
-_LONG_SILENCE_S = 150
+_BOOT_LIMIT_S = 90
+# pytest has to find the first test, and to tell that one has reached its limit.
+_GRACE_S = 30
+_TEST_LIMIT_S = 300
+_HANGING_TESTS = 3.5
 _SMP = 2
 _MEMORY_MB = 1024
 # thread=single: with a thread for each CPU, Linux 7.2 crashes in some boots.
@@ -37,6 +37,18 @@ _APPEND = (
     "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check nokaslr mitigations=off "
     "random.trust_cpu=on nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 )
+
+
+class Limits(NamedTuple):
+    """How long a guest may take, and any one of its tests; both in seconds."""
+
+    total_s: float
+    test_s: float
+
+
+def limits(total_s: float) -> Limits:
+    """Return the limits where all may take so long: even if three tests hang, they are told."""
+    return Limits(total_s, min(_TEST_LIMIT_S, total_s / _HANGING_TESTS))
 
 
 def is_known(name: str) -> bool:
@@ -81,7 +93,7 @@ def boot(
     bootable: Bootable,
     drives: Sequence[Path],
     console: Path,
-    limit_s: float,
+    limits: Limits,
 ) -> tuple[str, float]:
     """Run a guest to its end; return its result, and how many seconds it took to start.
 
@@ -90,7 +102,7 @@ def boot(
     """
     for _ in range(_TRIES):
         try:
-            return _boot(accel, bootable, drives, console, limit_s)
+            return _boot(accel, bootable, drives, console, limits)
         except _WrongClockError as error:
             say(f"booting again: {error}")
     raise FailedError("boot", f"the guest's clock was wrong {_TRIES} times", console)
@@ -101,7 +113,7 @@ def _boot(
     bootable: Bootable,
     drives: Sequence[Path],
     console: Path,
-    limit_s: float,
+    limits: Limits,
 ) -> tuple[str, float]:
     result = result_of(console)
     result.write_bytes(b"")
@@ -125,7 +137,7 @@ def _boot(
             if not started and b"\n" in result.read_bytes():
                 started = passed
                 _check_clock(result, passed)
-            _check_progress(passed, started, heard, limit_s, console)
+            _check_progress(passed, started, heard, limits, console)
     finally:
         process.kill()
         process.wait()
@@ -136,19 +148,20 @@ def _boot(
 
 
 def _check_progress(
-    passed_s: float, started_s: float, heard_s: float, limit_s: float, console: Path
+    passed_s: float, started_s: float, heard_s: float, limits: Limits, console: Path
 ) -> None:
-    """Tell a guest that hangs, at whatever step, from one that is only slow."""
-    is_over = passed_s > limit_s
-    if not started_s:
-        if is_over or passed_s > _BOOT_LIMIT_S:
-            raise FailedError("boot", f"no start after {passed_s:.0f} s", console)
-        return
+    """Tell a guest that hangs, at whatever step, from one that is only slow.
+
+    Each test is told when it begins and when it ends, and none may take longer than its limit.
+    """
     silence_s = passed_s - heard_s
-    if silence_s > (_LONG_SILENCE_S if is_over else _SILENCE_LIMIT_S):
+    if not started_s and passed_s > _BOOT_LIMIT_S:
+        raise FailedError("boot", f"no start after {passed_s:.0f} s", console)
+    if started_s and silence_s > limits.test_s + _GRACE_S:
         raise FailedError("tests", f"nothing came for {silence_s:.0f} s", console)
-    if is_over:
-        raise late("tests", f"no end after {limit_s:.0f} s", console)
+    if passed_s > limits.total_s:
+        step = "tests" if started_s else "boot"
+        raise late(step, f"no end after {limits.total_s:.0f} s", console)
 
 
 def _check_clock(result: Path, passed_s: float) -> None:

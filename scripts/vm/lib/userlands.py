@@ -66,7 +66,7 @@ def _choice() -> Choice:
     return parse(
         ["sudo", "scripts/vm/userlands"],
         "Run the test suite with the Python and BCC of other Debian suites, on the running kernel. "
-        "Root file systems are built once and kept in .cache/vm.",
+        "Root file systems are built once and kept in .cache.",
         [each.suite for each in USERLANDS],
         _LIMIT_S,
     )
@@ -117,7 +117,7 @@ def _test(system: Userland, choice: Choice) -> Outcome:
             outcome = Outcome(system.suite, ["", ""], {}, [_told(cut, system, choice)])
             raise EndedError(outcome, signalled(end)) from None
         finally:
-            _end_all_in(Path(name, "namespace"))
+            _end_all_with(outcomes)
         told = results.tests(outcomes.read_text())
     counts: dict[str, groups.Count] = {}
     for test in told:
@@ -142,11 +142,13 @@ def _test(system: Userland, choice: Choice) -> Outcome:
     return outcome._replace(faults=[fault], slow=slow)
 
 
-def _end_all_in(namespace: Path) -> None:
-    """End what the tests have left in their mount namespace, in whatever session it is."""
-    ours = namespace.read_text().strip() if namespace.exists() else ""
+def _end_all_with(outcomes: Path) -> None:
+    """End what the tests have left, in whatever session or namespace it is.
+
+    They have a mount of the file of outcomes, and nobody else has.
+    """
     deadline = time.monotonic() + _PATIENCE_S
-    while (left := [pid for pid in _pids() if _mounts_of(pid) == ours]) and ours:
+    while left := [pid for pid in _pids() if _has_mount(pid, outcomes)]:
         if time.monotonic() > deadline:
             say(f"these processes of the tests do not end: {' '.join(map(str, left))}")
             return
@@ -160,11 +162,10 @@ def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 
 
-def _mounts_of(pid: int) -> str:
-    try:
-        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
-    except OSError:
-        return ""
+def _has_mount(pid: int, outcomes: Path) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/root/run/outcomes").samefile(outcomes)
+    return False
 
 
 def _group(test: str) -> str:
