@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MS = 1_000_000
 _SECOND = 1000 * _MS
 _PARENT, _CHILD, _OTHER = 200, 300, 400
+_REAPED = 0  # as the parent: nobody any more
 
 
 class Scene:
@@ -126,13 +127,39 @@ class TestForks:
         assert isinstance(end, Exit)
         assert (end.key, end.exit_code) == (latter, 4)
 
-    def test_so_is_one_that_was_sent_when_the_pid_was_had_again(self, scene: Scene) -> None:
-        """The kernel sends it when the parent may have waited already."""
-        former, latter = scene.child(), scene.child()
-        for key, code in ((former, 3), (latter, 4)):
-            (end,) = scene.poll(scene.kernel.exit(_CHILD, code << 8))
+    @pytest.mark.parametrize("codes", [(3, 4), (4, 3)], ids=["in-order", "after-the-latters"])
+    def test_so_is_one_that_was_sent_when_the_pid_was_had_again(
+        self, scene: Scene, codes: tuple[int, int]
+    ) -> None:
+        """The kernel sends it when the parent may have waited already, and then names none."""
+        holders = {3: scene.child(), 4: scene.child()}
+        for code in codes:
+            parent = _REAPED if code == 3 else _PARENT
+            (end,) = scene.poll(scene.kernel.exit(_CHILD, code << 8, parent=parent))
             assert isinstance(end, Exit)
-            assert (end.key, end.exit_code) == (key, code)
+            assert (end.key, end.exit_code) == (holders[code], code)
+
+    @pytest.mark.parametrize(("latters", "told"), [(4, [None, None]), (3, [3, 3])])
+    def test_of_two_that_may_be_each_others_the_status_is_told_if_it_is_the_same(
+        self, scene: Scene, latters: int, told: list[int | None]
+    ) -> None:
+        holders = [scene.child(), scene.child()]
+        codes = (3, latters)
+        ends = scene.poll(*(scene.kernel.exit(_CHILD, c << 8, parent=_REAPED) for c in codes))
+        assert [end.key for end in ends if isinstance(end, Exit)] == holders
+        assert [end.exit_code for end in ends if isinstance(end, Exit)] == told
+
+    def test_of_three_holders_of_a_pid_each_has_an_end_but_nobody_anothers_status(
+        self, scene: Scene
+    ) -> None:
+        holders = [scene.child() for _ in range(3)]
+        ends = [
+            *scene.poll(scene.kernel.exit(_CHILD, 3 << 8, parent=_REAPED)),
+            *scene.poll(scene.kernel.exit(_CHILD, 5 << 8, parent=_PARENT)),
+            *scene.poll(scene.kernel.exit(_CHILD, 4 << 8, parent=_REAPED)),
+        ]
+        told = {end.key: end.exit_code for end in ends if isinstance(end, Exit)}
+        assert told == {holders[0]: None, holders[1]: None, holders[2]: 5}
 
     def test_a_child_that_is_gone_keeps_its_edge_and_an_approximate_start(
         self, scene: Scene

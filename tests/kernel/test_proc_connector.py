@@ -303,12 +303,17 @@ class TestReusedPids:
             and applied.event.creator.pid == caller.pid
         ]
         assert len(born) == len(set(born)) == 50
-        ends = [
-            applied.event.status
+        ends = {
+            applied.event.key: applied.event.status
             for applied in session.applied
-            if isinstance(applied.event, Exit) and applied.event.key in set(born)
-        ]
-        assert ends == [life.status for life in lives]
+            if isinstance(applied.event, Exit)
+        }
+        # Where word of two ends came so late that it may be either's, none is told.
+        told = [ends[key] for key in born]
+        assert all(
+            status in {life.status, None} for status, life in zip(told, lives, strict=True)
+        ), told
+        assert told.count(None) <= 2
 
     def test_a_name_is_never_taken_from_a_later_life_of_the_pid(
         self, session: Session, stage: Stage, tmp_path: Path

@@ -34,6 +34,8 @@ _SLACK_NS = 10_000_000
 _LONGEST_FORK_NS = 2_000_000_000
 # The clocks differ by the time slept. What is less is the time between reading the two.
 _CLOCK_JUMP_NS = 5_000_000
+# Of more lives of one PID, none of which was told to have ended, the oldest are given up.
+_MOST_FORMER = 8
 # How often /proc is asked whether a process without a leader is still there.
 _LEADERLESS_EVERY_NS = 100_000_000
 
@@ -74,6 +76,7 @@ class _Process:
     leader_status: int | None = None
     core_dumped: bool = False  # only the thread that the signal came to tells
     over: bool = False  # /proc said so, but no message did yet
+    mistakable: bool = False  # the status that was told may be another holder's of its PID
     named: bool = True  # its present name was read, or is its creator's
     approximate: bool = False
 
@@ -84,7 +87,8 @@ class ConnectorStream:
     def __init__(self, look: Look) -> None:
         self._look = look
         self._processes: dict[int, _Process] = {}
-        self._former: dict[int, _Process] = {}  # forked over before their end was told
+        # Those that had a PID before, and whose end was not told when it was forked again.
+        self._former: dict[int, list[_Process]] = {}
         self._offset_ns: int | None = None
         self._sampled_ns = 0
         self._next_leaderless_ns = 0
@@ -199,7 +203,7 @@ class ConnectorStream:
                 start_ns = 0  # a later process has this PID now
             process = self._processes[pid] = _Process(ProcessKey(pid, start_ns), born_ns=start_ns)
         elif time_ns < process.born_ns:
-            return self._former.get(pid) or _Process(ProcessKey(pid))
+            return self._former.get(pid, [_Process(ProcessKey(pid))])[-1]
         return process
 
     def _fork(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -216,7 +220,9 @@ class ConnectorStream:
         key = ProcessKey(pid, start_ns or time_ns)
         former = self._processes.get(pid)
         if former is not None and compare(former.key, key) is not Sameness.SAME:
-            self._former[pid] = former
+            lives = self._former.setdefault(pid, [])
+            lives.append(former)
+            del lives[:-_MOST_FORMER]
         child = self._processes[pid] = _Process(
             key, born_ns=time_ns, threads=1, named=creator.named, approximate=not start_ns
         )
@@ -266,8 +272,7 @@ class ConnectorStream:
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread and message.tgid not in self._processes:
             return None
-        # do_exit() wakes the parent first: the PID may be had again when word of an end comes.
-        process = self._former.get(message.tgid) or self._identify(message.tgid, time_ns)
+        process = self._whose_end(message, time_ns)
         status = message.values[0]
         process.core_dumped |= is_core_dump(status)
         if message.is_thread:
@@ -286,20 +291,45 @@ class ConnectorStream:
         parent = self._parent(message)
         return self._end(process, time_ns, parent, last_is_leader=last_is_leader)
 
+    def _whose_end(self, message: CnProcEvent, time_ns: int) -> _Process:
+        """Return which of the processes that had a PID a message tells the end of.
+
+        do_exit() wakes the parent before it sends word, so the PID may have been had again by
+        then. Word from one that was reaped before names no parent (proc_exit_connector() in
+        drivers/connector/cn_proc.c): it may be any former holder's, or even the present one's.
+        """
+        pid = message.tgid
+        former, present = self._former.get(pid), self._processes.get(pid)
+        if not former:
+            return self._identify(pid, time_ns)
+        if present is not None and time_ns >= present.born_ns:
+            if message.parent_tgid and not message.is_thread:
+                return present
+            following = self._batch.next_end.get(self._index)
+            if following is not None and not following.parent_tgid:
+                present.mistakable = former[0].mistakable = following.values != message.values
+        for other in former if len(former) > 1 else ():
+            other.mistakable = True
+        return former[0]
+
     def _end(
         self, process: _Process, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
     ) -> Exit:
         pid = process.key.pid
         comm = None if process.named else self._last_name(process)
-        for those in (self._processes, self._former):
-            if those.get(pid) is process:
-                del those[pid]
+        if self._processes.get(pid) is process:
+            del self._processes[pid]
+        former = [other for other in self._former.pop(pid, ()) if other is not process]
+        if former:
+            self._former[pid] = former
         status = process.leader_status
         if not last_is_leader and process.others:
             other = self._batch.other_status.get(pid, process.other_status)
             status = status_of(status, other)
         if status is not None and process.core_dumped:
             status = with_core_dump(status)
+        if process.mistakable:
+            status = None
         return Exit(time_ns, process.key, parent, status, comm=comm)
 
     def _is_over(self, process: _Process, time_ns: int) -> bool:
