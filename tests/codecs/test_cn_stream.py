@@ -8,60 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec, Exit, Fork, Gap, ProcessKey, Rename
-from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
 from proctree_bpf.core.events import Setid
 from proctree_bpf.core.identity import Sameness, compare
 from support import sources_messages as wire
-from support.sources_look import TICK_NS, WrittenProc
+from support.sources_look import TICK_NS
+from support.sources_scene import CHILD as _CHILD
+from support.sources_scene import MS as _MS
+from support.sources_scene import PARENT as _PARENT
+from support.sources_scene import SECOND as _SECOND
+from support.sources_scene import Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from proctree_bpf import ProcEvent
 
-_MS = 1_000_000
-_SECOND = 1000 * _MS
-_PARENT, _CHILD, _OTHER = 200, 300, 400
-_REAPED = 0  # as the parent: nobody any more
-
-
-class Scene:
-    """A stream, the kernel that sends to it, and the ``/proc`` at which it looks.
-
-    CLOCK_BOOTTIME is ``offset_ns`` ahead of CLOCK_MONOTONIC.
-    """
-
-    def __init__(self, offset_ns: int = 0) -> None:
-        self.kernel = wire.Kernel()
-        self.proc = WrittenProc()
-        self.stream = ConnectorStream(self.proc)
-        self.offset_ns = offset_ns
-        self.proc.add(_PARENT, _SECOND, "parent")
-        self.watermark_ns = 0
-        self.gaps: list[Gap] = []
-
-    def now_ns(self) -> int:
-        """Return the time of the last message, CLOCK_BOOTTIME."""
-        return self.kernel.time_ns + self.offset_ns
-
-    def poll(
-        self, *datagrams: bytes, overrun: bool = False, complete: bool = True
-    ) -> Sequence[ProcEvent]:
-        """Let the stream read, half a ms after the last message."""
-        monotonic_ns = self.kernel.time_ns + _MS // 2
-        boottime_ns = monotonic_ns + self.offset_ns
-        received = Received(datagrams, overrun, monotonic_ns, boottime_ns, complete)
-        events, gaps, self.watermark_ns = self.stream.feed(received)
-        self.gaps += gaps
-        return events
-
-    def child(self, pid: int = _CHILD, comm: str = "parent") -> ProcessKey:
-        """Let there be a child that the stream knows by its fork."""
-        datagram = self.kernel.fork(_PARENT, pid)
-        self.proc.add(pid, self.now_ns() - 1, comm, ppid=_PARENT)
-        (fork,) = self.poll(datagram)
-        assert isinstance(fork, Fork)
-        return fork.child
+_OTHER = 400
 
 
 @pytest.fixture
@@ -126,40 +86,6 @@ class TestForks:
         (end,) = scene.poll(scene.kernel.exit(_CHILD, 4 << 8))
         assert isinstance(end, Exit)
         assert (end.key, end.exit_code) == (latter, 4)
-
-    @pytest.mark.parametrize("codes", [(3, 4), (4, 3)], ids=["in-order", "after-the-latters"])
-    def test_so_is_one_that_was_sent_when_the_pid_was_had_again(
-        self, scene: Scene, codes: tuple[int, int]
-    ) -> None:
-        """The kernel sends it when the parent may have waited already, and then names none."""
-        holders = {3: scene.child(), 4: scene.child()}
-        for code in codes:
-            parent = _REAPED if code == 3 else _PARENT
-            (end,) = scene.poll(scene.kernel.exit(_CHILD, code << 8, parent=parent))
-            assert isinstance(end, Exit)
-            assert (end.key, end.exit_code) == (holders[code], code)
-
-    @pytest.mark.parametrize(("latters", "told"), [(4, [None, None]), (3, [3, 3])])
-    def test_of_two_that_may_be_each_others_the_status_is_told_if_it_is_the_same(
-        self, scene: Scene, latters: int, told: list[int | None]
-    ) -> None:
-        holders = [scene.child(), scene.child()]
-        codes = (3, latters)
-        ends = scene.poll(*(scene.kernel.exit(_CHILD, c << 8, parent=_REAPED) for c in codes))
-        assert [end.key for end in ends if isinstance(end, Exit)] == holders
-        assert [end.exit_code for end in ends if isinstance(end, Exit)] == told
-
-    def test_of_three_holders_of_a_pid_each_has_an_end_but_nobody_anothers_status(
-        self, scene: Scene
-    ) -> None:
-        holders = [scene.child() for _ in range(3)]
-        ends = [
-            *scene.poll(scene.kernel.exit(_CHILD, 3 << 8, parent=_REAPED)),
-            *scene.poll(scene.kernel.exit(_CHILD, 5 << 8, parent=_PARENT)),
-            *scene.poll(scene.kernel.exit(_CHILD, 4 << 8, parent=_REAPED)),
-        ]
-        told = {end.key: end.exit_code for end in ends if isinstance(end, Exit)}
-        assert told == {holders[0]: None, holders[1]: None, holders[2]: 5}
 
     def test_a_child_that_is_gone_keeps_its_edge_and_an_approximate_start(
         self, scene: Scene
@@ -355,14 +281,14 @@ class TestThreads:
         scene.child()
         scene.poll(scene.kernel.exit(_CHILD))
         scene.proc.remove(_CHILD)
-        assert _CHILD not in scene.stream._processes
+        assert not scene.stream._lives.knows(_CHILD)
 
     def test_the_end_of_a_thread_that_is_told_late_is_not_remembered(self, scene: Scene) -> None:
         """Its process ended when its leader did, for all that ``/proc`` could say by then."""
         leader, thread = scene.kernel.exit(_OTHER), scene.kernel.exit(_OTHER, tid=401)
         events = scene.poll(leader, thread)
         assert [type(event) for event in events] == [Exit]
-        assert _OTHER not in scene.stream._processes
+        assert not scene.stream._lives.knows(_OTHER)
 
 
 class TestExits:

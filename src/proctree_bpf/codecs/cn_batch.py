@@ -26,16 +26,17 @@ class Batch(NamedTuple):
     """Forks whose child has called exec since: one look answers both."""
     other_status: dict[int, int]
     """With what the last thread to end, leaders apart, ended in each process."""
-    next_end: dict[int, CnProcEvent]
-    """For ends of leaders, the next such end that has the same PID, with no fork between."""
+    forks_ns: dict[int, list[int]]
+    """When each PID was forked, the latest first."""
+    named_ends_ns: dict[int, list[int]]
+    """When a process of this PID ended that had not been waited for."""
 
 
-def batch_of(messages: Sequence[CnProcEvent]) -> Batch:
-    """Compare the messages of one poll with each other."""
-    batch = Batch(set(), set(), {}, {})
-    forked: set[int] = set()
+def batch_of(messages: Sequence[CnProcEvent], times_ns: Sequence[int]) -> Batch:
+    """Compare the messages of one poll, and their times, with each other."""
+    batch = Batch(set(), set(), {}, {}, {})
+    forked = batch.forks_ns
     execed: set[int] = set()
-    ends: dict[int, CnProcEvent] = {}
     for index in range(len(messages) - 1, -1, -1):
         message = messages[index]
         pid = message.tgid
@@ -44,18 +45,15 @@ def batch_of(messages: Sequence[CnProcEvent]) -> Batch:
                 batch.outdated.add(index)
             elif pid in execed:
                 batch.execed.add(index)
-            forked.add(pid)
-            ends.pop(pid, None)
+            forked.setdefault(pid, []).append(times_ns[index])
         elif message.what == What.EXEC:
             if pid in forked or pid in execed:
                 batch.outdated.add(index)
             execed.add(pid)
         elif message.what == What.EXIT and message.is_thread:
             batch.other_status.setdefault(pid, message.values[0])
-        elif message.what == What.EXIT:
-            if pid in ends:
-                batch.next_end[index] = ends[pid]
-            ends[pid] = message
+        elif message.what == What.EXIT and message.parent_tgid:
+            batch.named_ends_ns.setdefault(pid, []).append(times_ns[index])
     return batch
 
 

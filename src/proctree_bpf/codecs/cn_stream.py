@@ -7,11 +7,11 @@ answer only if its start time shows that it is about the process that was meant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from proctree_bpf.codecs.cn_batch import batch_of, is_core_dump, status_of, with_core_dump
 from proctree_bpf.codecs.cn_count import SOURCE, ConnectorCount
+from proctree_bpf.codecs.cn_lives import Life, Lives
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter, Overrun, What
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import decode_name
@@ -34,8 +34,6 @@ _SLACK_NS = 10_000_000
 _LONGEST_FORK_NS = 2_000_000_000
 # The clocks differ by the time slept. What is less is the time between reading the two.
 _CLOCK_JUMP_NS = 5_000_000
-# Of more lives of one PID, none of which was told to have ended, the oldest are given up.
-_MOST_FORMER = 8
 # How often /proc is asked whether a process without a leader is still there.
 _LEADERLESS_EVERY_NS = 100_000_000
 
@@ -63,36 +61,17 @@ class Received(NamedTuple):
     complete: bool = True
 
 
-@dataclass(slots=True)
-class _Process:
-    """What the stream remembers of a living process."""
-
-    key: ProcessKey
-    born_ns: int = 0  # what was sent earlier is about another process of this PID
-    threads: int | None = None  # None: not known, ask /proc
-    others: bool = False  # it had other threads than the leader
-    other_status: int | None = None  # of the last of them to end
-    leader_gone: bool = False
-    leader_status: int | None = None
-    core_dumped: bool = False  # only the thread that the signal came to tells
-    over: bool = False  # /proc said so, but no message did yet
-    mistakable: bool = False  # the status that was told may be another holder's of its PID
-    named: bool = True  # its present name was read, or is its creator's
-    approximate: bool = False
-
-
 class ConnectorStream:
     """Turns what was received into events; keeps count of what was not."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._processes: dict[int, _Process] = {}
-        # Those that had a PID before, and whose end was not told when it was forked again.
-        self._former: dict[int, list[_Process]] = {}
+        self._lives = Lives()
+        self._now_ns = 0
         self._offset_ns: int | None = None
         self._sampled_ns = 0
         self._next_leaderless_ns = 0
-        self._batch = batch_of(())
+        self._batch = batch_of((), ())
         self._index = 0
         self._ahead: dict[int, tuple[Stat, ProcInfo] | None] = {}
         self._count = ConnectorCount()
@@ -117,6 +96,7 @@ class ConnectorStream:
             offset_ns = before_ns
         events: list[ProcEvent] = []
         gaps: list[Gap] = []
+        self._now_ns = received.boottime_ns
         if received.overrun:
             self._note_overrun(received.boottime_ns)
         messages = [
@@ -124,15 +104,18 @@ class ConnectorStream:
             for datagram in received.datagrams
             for message in self._messages(datagram, received.boottime_ns)
         ]
-        self._batch = batch_of(messages)
-        for self._index, message in enumerate(messages):
-            # What was sent before a suspend keeps the offset from before it.
-            slept = message.timestamp_ns > self._sampled_ns
-            time_ns = message.timestamp_ns + (offset_ns if slept else before_ns)
+        # What was sent before a suspend keeps the offset from before it.
+        times_ns = [
+            message.timestamp_ns
+            + (offset_ns if message.timestamp_ns > self._sampled_ns else before_ns)
+            for message in messages
+        ]
+        self._batch = batch_of(messages, times_ns)
+        for self._index, (message, time_ns) in enumerate(zip(messages, times_ns, strict=True)):
             gap = self._count.message(message, time_ns)
             if gap is not None:
                 gaps.append(gap)
-                self._distrust_thread_counts()
+                self._lives.distrust(received.boottime_ns)
             handler = self._handlers.get(message.what)
             event = handler(message, time_ns) if handler is not None else None
             if event is not None:
@@ -154,13 +137,13 @@ class ConnectorStream:
         Nobody would ever tell that one has lost its leader already, or has threads.
         """
         for stat in stats:
-            process = self._processes.get(stat.pid)
+            process = self._lives.present(stat.pid)
             if stat.ended or (process is not None and not _is_same(process, stat, 0)):
                 continue
             if process is None:
                 start_ns = stat.start_ticks * TICK_NS
                 key = ProcessKey(stat.pid, start_ns)
-                process = self._processes[stat.pid] = _Process(key, born_ns=start_ns)
+                process = self._lives.meet(Life(key, born_ns=start_ns))
             if process.threads is None:
                 process.others = stat.num_threads > 1
                 process.leader_gone = stat.leader_ended
@@ -184,32 +167,25 @@ class ConnectorStream:
 
     def _note_overrun(self, now_ns: int) -> None:
         self._count.overrun(now_ns)
-        self._distrust_thread_counts()
-
-    def _distrust_thread_counts(self) -> None:
-        for process in self._processes.values():
-            process.threads = None
-        self._former.clear()
+        self._lives.distrust(now_ns)
 
     # What each kind of message means.
 
-    def _identify(self, pid: int, time_ns: int) -> _Process:
+    def _identify(self, pid: int, time_ns: int) -> Life:
         """Return what is known of a process, asking ``/proc`` if it was not met before."""
-        process = self._processes.get(pid)
-        if process is None:
-            stat = self._look.stat(pid)
-            start_ns = stat.start_ticks * TICK_NS if stat is not None else 0
-            if start_ns > time_ns:
-                start_ns = 0  # a later process has this PID now
-            process = self._processes[pid] = _Process(ProcessKey(pid, start_ns), born_ns=start_ns)
-        elif time_ns < process.born_ns:
-            return self._former.get(pid, [_Process(ProcessKey(pid))])[-1]
-        return process
+        present = self._lives.present(pid)
+        if present is not None:
+            return self._lives.at(pid, time_ns) or Life(ProcessKey(pid))
+        stat = self._look.stat(pid)
+        start_ns = stat.start_ticks * TICK_NS if stat is not None else 0
+        if start_ns > time_ns:
+            start_ns = 0  # a later process has this PID now
+        return self._lives.meet(Life(ProcessKey(pid, start_ns), born_ns=start_ns))
 
     def _fork(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         pid = message.pid
         if message.is_thread:
-            process = self._processes.get(message.tgid)
+            process = self._lives.present(message.tgid)
             if process is not None:
                 process.others = True
                 if process.threads is not None:
@@ -218,13 +194,10 @@ class ConnectorStream:
         creator = self._identify(message.parent_tgid, time_ns)
         start_ns = self._start(pid, time_ns)
         key = ProcessKey(pid, start_ns or time_ns)
-        former = self._processes.get(pid)
-        if former is not None and compare(former.key, key) is not Sameness.SAME:
-            lives = self._former.setdefault(pid, [])
-            lives.append(former)
-            del lives[:-_MOST_FORMER]
-        child = self._processes[pid] = _Process(
-            key, born_ns=time_ns, threads=1, named=creator.named, approximate=not start_ns
+        met = self._lives.present(pid)
+        child = Life(key, born_ns=time_ns, threads=1, named=creator.named, approximate=not start_ns)
+        self._lives.add(
+            child, is_the_same=met is not None and compare(met.key, key) is Sameness.SAME
         )
         return Fork(time_ns, child.key, creator.key, approximate=child.approximate)
 
@@ -249,7 +222,7 @@ class ConnectorStream:
     def _exec(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         # A thread that calls exec becomes the leader; all others are gone.
         pid = message.tgid
-        known = self._processes.get(pid)
+        known = self._lives.present(pid)
         read = None
         if self._index not in self._batch.outdated:
             read = self._ahead[pid] if pid in self._ahead else self._look.entry(pid)
@@ -258,7 +231,7 @@ class ConnectorStream:
         process = known
         if process is None:
             start_ns = read[0].start_ticks * TICK_NS if read is not None else 0
-            process = self._processes[pid] = _Process(ProcessKey(pid, start_ns), born_ns=start_ns)
+            process = self._lives.meet(Life(ProcessKey(pid, start_ns), born_ns=start_ns))
         process.threads = 1
         process.others = process.leader_gone = process.over = False
         process.other_status = None
@@ -270,9 +243,9 @@ class ConnectorStream:
         return read[1].as_exec(time_ns, process.key)
 
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
-        if message.is_thread and message.tgid not in self._processes:
-            return None
         process = self._whose_end(message, time_ns)
+        if process is None:
+            return None
         status = message.values[0]
         process.core_dumped |= is_core_dump(status)
         if message.is_thread:
@@ -291,49 +264,52 @@ class ConnectorStream:
         parent = self._parent(message)
         return self._end(process, time_ns, parent, last_is_leader=last_is_leader)
 
-    def _whose_end(self, message: CnProcEvent, time_ns: int) -> _Process:
-        """Return which of the processes that had a PID a message tells the end of.
-
-        do_exit() wakes the parent before it sends word, so the PID may have been had again by
-        then. Word from one that was reaped before names no parent (proc_exit_connector() in
-        drivers/connector/cn_proc.c): it may be any former holder's, or even the present one's.
-        """
+    def _whose_end(self, message: CnProcEvent, time_ns: int) -> Life | None:
+        """Return the process of whose end this is word; None if nobody knows whose it was."""
         pid = message.tgid
-        former, present = self._former.get(pid), self._processes.get(pid)
-        if not former:
+        if message.is_thread:
+            return self._lives.of_threads_word(pid, time_ns)
+        if not self._lives.knows(pid):
             return self._identify(pid, time_ns)
-        if present is not None and time_ns >= present.born_ns:
-            if message.parent_tgid and not message.is_thread:
-                return present
-            following = self._batch.next_end.get(self._index)
-            if following is not None and not following.parent_tgid:
-                present.mistakable = former[0].mistakable = following.values != message.values
-        for other in former if len(former) > 1 else ():
-            other.mistakable = True
-        return former[0]
+        if not message.parent_tgid:
+            return self._lives.of_leaders_word(pid, time_ns, self._is_there)
+        process = self._lives.at(pid, time_ns)
+        if process is None:  # told already, with word that was of another
+            return self._lives.unsure(pid)
+        process.status_unsure = False
+        return process
+
+    def _is_there(self, present: Life) -> bool:
+        """Tell whether one lives, or word that can only be of its end comes later in this poll."""
+        pid = present.key.pid
+        forks_ns = [at for at in self._batch.forks_ns.get(pid, ()) if at > present.born_ns]
+        until_ns = min(forks_ns, default=None)
+        for end_ns in self._batch.named_ends_ns.get(pid, ()):
+            if end_ns >= present.born_ns and (until_ns is None or end_ns < until_ns):
+                return True
+        stat = self._look.stat(pid) if until_ns is None else None
+        return stat is not None and not stat.ended and _is_same(present, stat, self._now_ns)
 
     def _end(
-        self, process: _Process, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
+        self, process: Life, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
     ) -> Exit:
         pid = process.key.pid
         comm = None if process.named else self._last_name(process)
-        if self._processes.get(pid) is process:
-            del self._processes[pid]
-        former = [other for other in self._former.pop(pid, ()) if other is not process]
-        if former:
-            self._former[pid] = former
+        self._lives.remove(process)
         status = process.leader_status
         if not last_is_leader and process.others:
             other = self._batch.other_status.get(pid, process.other_status)
             status = status_of(status, other)
         if status is not None and process.core_dumped:
             status = with_core_dump(status)
-        if process.mistakable:
+        if process.status_unsure:
             status = None
         return Exit(time_ns, process.key, parent, status, comm=comm)
 
-    def _is_over(self, process: _Process, time_ns: int) -> bool:
+    def _is_over(self, process: Life, time_ns: int) -> bool:
         """Ask ``/proc`` whether a process without a leader has no thread left."""
+        if process.followed_ns is not None:
+            return True
         stat = self._look.stat(process.key.pid)
         if stat is None or stat.ended or not _is_same(process, stat, time_ns):
             return True
@@ -351,7 +327,7 @@ class ConnectorStream:
         if now_ns < self._next_leaderless_ns:
             return []
         self._next_leaderless_ns = now_ns + _LEADERLESS_EVERY_NS
-        found = [p for p in self._processes.values() if p.leader_gone and p.threads is None]
+        found = [p for p in self._lives.all_present() if p.leader_gone and p.threads is None]
         ends: list[ProcEvent] = []
         for process in found:
             if not self._is_over(process, now_ns):
@@ -362,7 +338,7 @@ class ConnectorStream:
                 process.over = True
         return ends
 
-    def _last_name(self, process: _Process) -> str | None:
+    def _last_name(self, process: Life) -> str | None:
         """Read the name of a process that is dead but not yet waited for."""
         stat = self._look.stat(process.key.pid)
         if stat is None or process.approximate or stat.start_ticks != process.key.ticks:
@@ -372,7 +348,7 @@ class ConnectorStream:
     def _parent(self, message: CnProcEvent) -> ProcessKey | None:
         if not message.parent_tgid:
             return None
-        parent = self._processes.get(message.parent_tgid)
+        parent = self._lives.present(message.parent_tgid)
         return parent.key if parent is not None else ProcessKey(message.parent_tgid)
 
     def _comm(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -407,7 +383,7 @@ def _is_born(stat: Stat, reported_ns: int) -> bool:
     return reported_ns - _LONGEST_FORK_NS < start_ns <= reported_ns
 
 
-def _is_same(known: _Process | None, stat: Stat, time_ns: int) -> bool:
+def _is_same(known: Life | None, stat: Stat, time_ns: int) -> bool:
     """Tell whether a process read now is the one that an event at ``time_ns`` was about."""
     if known is None or not known.key.start_time_ns:
         return stat.start_ticks * TICK_NS <= time_ns
