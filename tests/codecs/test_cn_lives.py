@@ -128,18 +128,54 @@ def test_one_whose_end_was_lost_does_not_take_that_of_who_comes_after(
     scene.kernel.time_ns += after_ns
     scene.proc.remove(CHILD)
     assert told(scene, [end(scene, 4)]) == {latter: code}
-    assert not scene.stream._lives.knows(CHILD)
 
 
 def test_word_that_is_owed_when_messages_are_lost_is_not_taken_for_the_present_holders(
     scene: Scene,
 ) -> None:
-    scene.child()
-    latter = scene.child()
+    former, latter = scene.child(), scene.child()
     scene.kernel.drop(1)
-    assert told(scene, [end(scene, 3)]) == {}
+    assert told(scene, [end(scene, 3)]) == {former: 3}
     scene.proc.remove(CHILD)
     assert told(scene, [end(scene, 4, PARENT)]) == {latter: 4}
+
+
+def test_a_suspend_does_not_give_the_formers_end_to_who_lives(scene: Scene) -> None:
+    former, latter = scene.child(), scene.child()
+    word = end(scene, 3)
+    scene.offset_ns += 60 * SECOND
+    assert told(scene, [word]) == {former: 3}
+    assert told(scene, [end(scene, 4, PARENT)]) == {latter: 4}
+
+
+def test_who_lived_through_a_loss_is_known_by_word_that_names_a_parent(scene: Scene) -> None:
+    former = scene.child()
+    scene.kernel.drop(1)
+    scene.poll(scene.kernel.fork(PARENT, CHILD + 5))  # here the loss shows
+    scene.kernel.time_ns += 600 * SECOND
+    late = scene.kernel.send(wire.EXIT, wire.exit_body(CHILD, 3 << 8, parent=PARENT), cpu=1)
+    scene.child()
+    assert told(scene, [late]) == {former: 3}
+
+
+def test_an_end_for_which_no_word_of_its_own_is_left_is_told_too(scene: Scene) -> None:
+    former = scene.child()
+    late = scene.kernel.send(wire.EXIT, wire.exit_body(CHILD, 3 << 8, parent=REAPED), cpu=1)
+    latter = scene.child()
+    scene.proc.remove(CHILD)
+    assert told(scene, [end(scene, 4)], [late]) == {former: None, latter: None}
+
+
+def test_the_old_leader_of_an_exec_is_not_taken_for_the_end_of_its_process(scene: Scene) -> None:
+    former = scene.child()
+    words = [
+        scene.kernel.fork(PARENT, CHILD), scene.kernel.thread(CHILD, THREAD),
+        end(scene, 0, PARENT), scene.kernel.exec(CHILD), end(scene, 4), end(scene, 3),
+    ]  # fmt: skip
+    scene.proc.remove(CHILD)
+    codes = told(scene, words)
+    assert codes.pop(former) is None
+    assert list(codes.values()) == [None]
 
 
 def test_what_never_comes_is_not_waited_for_without_bound(scene: Scene) -> None:

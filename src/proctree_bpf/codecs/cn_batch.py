@@ -29,7 +29,8 @@ class Batch(NamedTuple):
     forks_ns: dict[int, list[int]]
     """When each PID was forked, the latest first."""
     named_ends_ns: dict[int, list[int]]
-    """When a process of this PID ended that had not been waited for."""
+    """When a process of this PID ended that had not been waited for. (A leader that ends because
+    one of its threads calls exec is no process that ends.)"""
 
 
 def batch_of(messages: Sequence[CnProcEvent], times_ns: Sequence[int]) -> Batch:
@@ -37,6 +38,7 @@ def batch_of(messages: Sequence[CnProcEvent], times_ns: Sequence[int]) -> Batch:
     batch = Batch(set(), set(), {}, {}, {})
     forked = batch.forks_ns
     execed: set[int] = set()
+    to_exec: set[int] = set()
     for index in range(len(messages) - 1, -1, -1):
         message = messages[index]
         pid = message.tgid
@@ -46,13 +48,15 @@ def batch_of(messages: Sequence[CnProcEvent], times_ns: Sequence[int]) -> Batch:
             elif pid in execed:
                 batch.execed.add(index)
             forked.setdefault(pid, []).append(times_ns[index])
+            to_exec.discard(pid)
         elif message.what == What.EXEC:
             if pid in forked or pid in execed:
                 batch.outdated.add(index)
             execed.add(pid)
+            to_exec.add(pid)
         elif message.what == What.EXIT and message.is_thread:
             batch.other_status.setdefault(pid, message.values[0])
-        elif message.what == What.EXIT and message.parent_tgid:
+        elif message.what == What.EXIT and message.parent_tgid and pid not in to_exec:
             batch.named_ends_ns.setdefault(pid, []).append(times_ns[index])
     return batch
 

@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from proctree_bpf.core.identity import ProcessKey
 
 # Of lives of one PID, none of which was told to have ended, the oldest are given up.
 _MOST_FORMER = 8
-# So long after its PID was had again no word is expected of a process any more: it was lost.
+# So long after its PID was had again word of a process is hardly expected any more. (A suspend
+# counts, so it may come still.)
 _LATEST_WORD_NS = 10_000_000_000
+# And then not at all.
+_GIVEN_UP_NS = 600_000_000_000
 
 
 @dataclass(slots=True)
@@ -36,6 +39,7 @@ class Life:
     others: bool = False  # it had other threads than the leader
     other_status: int | None = None  # of the last of them to end
     leader_gone: bool = False
+    leader_told: bool = False  # word of that has come
     leader_status: int | None = None
     core_dumped: bool = False  # only the thread that the signal came to tells
     over: bool = False  # /proc said so, but no message did yet
@@ -43,13 +47,25 @@ class Life:
     approximate: bool = False
     followed_ns: int | None = None  # when its PID was forked again
     doubted: bool = False  # word of its end may have been lost
-    mistakable_ns: int = 0  # until then, word may come of one that had the PID before, unknown
     status_unsure: bool = False  # the status that was told may be another's
 
     def had_pid_at(self, time_ns: int) -> bool:
         """Tell whether the PID was this process's at a time."""
         followed_ns = self.followed_ns
         return self.born_ns <= time_ns and (followed_ns is None or time_ns < followed_ns)
+
+    def is_awaited(self, time_ns: int) -> bool:
+        """Tell whether word of its end is expected: it was not lost, and is not overdue."""
+        if self.followed_ns is None:
+            return True
+        return not self.doubted and time_ns < self.followed_ns + _LATEST_WORD_NS
+
+    def is_possible(self, time_ns: int) -> bool:
+        """Tell whether word of its end may come, though perhaps it was lost, or is overdue."""
+        if self.followed_ns is None:
+            return True
+        limit_ns = _LATEST_WORD_NS if self.doubted else _GIVEN_UP_NS
+        return time_ns < self.followed_ns + limit_ns
 
     def owes_thread(self) -> bool:
         """Tell whether word of the end of a thread that is no leader may be to come."""
@@ -81,18 +97,11 @@ class Lives:
         pid = life.key.pid
         before = self._present.get(pid)
         self._present[pid] = life
-        if before is None:
-            return
-        life.mistakable_ns = before.mistakable_ns
-        if is_the_same:
+        if before is None or is_the_same:
             return
         before.followed_ns = life.born_ns
-        if before.doubted:
-            life.mistakable_ns = life.born_ns + _LATEST_WORD_NS
-            return
-        former = self._former.setdefault(pid, [])
-        former.append(before)
-        del former[:-_MOST_FORMER]
+        former = [*self._former.get(pid, ()), before][-_MOST_FORMER:]
+        self._former[pid] = [other for other in former if other.is_possible(life.born_ns)]
 
     def remove(self, life: Life) -> None:
         """Forget one whose end has been told."""
@@ -103,15 +112,12 @@ class Lives:
         if left:
             self._former[pid] = left
 
-    def distrust(self, now_ns: int) -> None:
+    def distrust(self) -> None:
         """Take note that messages were lost: no end that is awaited need come."""
-        for pid in self._former:
-            if (present := self._present.get(pid)) is not None:
-                present.mistakable_ns = now_ns + _LATEST_WORD_NS
-        self._former.clear()
-        for life in self._present.values():
-            life.threads = None
-            life.doubted = True
+        for lives in (self._present.values(), *self._former.values()):
+            for life in lives:
+                life.threads = None
+                life.doubted = True
 
     def at(self, pid: int, time_ns: int) -> Life | None:
         """Return who had a PID at a time."""
@@ -136,20 +142,20 @@ class Lives:
 
         ``is_there`` tells of the present one whether it has not ended, or will be told to have.
         """
-        lives = [life for life in self._of(pid, time_ns) if not life.leader_gone]
+        lives = [life for life in self._of(pid, time_ns) if not life.leader_told]
         present = self._present.get(pid)
-        is_doubtful = present in lives and present is not None and time_ns < present.mistakable_ns
-        if present is not None and (len(lives) > 1 or is_doubtful) and is_there(present):
+        if len(lives) > 1 and present is not None and is_there(present):
             lives = [life for life in lives if life is not present]
-            is_doubtful = False
-        if len(lives) > 1 or is_doubtful:
+        if len(lives) > 1:
             for life in lives:
                 life.status_unsure = True
-        return lives[0] if lives else None
+        # If of nobody, it was told already, with word that was of another.
+        return _likeliest(lives, time_ns) or self.unsure(pid)
 
     def of_threads_word(self, pid: int, time_ns: int) -> Life | None:
         """Return whose thread's end word is of; None if of nobody who is known."""
         lives = [life for life in self._of(pid, time_ns) if life.owes_thread()]
+        lives = [life for life in lives if life.is_awaited(time_ns)] or lives
         if len(lives) > 1:
             for life in lives:
                 life.threads = None
@@ -158,9 +164,10 @@ class Lives:
 
     def _of(self, pid: int, time_ns: int) -> list[Life]:
         """Return those of a PID of whom word with this stamp may be, the oldest first."""
-        former = self._former.get(pid, [])
-        present = self._present.get(pid)
-        lives = [life for life in former if time_ns < (life.followed_ns or 0) + _LATEST_WORD_NS]
-        if present is not None:
-            lives.append(present)
-        return [life for life in lives if life.born_ns <= time_ns]
+        lives = [*self._former.get(pid, ()), *filter(None, [self._present.get(pid)])]
+        return [life for life in lives if life.born_ns <= time_ns and life.is_possible(time_ns)]
+
+
+def _likeliest(lives: Sequence[Life], time_ns: int) -> Life | None:
+    awaited = (life for life in lives if life.is_awaited(time_ns))
+    return next(awaited, lives[0] if lives else None)

@@ -115,7 +115,7 @@ class ConnectorStream:
             gap = self._count.message(message, time_ns)
             if gap is not None:
                 gaps.append(gap)
-                self._lives.distrust(received.boottime_ns)
+                self._lives.distrust()
             handler = self._handlers.get(message.what)
             event = handler(message, time_ns) if handler is not None else None
             if event is not None:
@@ -167,7 +167,7 @@ class ConnectorStream:
 
     def _note_overrun(self, now_ns: int) -> None:
         self._count.overrun(now_ns)
-        self._lives.distrust(now_ns)
+        self._lives.distrust()
 
     # What each kind of message means.
 
@@ -233,7 +233,7 @@ class ConnectorStream:
             start_ns = read[0].start_ticks * TICK_NS if read is not None else 0
             process = self._lives.meet(Life(ProcessKey(pid, start_ns), born_ns=start_ns))
         process.threads = 1
-        process.others = process.leader_gone = process.over = False
+        process.others = process.leader_gone = process.leader_told = process.over = False
         process.other_status = None
         process.named = read is not None
         if read is None:
@@ -252,7 +252,7 @@ class ConnectorStream:
             process.others = True
             process.other_status = status
         else:
-            process.leader_gone = True
+            process.leader_gone = process.leader_told = True
             process.leader_status = status
         if process.threads is not None:
             process.threads -= 1
