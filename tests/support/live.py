@@ -106,7 +106,11 @@ class Live:
         program, token = os.fspath(self._quit_program), f"{id(self)}-{next(self._fences)}"
         pid = os.posix_spawn(program, [program, token, "0"], {})
         os.waitpid(pid, 0)
-        wait_until("the fence's exit", lambda: self._has_passed(pid, token))
+        try:
+            wait_until("the fence's exit", lambda: self._has_passed(pid, token))
+        except AssertionError as error:
+            events = [applied.event for applied in self._by_pid.get(pid, ())]
+            raise AssertionError(f"{error}: {events}, {self.collector.stats()}") from None
 
     def _has_passed(self, pid: int, token: str) -> bool:
         ours: set[ProcessKey] = set()
