@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from debian import KEYRING, archive
+from debian import ACQUIRE, KEYRING, archive
 from failure import run
 from store import DOWNLOADS, remove
 
@@ -32,8 +32,8 @@ def system(
         log,
         [
             "mmdebstrap", "--variant=apt", f"--include={','.join(packages)}",
-            f"--keyring={KEYRING}", '--aptopt=Acquire::Check-Valid-Until "false"',
-            '--aptopt=Acquire::Languages "none"',
+            f"--keyring={KEYRING}",
+            *(f'--aptopt={option} "{value}"' for option, value in ACQUIRE.items()),
             # Not removed once they are installed: they are wanted below.
             "--skip=essential/unlink",
             f'--setup-hook=mkdir -p "$1"{_ARCHIVES}',

@@ -63,9 +63,7 @@ def path() -> Path:
             "wheels",
             log,
             [
-                *userland.pip("download"), "-d", wheels,
-                "--only-binary=:all:", "--python-version", suite.python,
-                "--implementation", "cp", *_wanted(),
+                *userland.pip("download", suite.python), "-d", wheels, *_wanted(),
             ],
         )  # fmt: skip
         options = [

@@ -11,6 +11,12 @@ from failure import FailedError, fetching, run, tail, unable
 BACKPORTS = "-backports"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
+ACQUIRE = {
+    "Acquire::Check-Valid-Until": "false",  # old suites keep an old date
+    "Acquire::Languages": "none",
+}
+"""Options of apt, for what it fetches."""
+
 _DEPENDS = (
     "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
     "--no-breaks", "--no-replaces", "--no-enhances",
@@ -54,9 +60,7 @@ class Packages:
             "Dir::State::Lists": directory / "lists",
             "Dir::State::status": directory / "status",
             "Dir::Cache": directory / "cache",
-            # Old suites keep an old date.
-            "Acquire::Check-Valid-Until": "false",
-            "Acquire::Languages": "none",
+            **ACQUIRE,
             "APT::Sandbox::User": "",
             "APT::Architecture": "amd64",
         }

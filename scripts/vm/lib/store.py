@@ -96,12 +96,11 @@ def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
     for entry in _entries(name):
         if entry not in (directory, part):
             remove(entry)
+    old = directory.with_name(f"{directory.name}.old")
     if directory.exists():
-        directory.rename(old := directory.with_name(f"{directory.name}.old"))
-        part.rename(directory)
-        remove(old)
-    else:
-        part.rename(directory)
+        directory.rename(old)
+    part.rename(directory)
+    remove(old)
     say(f"built {name} in {time.monotonic() - began:.0f} s")
 
 

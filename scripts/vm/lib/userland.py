@@ -46,9 +46,7 @@ def root(userland: Userland) -> Path:
                 f"Python packages for {userland.suite}",
                 log,
                 [
-                    *pip("install"), "--target", packages,
-                    "--only-binary=:all:", "--python-version", userland.python,
-                    "--implementation", "cp", *requirements(),
+                    *pip("install", userland.python), "--target", packages, *requirements(),
                 ],
             )  # fmt: skip
         place = f"usr/local/lib/python{userland.python}/dist-packages"
@@ -94,9 +92,12 @@ def requirements(*, checkers: bool = False) -> list[str]:
     return [need for need in needs if checkers or not need.startswith(_CHECKERS)]
 
 
-def pip(command: str) -> tuple[str | Path, ...]:
-    """Return the words of a command of pip that keeps what it downloads."""
-    return ("/usr/bin/python3", "-m", "pip", command, "-q", "--cache-dir", DOWNLOADS / "pip")
+def pip(command: str, python: str) -> tuple[str | Path, ...]:
+    """Return the words of a command of pip, for wheels of another Python; it keeps them."""
+    return (
+        "/usr/bin/python3", "-m", "pip", command, "-q", "--cache-dir", DOWNLOADS / "pip",
+        "--only-binary=:all:", "--python-version", python, "--implementation", "cp",
+    )  # fmt: skip
 
 
 def helper() -> tuple[str, ...]:

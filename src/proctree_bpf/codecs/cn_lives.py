@@ -128,8 +128,7 @@ class Lives:
 
     def unsure(self, pid: int) -> Life | None:
         """Return the first of a PID whose end may have been told as another's."""
-        lives = [*self._former.get(pid, ()), *filter(None, [self._present.get(pid)])]
-        return next((life for life in lives if life.status_unsure), None)
+        return next((life for life in self._all(pid) if life.status_unsure), None)
 
     def knows(self, pid: int) -> bool:
         """Tell whether anybody is known to have a PID, or to have had it."""
@@ -164,8 +163,13 @@ class Lives:
 
     def _of(self, pid: int, time_ns: int) -> list[Life]:
         """Return those of a PID of whom word with this stamp may be, the oldest first."""
-        lives = [*self._former.get(pid, ()), *filter(None, [self._present.get(pid)])]
-        return [life for life in lives if life.born_ns <= time_ns and life.is_possible(time_ns)]
+        return [
+            life for life in self._all(pid) if life.born_ns <= time_ns and life.is_possible(time_ns)
+        ]
+
+    def _all(self, pid: int) -> list[Life]:
+        """Return who had a PID and who has it, the oldest first."""
+        return [*self._former.get(pid, ()), *filter(None, [self._present.get(pid)])]
 
 
 def _likeliest(lives: Sequence[Life], time_ns: int) -> Life | None:

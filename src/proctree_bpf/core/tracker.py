@@ -14,7 +14,7 @@ The rules, each with its reason:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.look import Untold
-    from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
 
@@ -54,31 +53,16 @@ class Applied:
 class Tracker(Records):
     """Keeps a tree and a cache in step with a stream of events.
 
-    ``user_name`` turns a uid into a name; None gives the uid's decimal form.
+    It takes what ``Records`` takes: a tree, a cache, and what names a user.
     """
 
-    def __init__(
-        self,
-        tree: TreeStore,
-        cache: CacheStore,
-        user_name: Callable[[int], str | None] = lambda _uid: None,
-    ) -> None:
-        super().__init__(tree, cache, user_name)
-        self.uncertain = False
-        """Events are known to be lost, and ``reconcile`` was not called since."""
-        self._next_expiry_ns = 0
-        self._handlers: dict[type, Callable[..., Applied | None]] = {
-            Fork: self._fork,
-            Exec: self._exec,
-            Exit: self._exit,
-            Rename: self._rename,
-            Setid: self._setid,
-            Met: self._met,
-        }
+    uncertain = False
+    """Events are known to be lost, and ``reconcile`` was not called since."""
+    _next_expiry_ns = 0
 
     def apply(self, event: ProcEvent) -> Applied | None:
         """Apply one event; return what came of it, or None if it was known already."""
-        applied = self._handlers[type(event)](event)
+        applied = self._HANDLERS[type(event)](self, event)
         if applied is None:
             self.stats.duplicates += 1
         else:
@@ -353,6 +337,15 @@ class Tracker(Records):
             creator_start_ns=parent.start_time_ns,
         )
         return node, replace(info_of(node), user=self.user_of(event.uid), uid=event.uid)
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[..., Applied | None]]] = {
+        Fork: _fork,
+        Exec: _exec,
+        Exit: _exit,
+        Rename: _rename,
+        Setid: _setid,
+        Met: _met,
+    }
 
 
 def _told_another(ended: PidNode, comm: str) -> bool:
