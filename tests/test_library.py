@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from support.values import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from msgspec.structs import replace as changed
+
 from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
 from proctree_bpf.core import lineage
 from proctree_bpf.core.chain import format_chain
@@ -141,14 +143,14 @@ def handle_proc_events(
 
 def _completed(event: ProcEvent, proc: str) -> ProcEvent:
     if not event.timestamp_ns:
-        event = replace(event, timestamp_ns=boottime_ns())
+        event = changed(event, timestamp_ns=boottime_ns())
     if not isinstance(event, Exec) or event.comm is not None:
         return event
     entry = procfs.parse_proc_entry(event.key.pid, proc)
     if entry is None or compare(entry[1].key, event.key) is Sameness.DIFFERENT:
         return event
     node, info = entry
-    return replace(
+    return changed(
         event,
         key=more_exact(event.key, info.key),
         parent=node.creator,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from support.values import replace
 from typing import TYPE_CHECKING
 
 import pytest

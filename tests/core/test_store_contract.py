@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from support.values import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pytest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from support.values import replace
 from itertools import permutations
 
 import pytest

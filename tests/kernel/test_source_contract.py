@@ -12,7 +12,9 @@ import select
 import signal
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from support.values import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple

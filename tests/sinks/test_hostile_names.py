@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
+from support.values import replace
 
 import pytest
 from hypothesis import given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import signal
-from dataclasses import replace
+from support.values import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from support.values import replace
 
 from proctree_bpf import Exit
 from proctree_bpf.sinks.tree_family import Family

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from support.values import replace
 
 from proctree_bpf import ProcInfo
 from proctree_bpf.codecs.proc_files import Stat

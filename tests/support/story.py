@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from support.values import replace
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent

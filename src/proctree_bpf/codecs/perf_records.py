@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename
 from proctree_bpf.core.identity import ProcessKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WIRE_VERSION = 3
 KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork", "met-by-exit")
@@ -16,7 +20,6 @@ ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
 MAX_COPIES = 4
 """Of each program; a record of copy n has ``n * len(KINDS)`` added to its kind."""
-_FORK, _EXEC, _EXIT, _RENAME = range(4)
 
 _ARGS_TRUNCATED = 0x1
 _ARGS_UNREADABLE = 0x2
@@ -31,6 +34,16 @@ RENAME = struct.Struct("=QQHHHHQII16s")
 MET = struct.Struct("=QQHHHHQQQIIIIII16s")
 
 
+_fork_fields = struct.Struct("=QQ8xQQQQIIIIII16s").unpack_from
+_exec_fields = struct.Struct("=QQ4xH2xQQQIIII16s4xHHI4x").unpack_from
+_exit_fields = struct.Struct("=QQ8xQQQQIIIII4x16s").unpack_from
+_rename_fields = struct.Struct("=QQ8xQI4x16s").unpack_from
+_met_fields = struct.Struct("=QQ8xQQQIIII8x16s").unpack_from
+_HEADER_AT = 16  # version and kind, after the sequence number and the time
+
+_NAMES_KEPT = 4096
+
+
 class PerfRecord(NamedTuple):
     """One decoded record: the event, and what the transport needs to account for it.
 
@@ -42,6 +55,35 @@ class PerfRecord(NamedTuple):
     event: ProcEvent
 
 
+class _Texts(dict[bytes, str]):
+    """Texts by their bytes: a machine runs few programs, and each text is kept once."""
+
+    def __init__(self, decoder: Callable[[bytes], str]) -> None:
+        super().__init__()
+        self._decoder = decoder
+
+    def __missing__(self, raw: bytes) -> str:
+        if len(self) >= _NAMES_KEPT:
+            self.clear()
+        text = self[raw] = self._decoder(raw)
+        return text
+
+
+def _comm(raw: bytes) -> str:
+    return decode_name(raw.partition(b"\0")[0])
+
+
+def _path(components: bytes) -> str:
+    """Join path components that come innermost first, each ended by NUL."""
+    names = components.rstrip(b"\0").split(b"\0")
+    return decode_name(b"/" + b"/".join(reversed(names)))
+
+
+_comms, _paths, _filenames = _Texts(_comm), _Texts(_path), _Texts(_comm)
+# As ProcessKey(pid, start), without the call of a Python function.
+_key = partial(tuple.__new__, ProcessKey)
+
+
 def id_or_none(number: int) -> int | None:
     """Return a user or group id; the BPF side has PT_NOBODY, which is none, if it has none."""
     return None if number == _NOBODY else number
@@ -49,113 +91,97 @@ def id_or_none(number: int) -> int | None:
 
 def noted_name(raw: bytes) -> str | None:
     """Return a name that the BPF side has noted; PT_NO_NAME in its last byte is none."""
-    return None if raw[-1] else _comm(raw)
+    return None if raw[-1] else _comms[raw]
 
 
-def _comm(raw: bytes) -> str:
-    return decode_name(raw.partition(b"\0")[0])
-
-
-def _fork(data: bytes) -> PerfRecord:
+def _fork(data: bytes) -> tuple[int, ProcEvent]:
     (
-        seq, time_ns, _, _, _, _,
-        child_start, creator_start, parent_start, cgroup_id,
+        seq, time_ns, child_start, creator_start, parent_start, cgroup_id,
         child, creator, parent, ns_pid, uid, gid, comm,
-    ) = FORK.unpack_from(data)  # fmt: skip
-    creator_key = ProcessKey(creator, creator_start)
-    event = Fork(
-        timestamp_ns=time_ns,
-        child=ProcessKey(child, child_start),
-        creator=creator_key,
-        parent=ProcessKey(parent, parent_start),
-        ns_pid=ns_pid,
-        uid=uid,
-        gid=gid,
-        cgroup_id=cgroup_id,
-        comm=_comm(comm),
+    ) = _fork_fields(data)  # fmt: skip
+    creator_key = _key((creator, creator_start))
+    is_parent = parent == creator and parent_start == creator_start
+    return seq, Fork(
+        time_ns,
+        _key((child, child_start)),
+        creator_key,
+        creator_key if is_parent else _key((parent, parent_start)),
+        ns_pid,
+        uid,
+        gid,
+        cgroup_id,
+        _comms[comm],
     )
-    return PerfRecord(_FORK, seq, event)
 
 
-def _exec(data: bytes) -> PerfRecord:
+def _exec(data: bytes) -> tuple[int, ProcEvent]:
     (
-        seq, time_ns, _, _, flags, _,
-        start, parent_start, cgroup_id,
-        tgid, parent, uid, gid, comm, _, exe_len, filename_len, args_len, _,
-    ) = EXEC.unpack_from(data)  # fmt: skip
-    exe_end = EXEC.size + exe_len
+        seq, time_ns, flags, start, parent_start, cgroup_id,
+        tgid, parent, uid, gid, comm, exe_len, filename_len, args_len,
+    ) = _exec_fields(data)  # fmt: skip
+    exe_end = _EXEC_SIZE + exe_len
     filename_end = exe_end + filename_len
     args_end = filename_end + args_len
     if args_end > len(data):
         raise DecodeError(f"exec record: {len(data)} bytes, but its parts need {args_end}")
-    filename = data[exe_end:filename_end].partition(b"\0")[0]
-    event = Exec(
-        timestamp_ns=time_ns,
-        key=ProcessKey(tgid, start),
-        parent=ProcessKey(parent, parent_start),
-        uid=uid,
-        gid=gid,
-        cgroup_id=cgroup_id,
-        comm=_comm(comm),
-        filename=decode_name(filename) if filename else None,
-        executable=None if flags & _EXE_INCOMPLETE else _path(data[EXEC.size : exe_end]),
-        args_raw=None if flags & _ARGS_UNREADABLE else data[filename_end:args_end],
-        truncated=bool(flags & _ARGS_TRUNCATED),
+    return seq, Exec(
+        time_ns,
+        _key((tgid, start)),
+        _key((parent, parent_start)),
+        uid,
+        gid,
+        cgroup_id,
+        _comms[comm],
+        (_filenames[data[exe_end:filename_end]] or None) if filename_len else None,
+        None if flags & _EXE_INCOMPLETE or not exe_len else _paths[data[_EXEC_SIZE:exe_end]],
+        None if flags & _ARGS_UNREADABLE else data[filename_end:args_end],
+        flags & _ARGS_TRUNCATED != 0,
     )
-    return PerfRecord(_EXEC, seq, event)
 
 
-def _path(components: bytes) -> str | None:
-    """Join path components that come innermost first, each ended by NUL."""
-    if not components:
-        return None
-    names = components.rstrip(b"\0").split(b"\0")
-    return decode_name(b"/" + b"/".join(reversed(names)))
-
-
-def _exit(data: bytes) -> PerfRecord:
+def _exit(data: bytes) -> tuple[int, ProcEvent]:
     (
-        seq, time_ns, _, _, _, _,
-        start, parent_start, cgroup_id, cpu_ns, tgid, parent, uid, gid, status, _, comm,
-    ) = EXIT.unpack_from(data)  # fmt: skip
-    event = Exit(
-        timestamp_ns=time_ns,
-        key=ProcessKey(tgid, start),
-        parent=ProcessKey(parent, parent_start),
-        status=status,
-        uid=uid,
-        gid=gid,
-        comm=_comm(comm),
-        cgroup_id=cgroup_id,
-        cpu_ns=cpu_ns,
+        seq, time_ns, start, parent_start, cgroup_id, cpu_ns,
+        tgid, parent, uid, gid, status, comm,
+    ) = _exit_fields(data)  # fmt: skip
+    return seq, Exit(
+        time_ns,
+        _key((tgid, start)),
+        _key((parent, parent_start)),
+        status,
+        uid,
+        gid,
+        _comms[comm],
+        cpu_ns,
+        cgroup_id,
     )
-    return PerfRecord(_EXIT, seq, event)
 
 
-def _rename(data: bytes) -> PerfRecord:
-    seq, time_ns, _, _, _, _, start, tgid, _, comm = RENAME.unpack_from(data)
-    event = Rename(timestamp_ns=time_ns, key=ProcessKey(tgid, start), comm=_comm(comm))
-    return PerfRecord(_RENAME, seq, event)
+def _rename(data: bytes) -> tuple[int, ProcEvent]:
+    seq, time_ns, start, tgid, comm = _rename_fields(data)
+    return seq, Rename(time_ns, _key((tgid, start)), _comms[comm])
 
 
-def _met(data: bytes) -> PerfRecord:
-    (
-        seq, time_ns, _, kind, _, _,
-        start, creator_start, exited_ns, tgid, creator, uid, gid, _, _, comm,
-    ) = MET.unpack_from(data)  # fmt: skip
-    event = Met(
-        timestamp_ns=time_ns,
-        key=ProcessKey(tgid, start),
-        creator=ProcessKey(creator, creator_start),
-        uid=id_or_none(uid),
-        gid=id_or_none(gid),
-        comm=noted_name(comm),
-        exited_ns=exited_ns or None,
+def _met(data: bytes) -> tuple[int, ProcEvent]:
+    seq, time_ns, start, creator_start, exited_ns, tgid, creator, uid, gid, comm = _met_fields(data)
+    return seq, Met(
+        time_ns,
+        _key((tgid, start)),
+        _key((creator, creator_start)),
+        noted_name(comm),
+        id_or_none(uid),
+        id_or_none(gid),
+        exited_ns or None,
     )
-    return PerfRecord(kind, seq, event)
 
 
 _DECODERS = (_fork, _exec, _exit, _rename, _met, _met, _met, _met)
+_EXEC_SIZE = EXEC.size
+_BY_HEADER = {
+    struct.pack("=HH", WIRE_VERSION, kind): (kind, _DECODERS[kind % len(_DECODERS)])
+    for kind in range(len(_DECODERS) * MAX_COPIES)
+}
+"""How to decode what has this version and kind, as it lies in a header."""
 
 
 def decode(data: bytes) -> PerfRecord:
@@ -165,11 +191,24 @@ def decode(data: bytes) -> PerfRecord:
         DecodeError: not a record of this version.
 
     """
+    return PerfRecord(*decode_fields(data))
+
+
+def decode_fields(data: bytes) -> tuple[int, int, ProcEvent]:
+    """Decode one record, as ``decode`` does, to a plain tuple: kind, number, event."""
+    known = _BY_HEADER.get(data[_HEADER_AT : _HEADER_AT + 4])
+    if known is None:
+        raise _not_understood(data)
+    kind, decoder = known
     try:
-        _, _, version, kind, _, _ = HEADER.unpack_from(data)
-        if version != WIRE_VERSION or kind >= len(_DECODERS) * MAX_COPIES:
-            raise DecodeError(f"record of version {version}, kind {kind} is not understood")
-        record = _DECODERS[kind % len(_DECODERS)](data)
+        seq, event = decoder(data)
     except struct.error as error:
         raise DecodeError(f"record of {len(data)} bytes is cut short") from error
-    return record if kind < len(_DECODERS) else record._replace(kind=kind)
+    return kind, seq, event
+
+
+def _not_understood(data: bytes) -> DecodeError:
+    if len(data) < HEADER.size:
+        return DecodeError(f"record of {len(data)} bytes is cut short")
+    version, kind = HEADER.unpack_from(data)[2:4]
+    return DecodeError(f"record of version {version}, kind {kind} is not understood")

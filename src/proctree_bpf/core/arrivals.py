@@ -9,8 +9,10 @@ because one BPF program never runs twice at once on one CPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from proctree_bpf.core.events import Gap
 

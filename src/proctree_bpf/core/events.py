@@ -3,15 +3,18 @@
 All times are ns on ``CLOCK_BOOTTIME``. Names and paths are ``str`` decoded as
 UTF-8 with ``surrogateescape``, so any bytes survive; arguments stay bytes until
 somebody asks for them. ``None`` means that the source could not tell.
+
+They are ``msgspec`` structs, which cost a tenth of a frozen dataclass to make: change a copy
+with ``msgspec.structs.replace``. They hold no reference that could lead back to them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from proctree_bpf.core.identity import ProcessKey
+import msgspec
+
+from proctree_bpf.core.identity import ProcessKey
 
 _CORE_DUMP_FLAG = 0x80
 _SIGNAL_MASK = 0x7F
@@ -41,8 +44,7 @@ def exit_signal_of(status: int | None) -> int | None:
     return status & _SIGNAL_MASK or None
 
 
-@dataclass(frozen=True, slots=True)
-class Fork:
+class Fork(msgspec.Struct, frozen=True, gc=False):
     """A process was created.
 
     ``creator`` called fork or clone; ``parent`` is the kernel's parent at birth,
@@ -82,8 +84,7 @@ class Fork:
         return self.creator.pid
 
 
-@dataclass(frozen=True, slots=True)
-class Exec:
+class Exec(msgspec.Struct, frozen=True, gc=False):
     """A process replaced its program.
 
     ``filename`` is the path as given to execve, ``executable`` the resolved path
@@ -116,8 +117,7 @@ class Exec:
         return split_args(self.args_raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True, gc=False):
     """A process ended: the last thread of its group is gone.
 
     ``status`` is a wait(2) status; None if the end was seen but not its reason.
@@ -155,8 +155,7 @@ class Exit:
         return self.status is not None and bool(self.status & _CORE_DUMP_FLAG)
 
 
-@dataclass(frozen=True, slots=True)
-class Rename:
+class Rename(msgspec.Struct, frozen=True, gc=False):
     """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
 
     timestamp_ns: int
@@ -169,8 +168,7 @@ class Rename:
         return self.key.pid
 
 
-@dataclass(frozen=True, slots=True)
-class Setid:
+class Setid(msgspec.Struct, frozen=True, gc=False):
     """A process changed its real user or group id."""
 
     timestamp_ns: int
@@ -184,8 +182,7 @@ class Setid:
         return self.key.pid
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
+class Met(msgspec.Struct, frozen=True, gc=False):
     """A process that has been there for a while: an ancestor of one that is followed.
 
     A source that leaves out most processes tells so of those whose names are needed.
@@ -207,8 +204,7 @@ class Met:
         return self.key.pid
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(msgspec.Struct, frozen=True, gc=False):
     """Events are known to be lost: how many, of which kind, where and when.
 
     The lost events happened between ``from_ns`` and ``until_ns``. ``kind`` is

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcessLink
-from proctree_bpf.core.stores import may_have_created
+from proctree_bpf.core.process import TrackedProcess, node_of
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.table import may_have_created
 from proctree_bpf.core.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
@@ -36,8 +38,35 @@ class Answer(Enum):
     """A part of the chain was not seen, so "no" cannot be said."""
 
 
-def creator_of(tree: TreeStore, node: PidNode) -> PidNode | None:
-    """Return the node of a process's creator, or None for a root or an unknown creator."""
+Placed: TypeAlias = "TrackedProcess | PidNode"
+"""What is known of a process's place: by our own tree, or by one of another make."""
+
+
+def find(tree: TreeStore, who: int | ProcessKey) -> Placed | None:
+    """Return what a tree knows of a process, to be looked at before the tree changes."""
+    if not isinstance(tree, PidTree):
+        return tree.get_node(who)
+    process = tree.table.get(who)
+    return process if process is not None and process.has_place else None
+
+
+def are_joined(tree: TreeStore, cache: CacheStore) -> bool:
+    """Tell whether what a tree knows of a process is all that the cache knows, too."""
+    return isinstance(tree, PidTree) and isinstance(cache, ProcCache) and cache.table is tree.table
+
+
+def every(tree: TreeStore) -> Sequence[Placed]:
+    """Return all that a tree knows, the exited ones too."""
+    return tree.processes() if isinstance(tree, PidTree) else tree.all_nodes()
+
+
+def creator_of(tree: TreeStore, node: Placed) -> Placed | None:
+    """Return a process's creator, or None for a root or an unknown creator."""
+    if isinstance(node, TrackedProcess):
+        return node.creator
+    if isinstance(tree, PidTree):
+        process = tree.table.get(node.key)
+        return None if process is None else process.creator
     if node.ppid in (0, node.pid):
         return None
     creator = tree.get_node(node.creator)
@@ -46,14 +75,43 @@ def creator_of(tree: TreeStore, node: PidNode) -> PidNode | None:
     return creator
 
 
-def lineage(tree: TreeStore, pid: int | ProcessKey) -> Iterator[PidNode]:
+def lineage(tree: TreeStore, pid: int | ProcessKey) -> Iterator[Placed]:
     """Yield the process and then its creators, nearest first, as far as they are known."""
-    node = tree.get_node(pid)
+    node = find(tree, pid)
+    if isinstance(node, TrackedProcess):
+        yield from ancestors(node)
+        return
     seen: set[ProcessKey] = set()
     while node is not None and node.key not in seen:
         yield node
         seen.add(node.key)
         node = creator_of(tree, node)
+
+
+def ancestors(process: TrackedProcess) -> Iterator[TrackedProcess]:
+    """Yield the process and then its creators, nearest first, each once."""
+    above = process
+    seen: set[TrackedProcess] | None = None
+    while True:
+        yield above
+        creator = above.creator
+        if creator is None:
+            return
+        if seen is None and not 0 < creator.start_time_ns < above.start_time_ns:
+            # Only where start times do not tell can two have created each other.
+            seen = set(_up_to(process, above))
+        if seen is not None:
+            if creator in seen:
+                return
+            seen.add(creator)
+        above = creator
+
+
+def _up_to(process: TrackedProcess, last: TrackedProcess) -> Iterator[TrackedProcess]:
+    above: TrackedProcess | None = process
+    while above is not None:
+        yield above
+        above = None if above is last else above.creator
 
 
 def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
@@ -63,7 +121,7 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
     have been lost.
     """
     certain = True
-    last: PidNode | None = None
+    last: Placed | None = None
     for node in lineage(tree, pid):
         if node.cmd == target_cmd:
             return Answer.YES
@@ -92,13 +150,14 @@ def build_chain_links(
     A creator that is not remembered ends the chain with a link whose ``known`` is False.
     """
     links: list[ProcessLink] = []
-    last: PidNode | None = None
+    last: Placed | None = None
+    joined = are_joined(tree, cache)
     for node in lineage(tree, pid):
-        info = cache.get_info(node.key)
+        info = None if joined else cache.get_info(node.key)
         user = info.user if info is not None else node.user
         links.append(ProcessLink(node.pid, node.cmd, user, node.start_time_ns))
         last = node
-    missing = last.creator if last is not None else _as_key(pid)
+    missing = last.creator_key if last is not None else _as_key(pid)
     if last is None or (missing.pid not in (0, last.pid) and not _closes_cycle(tree, last)):
         links.append(
             ProcessLink(missing.pid, UNKNOWN_NAME, UNKNOWN_NAME, missing.start_time_ns, known=False)
@@ -106,7 +165,7 @@ def build_chain_links(
     return links
 
 
-def _closes_cycle(tree: TreeStore, node: PidNode) -> bool:
+def _closes_cycle(tree: TreeStore, node: Placed) -> bool:
     return creator_of(tree, node) is not None
 
 
@@ -123,19 +182,33 @@ def child_nodes(
     tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False
 ) -> list[PidNode]:
     """Return the nodes of the processes that this one created, oldest first."""
-    node = tree.get_node(pid)
+    return [_as_node(child) for child in _children(tree, pid, live_only=live_only)]
+
+
+def _children(
+    tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False
+) -> Sequence[Placed]:
+    node = find(tree, pid)
     found = _brood(tree, node.key if node is not None else _as_key(pid))
     return [child for child in found if not live_only or child.exited_ns is None]
 
 
-def _brood(tree: TreeStore, key: ProcessKey) -> list[PidNode]:
+def _as_node(placed: Placed) -> PidNode:
+    return node_of(placed) if isinstance(placed, TrackedProcess) else placed
+
+
+def _brood(tree: TreeStore, key: ProcessKey) -> Sequence[Placed]:
     """Return what a process created, oldest first; insertion decides between equals."""
-    return sorted(tree.child_nodes(key), key=lambda child: child.key.ticks)
+    if not isinstance(tree, PidTree):
+        return sorted(tree.child_nodes(key), key=lambda child: child.key.ticks)
+    with tree.table.lock:
+        found = tree.table.children(key)
+    return sorted(found, key=lambda child: child.ticks)
 
 
 def children(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
     """Return the PIDs of the processes that this one created."""
-    return [child.pid for child in child_nodes(tree, pid, live_only=live_only)]
+    return [child.pid for child in _children(tree, pid, live_only=live_only)]
 
 
 def descendant_nodes(
@@ -145,7 +218,14 @@ def descendant_nodes(
 
     ``live_only`` leaves out the exited ones but still looks below them.
     """
-    root = tree.get_node(pid)
+    return map(_as_node, below(tree, pid, live_only=live_only))
+
+
+def below(
+    tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False
+) -> Iterator[Placed]:
+    """Yield what is known of those below a process; see ``descendant_nodes``."""
+    root = find(tree, pid)
     start = root.key if root is not None else _as_key(pid)
     queue = deque([start])
     seen = {start}
@@ -161,16 +241,16 @@ def descendant_nodes(
 
 def descendants(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
     """Return the PIDs below a process, breadth first."""
-    return [node.pid for node in descendant_nodes(tree, pid, live_only=live_only)]
+    return [node.pid for node in below(tree, pid, live_only=live_only)]
 
 
 def siblings(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
     """Return the PIDs that the same process created, without this one."""
-    node = tree.get_node(pid)
+    node = find(tree, pid)
     if node is None or node.ppid in (0, node.pid):
         return []
     creator = creator_of(tree, node)
-    brood = _brood(tree, creator.key if creator is not None else node.creator)
+    brood = _brood(tree, creator.key if creator is not None else node.creator_key)
     return [
         other.pid
         for other in brood
@@ -182,7 +262,7 @@ def find_by_cmd(tree: TreeStore, cmd: str, *, live_only: bool = False) -> list[i
     """Return the PIDs of the processes with this name (comm), in ascending order."""
     return sorted(
         node.pid
-        for node in tree.all_nodes()
+        for node in every(tree)
         if node.cmd == cmd and (not live_only or node.exited_ns is None)
     )
 
@@ -192,7 +272,7 @@ def find_by_user(
 ) -> list[int]:
     """Return the PIDs of the processes of this user, in ascending order."""
     found = []
-    for node in tree.all_nodes():
+    for node in every(tree):
         info = cache.get_info(node.key)
         if info is not None and info.user == user and (not live_only or node.exited_ns is None):
             found.append(node.pid)
@@ -207,7 +287,7 @@ def display(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) 
     characters escaped. Below 64 levels the indentation
     stops and the depth is written. The last line has no newline.
     """
-    root = tree.get_node(pid)
+    root = find(tree, pid)
     if root is None:
         return f"{UNKNOWN_NAME}({_as_key(pid).pid})"
     lines = []

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exec, Exit, ProcEvent, Rename
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.records import parent_after, with_creator
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of
+from proctree_bpf.core.stores import take_details, take_place
+from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping
 
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.records import Records
+    from proctree_bpf.core.writer import TableWriter
 
 
 class Pending:
@@ -32,17 +34,17 @@ class Pending:
             if isinstance(event, Exec | Exit | Rename)
         }
 
-    def execs(self, node: PidNode) -> bool:
+    def execs(self, process: TrackedProcess) -> bool:
         """Tell whether an exec of this process is among them."""
-        return (Exec, node.pid, node.key.ticks) in self._events
+        return (Exec, process.pid, process.ticks) in self._events
 
-    def renames(self, node: PidNode) -> bool:
+    def renames(self, process: TrackedProcess) -> bool:
         """Tell whether a new name of this process is among them."""
-        return (Rename, node.pid, node.key.ticks) in self._events
+        return (Rename, process.pid, process.ticks) in self._events
 
-    def exits(self, node: PidNode) -> bool:
+    def exits(self, process: TrackedProcess) -> bool:
         """Tell whether the exit of this process is among them."""
-        return (Exit, node.pid, node.key.ticks) in self._events
+        return (Exit, process.pid, process.ticks) in self._events
 
 
 NOTHING_PENDING = Pending()
@@ -58,51 +60,60 @@ class Untold(Enum):
 
 
 class Look:
-    """Takes the entries of one look at ``/proc`` into the records.
+    """Takes the entries of one look at ``/proc`` into a table.
 
     Of processes for which events are ``pending``, it may have read what they changed.
     """
 
-    def __init__(self, records: Records, pending: Pending) -> None:
-        self._records = records
+    def __init__(self, writer: TableWriter, pending: Pending) -> None:
+        self._writer = writer
+        self._table = writer.table
         self._pending = pending
 
     def merge(self, entries: Iterable[tuple[PidNode, ProcInfo]]) -> int:
         """Add the processes that are not known; return how many."""
         added = 0
         for node, info in entries:
-            known = self._records.known(node.key)
-            if known is not None:
-                self._complete(known[0], node, info)
+            known = self._table.locate(node.pid, node.start_time_ns)
+            if known is not None and known.has_place:
+                self._complete(known, node, info)
                 continue
-            self._records.presume_former_exited(node.key, node.start_time_ns)
-            self._records.store(*self._before_pending(node, info))
+            if known is not None:
+                self._table.remove(known)  # details alone, which are older
+            start_ns = node.start_time_ns
+            self._writer.presume_former_exited(node.pid, start_ns, start_ns)
+            self._writer.add(self._before_pending(node, info))
             added += 1
         return added
 
-    def _before_pending(self, node: PidNode, info: ProcInfo) -> tuple[PidNode, ProcInfo]:
-        """Take back what pending events have changed of a process that was not known."""
-        is_renamed = self._pending.renames(node)
-        if self._pending.execs(node):
-            info = replace(info, executable=None, args_raw=None)
+    def _before_pending(self, node: PidNode, info: ProcInfo) -> TrackedProcess:
+        """Make a process of an entry, less what pending events have changed of it."""
+        process = TrackedProcess(
+            node.pid, node.start_time_ns, ppid=node.ppid, creator_start_ns=node.creator_start_ns
+        )
+        take_place(process, node, self._table.era)
+        take_details(process, info)
+        process.exited_ns = node.exited_ns
+        is_renamed = self._pending.renames(process)
+        if self._pending.execs(process):
+            process.executable = process.args_raw = None
             is_renamed = True
-        creator = self._records.tree.get_node(node.creator)
+        creator = self._table.get(node.creator)
         if is_renamed and node.edge is Edge.LEARNT and creator is not None:
             # It was left out when it was born, most likely with its creator's name.
-            node = replace(node, cmd=creator.cmd, name_uncertain=True)
-            info = replace(info, cmd=creator.cmd)
-        return node, info
+            process.cmd = creator.cmd
+            process.named_in = UNCERTAIN
+        return process
 
-    def _complete(self, known: PidNode, seen: PidNode, details: ProcInfo) -> None:
+    def _complete(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
         """Add what is not known yet of a known process."""
-        info = self._records.cache.get_info(known.key)
-        if info is None:
-            self._records.cache.insert_info(known.pid, replace(details, exited_ns=known.exited_ns))
-        if seen.edge is not Edge.LEARNT:
-            return
-        node = with_creator(known, seen.creator)
-        if node is not known:
-            self._records.store(node, replace(info or details, ppid=node.ppid))
+        if not known.has_details:
+            cmd = known.cmd
+            take_details(known, details)
+            known.cmd = cmd
+            self._table.touch(known)
+        if seen.edge is Edge.LEARNT:
+            self._writer.learn_creator(known, seen.creator)
 
     def mend(
         self,
@@ -118,75 +129,72 @@ class Look:
         """
         self.merge(entries)
         for node, info in entries:
+            known = self._table.locate(node.pid, node.start_time_ns)
+            if known is None:
+                continue
             if node.key in ends:
-                if (node.exited_ns or 0) < begun_ns and not self._pending.exits(node):
-                    self._end(node, info)
+                if (node.exited_ns or 0) < begun_ns and not self._pending.exits(known):
+                    self._end(known, node, info)
                 continue
             what = Untold.ALL if untold is None else untold.get(node.key)
-            if what is not None and not self._pending.execs(node):
-                self._refresh(node, info, what, keep_name=self._pending.renames(node))
+            if what is not None and not self._pending.execs(known):
+                self._refresh(known, node, info, what)
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
-        for node in self._records.tree.all_nodes():
-            gone = node.exited_ns is None and (node.pid, node.key.ticks) not in seen
-            if gone and 0 < node.start_time_ns < begun_ns:
-                self._records.presume_exited(node, now_ns)
+        for process in list(self._table):
+            gone = process.exited_ns is None and (process.pid, process.ticks) not in seen
+            if gone and 0 < process.start_time_ns < begun_ns:
+                self._writer.presume_exited(process, now_ns)
 
-    def _end(self, seen: PidNode, details: ProcInfo) -> None:
+    def _end(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
         """Let a process of which no exit was told have ended as the kernel's notes say."""
-        known = self._records.known(seen.key)
-        if known is None or known[1].status is not None:
+        if known.status is not None:
             return
-        node, info = known
-        name = node.cmd if seen.name_uncertain else seen.cmd
+        if not seen.name_uncertain:
+            self._writer.set_name(known, seen.cmd)
         if details.uid is not None:
-            info = replace(info, uid=details.uid, gid=details.gid, user=details.user)
-        self._records.store(
-            replace(node, cmd=name, exited_ns=seen.exited_ns),
-            replace(info, cmd=name, exited_ns=seen.exited_ns),
-        )
+            known.uid, known.gid, known.user = details.uid, details.gid, details.user
+            self._table.touch(known)
+        self._table.end(known, seen.exited_ns)
 
-    def _refresh(self, seen: PidNode, details: ProcInfo, what: Untold, *, keep_name: bool) -> None:
+    def _refresh(
+        self, known: TrackedProcess, seen: PidNode, details: ProcInfo, what: Untold
+    ) -> None:
         """Bring a known process up to date with what ``/proc`` says of it now."""
-        known = self._records.known(seen.key)
-        if known is None or known[0].exited_ns is not None:
-            return
-        if seen.exited_ns is not None:
+        if known.exited_ns is not None or seen.exited_ns is not None:
             return  # what it ran is no longer told there
-        node, info = known
-        if keep_name:
-            details = replace(details, cmd=info.cmd)
+        if self._pending.renames(known):
+            details = replace(details, cmd=known.cmd)
+        else:
+            known.named_in = self._table.era
         if what is Untold.NAME:
-            details = replace(info, cmd=details.cmd)
-        elif details.args_raw is None and info.args_raw is not None:  # nor there: it is ending
+            details = replace(info_of(known), cmd=details.cmd)
+        elif details.args_raw is None and known.args_raw is not None:  # nor there: it is ending
             details = replace(
                 details,
-                executable=info.executable,
-                args_raw=info.args_raw,
-                truncated=info.truncated,
+                executable=known.executable,
+                args_raw=known.args_raw,
+                truncated=known.truncated,
             )
-        if node.name_uncertain and not keep_name:
-            node = replace(node, name_uncertain=False)
-            self._records.tree.insert_node(node.pid, node)
-        same_file = None in (info.executable, details.executable) or (
-            info.executable == details.executable
+        same_file = None in (known.executable, details.executable) or (
+            known.executable == details.executable
         )
-        same_program = info.cmd == details.cmd and same_file and _same_args(info, details)
-        if same_program and info.uid == details.uid:
+        same_program = known.cmd == details.cmd and same_file and _same_args(known, details)
+        if same_program and known.uid == details.uid:
             return
-        node = replace(node, cmd=details.cmd, parent=parent_after(node, seen.creator))
-        info = replace(
+        see_parent(known, seen.creator)
+        inherited = details.inherited or (known.inherited and same_program)
+        details = replace(
             details,
-            ppid=node.ppid,
-            start_time_ns=node.start_time_ns,
-            inherited=details.inherited or (info.inherited and same_program),
-            cgroup_id=info.cgroup_id,
-            ns_pid=info.ns_pid,
-            exec_ns=info.exec_ns,
+            inherited=inherited,
+            cgroup_id=known.cgroup_id,
+            ns_pid=known.ns_pid,
+            exec_ns=known.exec_ns,
         )
-        self._records.store(node, info)
+        take_details(known, details)
+        self._table.touch(known)
 
 
-def _same_args(known: ProcInfo, seen: ProcInfo) -> bool:
+def _same_args(known: TrackedProcess, seen: ProcInfo) -> bool:
     """Compare arguments as far as both were kept."""
     ours, theirs = known.args_raw or b"", seen.args_raw or b""
     if known.truncated or seen.truncated:

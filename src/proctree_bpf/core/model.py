@@ -90,6 +90,16 @@ class PidNode:
         object.__setattr__(self, "creator", ProcessKey(self.ppid, self.creator_start_ns))
 
     @property
+    def creator_key(self) -> ProcessKey:
+        """The creator's identity: the same as ``creator``."""
+        return self.creator
+
+    @property
+    def ticks(self) -> int:
+        """The start time in USER_HZ ticks."""
+        return self.key.ticks
+
+    @property
     def began_ns(self) -> int:
         """When it began to run (``CLOCK_BOOTTIME``); 0 if unknown."""
         return max(self.start_time_ns, self.held_until_ns) if self.start_time_ns else 0

@@ -1,4 +1,4 @@
-"""Applies events to a tree and a cache. Pure: no clock, no /proc, no user database.
+"""Applies events to a table of processes. Pure: no clock, no /proc, no user database.
 
 The rules, each with its reason:
 
@@ -13,64 +13,142 @@ The rules, each with its reason:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
-from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
+from proctree_bpf.core.holders import same_start
+from proctree_bpf.core.identity import Sameness, compare
 from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
+from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.records import Records, info_of, parent_after, with_creator
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of, node_of
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.table import may_have_created
+from proctree_bpf.core.writer import TableWriter, TrackerStats, see_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.look import Untold
+    from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """An event, and what is known of its process once it has been applied."""
+class ProcessEvent(msgspec.Struct, eq=False):
+    """An event, and what is known of its process once it has been applied.
+
+    Attributes:
+        event: what happened.
+        process: the process, as it is *now*: only to be looked at, before the next event.
+        uncertain: events are known to be lost and the tree is not repaired yet: names and
+            ancestors may be out of date.
+
+    """
 
     event: ProcEvent
-    node: PidNode
-    info: ProcInfo
+    process: TrackedProcess
     uncertain: bool = False
-    """Events are known to be lost and the tree is not repaired yet: names and ancestors
-    may be out of date."""
+    kept_node: PidNode | None = None
+    kept_info: ProcInfo | None = None
+
+    @property
+    def node(self) -> PidNode:
+        """The process's place in the tree."""
+        return self.kept_node or node_of(self.process)
+
+    @property
+    def info(self) -> ProcInfo:
+        """The process's details."""
+        return self.kept_info or info_of(self.process)
 
     @property
     def age_ns(self) -> int | None:
         """How long a process that has just ended ran; None for other events, or if unknown."""
-        if not isinstance(self.event, Exit) or not self.node.began_ns:
+        began_ns = self.process.began_ns
+        if not began_ns or not isinstance(self.event, Exit):
             return None
-        return self.event.timestamp_ns - self.node.began_ns
+        return self.event.timestamp_ns - began_ns
+
+    def keep(self) -> ProcessEvent:
+        """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""
+        self.kept_node, self.kept_info = node_of(self.process), info_of(self.process)
+        return self
 
 
-class Tracker(Records):
-    """Keeps a tree and a cache in step with a stream of events.
+class Tracker(TableWriter):
+    """Keeps a table of processes in step with a stream of events.
 
-    It takes what ``Records`` takes: a tree, a cache, and what names a user.
+    Args:
+        tree, cache: views of the table; or stores of another make, which are told of each
+            change and must not be changed by others meanwhile.
+        user_name: turns a uid into a name; None gives the uid's decimal form.
+
     """
 
-    uncertain = False
-    """Events are known to be lost, and ``reconcile`` was not called since."""
-    _next_expiry_ns = 0
+    def __init__(
+        self,
+        tree: TreeStore | None = None,
+        cache: CacheStore | None = None,
+        user_name: Callable[[int], str | None] = lambda _uid: None,
+    ) -> None:
+        self.tree: TreeStore = tree if tree is not None else PidTree()
+        self.cache: CacheStore = cache if cache is not None else ProcCache()
+        super().__init__(*table_of(self.tree, self.cache), user_name)
+        self.uncertain = False
+        """Events are known to be lost, and ``reconcile`` was not called since."""
+        self._next_expiry_ns = 0
+        self._handlers: dict[type, Callable[..., TrackedProcess | None]] = {
+            Fork: self._fork,
+            Exec: self._exec,
+            Exit: self._exit,
+            Rename: self._rename,
+            Setid: self._setid,
+            Met: self._met,
+        }
 
-    def apply(self, event: ProcEvent) -> Applied | None:
-        """Apply one event; return what came of it, or None if it was known already."""
-        applied = self._HANDLERS[type(event)](self, event)
-        if applied is None:
-            self.stats.duplicates += 1
-        else:
-            self.stats.applied += 1
-        if event.timestamp_ns >= self._next_expiry_ns:
-            self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
-            self.expire(event.timestamp_ns)
-        return applied
+    def apply(self, event: ProcEvent) -> ProcessEvent | None:
+        """Apply one event; return what came of it, or None if it was known already.
+
+        What is returned stays as it is, whatever comes later.
+        """
+        with self.table.lock:
+            process = self.take(event)
+            return None if process is None else ProcessEvent(event, process, self.uncertain).keep()
+
+    def take(self, event: ProcEvent) -> TrackedProcess | None:
+        """Apply one event; return its process, which goes on changing, or None as ``apply``.
+
+        For whoever holds ``table.lock``.
+        """
+        for _, process in self.take_all((event,)):
+            return process
+        return None
+
+    def _expire_at(self, event: ProcEvent) -> None:
+        """Forget what is due, before an event: whoever is told of it sees all that it tells."""
+        self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
+        self.expire(event.timestamp_ns)
+
+    def take_all(
+        self, events: Iterable[ProcEvent]
+    ) -> Iterator[tuple[ProcEvent, TrackedProcess | None]]:
+        """Apply events one by one, each when the next is asked for; see ``take``."""
+        handlers, stats = self._handlers, self.stats
+        for event in events:
+            if event.timestamp_ns >= self._next_expiry_ns:
+                self._expire_at(event)
+            process = handlers[type(event)](event)
+            if process is None:
+                stats.duplicates += 1
+            else:
+                stats.applied += 1
+                if self.mirror is not None:
+                    self.tell(process)
+            yield event, process
 
     def note_gap(self, gap: Gap) -> None:
         """Take note that events were lost: until ``reconcile``, less is certain.
@@ -79,22 +157,25 @@ class Tracker(Records):
         nobody can say that it is not the name that is asked for.
         """
         self.uncertain = True
-        if gap.kind not in (None, "exec", "rename"):
-            return
-        for node in self.tree.all_nodes():
-            if node.exited_ns is None and not node.name_uncertain:
-                self.tree.insert_node(node.pid, replace(node, name_uncertain=True))
+        if gap.kind in (None, "exec", "rename"):
+            self.table.doubt_names()
+            if self.mirror is not None:
+                for process in self.table:
+                    self.tell(process)
 
     def note_release(self, key: ProcessKey, now_ns: int) -> None:
         """Take note that a command of ours, held since its start, runs from now on."""
-        node = self.tree.get_node(key)
-        if node is not None:
-            self.tree.insert_node(node.pid, replace(node, held_until_ns=now_ns))
+        process = self.table.get(key)
+        if process is not None:
+            process.held_until_ns = now_ns
+            self.tell(process)
 
     def expire(self, now_ns: int) -> None:
-        """Let the stores forget what ended longer than their TTL before ``now_ns``."""
-        self.stats.expired += len(self.tree.expire(now_ns))
-        self.cache.expire(now_ns)
+        """Forget what ended longer than the TTL before ``now_ns``."""
+        with self.table.lock:
+            self.stats.expired += len(self.table.expire(now_ns))
+        if self.mirror is not None:
+            self.mirror.expire(now_ns)
 
     def merge_snapshot(
         self,
@@ -107,7 +188,8 @@ class Tracker(Records):
         after it, so that is left out rather than given to children forked before it.
         Returns the number of entries added.
         """
-        return Look(self, pending).merge(entries)
+        with self.table.lock:
+            return Look(self, pending).merge(entries)
 
     def reconcile(
         self,
@@ -129,233 +211,241 @@ class Tracker(Records):
         ``untold`` says what the stream may not have told of those that are known; None: anything.
         ``ends``: of which the entries are what was noted when they ended.
         """
-        Look(self, pending).mend(entries, begun_ns, now_ns, untold, ends)
+        with self.table.lock:
+            Look(self, pending).mend(entries, begun_ns, now_ns, untold, ends)
         self.uncertain = False
 
     # Handlers, one per kind of event.
 
-    def _fork(self, event: Fork) -> Applied | None:
-        known = self.known(event.child)
-        if known is not None and self._is_known_birth(event, known[0]):
-            return None
-        if known is not None and compare(known[0].key, event.child) is not Sameness.SAME:
-            known = None  # somebody had this PID, but this one was born just now
+    def _fork(self, event: Fork) -> TrackedProcess | None:
+        table = self.table
+        ppid, creator_start_ns = event.creator
+        former = table.current.get(event.child.pid)
+        known = None
+        if former is not None:
+            known = self._known_of(event)
+            if known is not None and self._is_known_birth(event, known):
+                return None
+        creator = table.current.get(ppid)
+        if creator is None or creator.start_time_ns != creator_start_ns:
+            creator = table.find(ppid, creator_start_ns)
+            if creator is not None:
+                table.sharpen(creator, creator_start_ns)
+                self.tell(creator)
+        process = self._newborn(event, creator)
+        if known is not None:
+            return self._late_birth(event, known, process, creator)
+        if creator is None or not (creator_start_ns or may_have_created(creator, process)):
+            process.creator = None
+            table.add(process)
+        else:
+            table.add_born(process, creator)
+        if table.is_crowded():
+            self.make_room(process)
+        return process
+
+    def _known_of(self, event: Fork) -> TrackedProcess | None:
+        """Return the child if it is known already; else who had its PID before has ended."""
+        pid, start_ns = event.child
+        known = self.table.locate(pid, start_ns)
         if known is None:
-            self.presume_former_exited(event.child, event.timestamp_ns)
-        self.sharpen(event.creator)
-        creator_info = self.cache.get_info(event.creator)
+            self.presume_former_exited(pid, start_ns, event.timestamp_ns)
+        elif same_start(known.start_time_ns, start_ns) or self._is_known_birth(event, known):
+            return known
+        else:  # somebody had this PID, but this one was born just now
+            self.presume_former_exited(pid, start_ns, event.timestamp_ns)
+        return None
+
+    def _newborn(self, event: Fork, creator: TrackedProcess | None) -> TrackedProcess:
+        """Make a process of a fork and of what it has from its creator."""
         parent = event.parent
-        if parent is not None and compare(parent, event.creator) is Sameness.SAME:
+        if parent is not None and parent is not event.creator:
+            parent = None if compare(parent, event.creator) is Sameness.SAME else parent
+        else:
             parent = None
-        uid = event.uid
-        if uid is None and creator_info is not None:
-            uid = creator_info.uid
-        user = creator_info.user if creator_info and uid is None else self.user_of(uid)
-        comm = event.comm
-        if comm is None:
-            comm = creator_info.cmd if creator_info else ""
-        program = creator_info
-        if known is not None and (program is None or program.args_raw is None):
-            program = known[1]  # as a snapshot read it: better than nothing
-        exited_ns = known[0].exited_ns if known is not None else None
-        node = PidNode(
-            ppid=event.creator.pid,
-            cmd=comm,
-            start_time_ns=event.child.start_time_ns,
-            pid=event.child.pid,
-            creator_start_ns=event.creator.start_time_ns,
-            edge=Edge.OBSERVED if event.observed else Edge.CREATED,
-            parent=parent,
-            exited_ns=exited_ns,
+        uid, comm, era = event.uid, event.comm, self.table.era
+        executable = args_raw = None
+        truncated = False
+        if creator is None:
+            user = self.user_of(uid)
+        else:
+            executable, args_raw = creator.executable, creator.args_raw
+            truncated = creator.truncated
+            if uid is None or uid == creator.uid:
+                uid, user = creator.uid, creator.user
+            else:
+                user = self.user_of(uid)
+            if comm is None:
+                comm, era = creator.cmd, creator.named_in
+        return TrackedProcess(
+            event.child.pid, event.child.start_time_ns, comm or "",
+            event.creator.pid, event.creator.start_time_ns,
+            Edge.OBSERVED if event.observed else Edge.CREATED,
+            uid, event.gid, user, executable, args_raw, True, truncated,
+            event.cgroup_id, event.ns_pid, era, creator, None, parent,
             approximate=event.approximate,
-        )
-        info = ProcInfo(
-            cmd=comm,
-            user=user,
-            ppid=event.creator.pid,
-            tgid=event.child.pid,
-            start_time_ns=event.child.start_time_ns,
-            uid=uid,
-            gid=event.gid,
-            executable=program.executable if program else None,
-            args_raw=program.args_raw if program else None,
-            inherited=True,
-            truncated=program.truncated if program else False,
-            cgroup_id=event.cgroup_id,
-            ns_pid=event.ns_pid,
-            status=known[1].status if known is not None else None,
-            exited_ns=exited_ns,
-        )
-        if known is not None and known[1].exec_ns is not None:
-            # The exec was applied first, so its details are the newer ones.
-            node = replace(node, cmd=known[0].cmd)
-            info = replace(known[1], ppid=info.ppid, start_time_ns=info.start_time_ns)
-        elif exited_ns is not None and known is not None and _told_another(known[0], comm):
-            # So was the exit, and it told a name that is not the creator's.
-            node = replace(node, cmd=known[1].cmd)
-            info = replace(info, cmd=known[1].cmd, executable=None, args_raw=None, inherited=False)
-        self.store(node, info)
-        return Applied(event, node, info, self.uncertain)
+        )  # fmt: skip
+
+    def _late_birth(
+        self,
+        event: Fork,
+        known: TrackedProcess,
+        born: TrackedProcess,
+        creator: TrackedProcess | None,
+    ) -> TrackedProcess:
+        """Take in the birth of a process that is known by later events, or by a look."""
+        told_another = _told_another(known, born.cmd)
+        self.table.sharpen(known, event.child.start_time_ns)
+        known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
+        known.parent, known.approximate = born.parent, born.approximate
+        self.table.move(known, *event.creator)
+        self.table.touch(known)
+        if known.exec_ns is not None:
+            return known  # its details are the newer ones
+        known.uid, known.gid, known.user = born.uid, born.gid, born.user
+        known.cgroup_id, known.ns_pid = born.cgroup_id, born.ns_pid
+        if told_another:
+            # Its exit was applied first, and told a name that is not the creator's.
+            known.executable = known.args_raw = None
+            known.inherited = False
+            return known
+        known.cmd, known.named_in, known.inherited = born.cmd, born.named_in, True
+        if creator is not None and creator.args_raw is not None:
+            known.executable, known.args_raw = born.executable, born.args_raw
+            known.truncated = born.truncated
+        return known  # without a creator as a snapshot read it: better than nothing
 
     @staticmethod
-    def _is_known_birth(event: Fork, node: PidNode) -> bool:
+    def _is_known_birth(event: Fork, process: TrackedProcess) -> bool:
         """Tell whether this fork has been applied before."""
-        if node.edge is not Edge.CREATED:
+        if process.edge is not Edge.CREATED:
             return False
-        if compare(node.key, event.child) is Sameness.SAME:
+        if same_start(process.start_time_ns, event.child.start_time_ns):
             return True
         # Without start times: nobody forks a PID that lives, so this is a copy.
-        same_creator = node.ppid == event.creator.pid
-        return not event.child.start_time_ns and same_creator and node.exited_ns is None
+        same_creator = process.ppid == event.creator.pid
+        return not event.child.start_time_ns and same_creator and process.exited_ns is None
 
-    def _exec(self, event: Exec) -> Applied | None:
-        known = self.known(event.key)
-        if known is not None and known[1].exec_ns is not None:
-            if event.timestamp_ns <= known[1].exec_ns:
+    def _exec(self, event: Exec) -> TrackedProcess | None:
+        pid, start_ns = event.key
+        process = self.table.current.get(pid)
+        if process is None or process.start_time_ns != start_ns:
+            process = self.table.locate(pid, start_ns)
+        if process is not None and process.exec_ns is not None:
+            if event.timestamp_ns <= process.exec_ns:
                 return None
-            if known[0].exited_ns is not None and not event.key.start_time_ns:
-                known = None  # the dead do not exec: this is the next to have the PID
-        node, info = known or self._discover(event)
-        uid = event.uid if event.uid is not None else info.uid
-        comm = event.comm if event.comm is not None else info.cmd
-        start_ns = more_exact(node.key, event.key).start_time_ns
-        node = replace(
-            node,
-            cmd=comm,
-            start_time_ns=start_ns,
-            parent=parent_after(node, event.parent),
-            name_uncertain=event.comm is None,
-        )
-        info = ProcInfo(
-            cmd=comm,
-            user=info.user if uid == info.uid else self.user_of(uid),
-            ppid=node.ppid,
-            tgid=node.pid,
-            start_time_ns=start_ns,
-            uid=uid,
-            gid=event.gid if event.gid is not None else info.gid,
-            executable=event.executable,
-            args_raw=event.args_raw,
-            # After an exec that nobody could look at, the name is from before it.
-            inherited=event.comm is None and event.args_raw is None,
-            truncated=event.truncated,
-            cgroup_id=event.cgroup_id if event.cgroup_id is not None else info.cgroup_id,
-            ns_pid=info.ns_pid,
-            exec_ns=event.timestamp_ns,
-            status=info.status,
-            exited_ns=node.exited_ns,
-        )
-        self.store(node, info)
-        return Applied(event, node, info, self.uncertain)
+            if process.exited_ns is not None and not start_ns:
+                process = None  # the dead do not exec: this is the next to have the PID
+        if process is None:
+            process = self._discover(event)
+        self._update(process, event)
+        process.named_in = self.table.era if event.comm is not None else UNCERTAIN
+        process.executable = event.executable
+        process.args_raw = event.args_raw
+        # After an exec that nobody could look at, the name is from before it.
+        process.inherited = event.comm is None and event.args_raw is None
+        process.truncated = event.truncated
+        process.exec_ns = event.timestamp_ns
+        return process
 
-    def _exit(self, event: Exit) -> Applied | None:
-        known = self.known(event.key)
-        node, info = known or self._discover(event)
-        if node.exited_ns is not None and (info.status is not None or event.status is None):
+    def _exit(self, event: Exit) -> TrackedProcess | None:
+        pid, start_ns = event.key
+        process = self.table.current.get(pid)
+        if process is None or process.start_time_ns != start_ns:
+            process = self.table.locate(pid, start_ns) or self._discover(event)
+        if process.exited_ns is not None and (process.status is not None or event.status is None):
             return None
-        uid = event.uid if event.uid is not None else info.uid
-        comm = event.comm if event.comm is not None else info.cmd
-        start_ns = more_exact(node.key, event.key).start_time_ns
-        node = replace(
-            node,
-            cmd=comm,
-            start_time_ns=start_ns,
-            exited_ns=event.timestamp_ns,
-            parent=parent_after(node, event.parent),
-        )
-        info = replace(
-            info,
-            cmd=comm,
-            user=info.user if uid == info.uid else self.user_of(uid),
-            uid=uid,
-            start_time_ns=start_ns,
-            status=event.status,
-            exited_ns=event.timestamp_ns,
-            cgroup_id=event.cgroup_id if event.cgroup_id is not None else info.cgroup_id,
-            cpu_ns=event.cpu_ns if event.cpu_ns is not None else info.cpu_ns,
-        )
-        self.store(node, info)
-        return Applied(event, node, info, self.uncertain)
+        self._update(process, event)
+        process.status = event.status
+        if event.cpu_ns is not None:
+            process.cpu_ns = event.cpu_ns
+        self.table.end(process, event.timestamp_ns)
+        return process
 
-    def _rename(self, event: Rename) -> Applied | None:
-        known = self.known(event.key)
-        if known is None or known[0].cmd == event.comm:
-            return None
-        node = replace(known[0], cmd=event.comm, name_uncertain=False)
-        info = replace(known[1], cmd=event.comm)
-        self.store(node, info)
-        return Applied(event, node, info, self.uncertain)
+    def _update(self, process: TrackedProcess, event: Exec | Exit) -> None:
+        """Take over what execs and exits both tell, if they tell it."""
+        start_ns = event.key.start_time_ns
+        if process.start_time_ns != start_ns:
+            self.table.sharpen(process, start_ns)
+        parent = event.parent
+        if parent is not None:
+            ppid, parent_start_ns = parent
+            if ppid == process.ppid and parent_start_ns == process.creator_start_ns:
+                process.parent = None
+            else:
+                see_parent(process, parent)
+        uid, comm = event.uid, event.comm
+        if comm is not None and comm != process.cmd:
+            self.set_name(process, comm)
+        if uid is not None and uid != process.uid:
+            self.set_user(process, uid, None)
+        if event.gid is not None:
+            process.gid = event.gid
+        if event.cgroup_id is not None:
+            process.cgroup_id = event.cgroup_id
 
-    def _setid(self, event: Setid) -> Applied | None:
-        known = self.known(event.key)
-        if known is None:
+    def _rename(self, event: Rename) -> TrackedProcess | None:
+        process = self.table.locate(*event.key)
+        if process is None or process.cmd == event.comm:
             return None
-        node, info = known
-        uid = event.uid if event.uid is not None else info.uid
-        gid = event.gid if event.gid is not None else info.gid
-        if (uid, gid) == (info.uid, info.gid):
+        self.set_name(process, event.comm)
+        process.named_in = self.table.era
+        return process
+
+    def _setid(self, event: Setid) -> TrackedProcess | None:
+        process = self.table.locate(*event.key)
+        if process is None:
             return None
-        info = replace(info, uid=uid, gid=gid, user=self.user_of(uid))
-        self.store(node, info)
-        return Applied(event, node, info, self.uncertain)
+        if event.uid in (None, process.uid) and event.gid in (None, process.gid):
+            return None
+        self.set_user(process, event.uid, event.gid)
+        return process
 
     def _met(self, event: Met) -> None:
         """Take in a process that was there already; nothing happened to it now."""
-        known = self.known(event.key)
-        if known is None:
-            self.presume_former_exited(event.key, event.timestamp_ns)
-            node = PidNode(
-                ppid=event.creator.pid,
-                cmd=event.comm or "",
-                start_time_ns=event.key.start_time_ns,
-                pid=event.key.pid,
-                creator_start_ns=event.creator.start_time_ns,
-                edge=Edge.LEARNT if event.creator.pid else Edge.OBSERVED,
+        pid, start_ns = event.key
+        process = self.table.locate(pid, start_ns)
+        if process is None:
+            self.presume_former_exited(pid, start_ns, event.timestamp_ns)
+            process = TrackedProcess(
+                pid, start_ns, event.comm or "", *event.creator,
+                Edge.LEARNT if event.creator.pid else Edge.OBSERVED,
                 exited_ns=event.exited_ns,
-            )
-            info = info_of(node)
-        else:
-            start_ns = more_exact(known[0].key, event.key).start_time_ns
-            node = with_creator(known[0], event.creator)
-            name = node.cmd if event.comm is None else event.comm
-            node = replace(node, cmd=name, start_time_ns=start_ns)
-            info = replace(known[1], cmd=name, ppid=node.ppid, start_time_ns=start_ns)
+            )  # fmt: skip
+            self.set_user(process, event.uid, event.gid)
+            self.add(process)
+            return
+        self.table.sharpen(process, start_ns)
+        self.learn_creator(process, event.creator)
+        if event.comm is not None:
+            self.set_name(process, event.comm)
         if event.uid is not None:
-            info = replace(info, uid=event.uid, gid=event.gid, user=self.user_of(event.uid))
-        self.store(node, info)
+            self.set_user(process, event.uid, event.gid)
+            process.gid = event.gid
+        self.tell(process)
 
-    def _discover(self, event: Exec | Exit) -> tuple[PidNode, ProcInfo]:
-        """Begin the record of a process whose fork was not seen."""
+    def _discover(self, event: Exec | Exit) -> TrackedProcess:
+        """Begin to keep a process whose fork was not seen."""
         self.stats.orphans += 1
-        self.presume_former_exited(event.key, event.timestamp_ns)
-        parent = event.parent or ProcessKey(0)
-        node = PidNode(
-            ppid=parent.pid,
-            cmd=event.comm or "",
-            start_time_ns=event.key.start_time_ns,
-            pid=event.key.pid,
-            creator_start_ns=parent.start_time_ns,
-        )
-        return node, replace(info_of(node), user=self.user_of(event.uid), uid=event.uid)
-
-    _HANDLERS: ClassVar[Mapping[type, Callable[..., Applied | None]]] = {
-        Fork: _fork,
-        Exec: _exec,
-        Exit: _exit,
-        Rename: _rename,
-        Setid: _setid,
-        Met: _met,
-    }
+        pid, start_ns = event.key
+        self.presume_former_exited(pid, start_ns, event.timestamp_ns)
+        process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
+        process.uid, process.user = event.uid, self.user_of(event.uid)
+        self.add(process)
+        return process
 
 
-def _told_another(ended: PidNode, comm: str) -> bool:
+def _told_another(ended: TrackedProcess, comm: str) -> bool:
     """Tell whether an exit that was applied already had another name than this.
 
     What was learnt from the kernel's notes is from after events that are still to come.
     """
-    return ended.cmd != comm and ended.edge is not Edge.LEARNT
+    return ended.exited_ns is not None and ended.cmd != comm and ended.edge is not Edge.LEARNT
 
 
 def kind_of(event: ProcEvent) -> str:
     """Return ``fork``, ``exec``, ``exit`` or ``rename``."""
     return EVENT_KINDS[type(event)]
+
+
+Applied = ProcessEvent

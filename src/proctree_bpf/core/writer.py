@@ -1,0 +1,126 @@
+"""What the rules for events and for looks at ``/proc`` have in common: changes of a table. Pure.
+
+Whoever changes a process that others may see in their chains says so here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from proctree_bpf.core.holders import same_start
+from proctree_bpf.core.identity import ProcessKey, Sameness, compare
+from proctree_bpf.core.model import UNKNOWN_NAME, Edge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proctree_bpf.core.mirror import Mirror
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.table import ProcessTable
+
+
+class TrackerStats(msgspec.Struct):
+    """What a tracker has done, in events or entries."""
+
+    applied: int = 0
+    duplicates: int = 0
+    orphans: int = 0
+    """Execs and exits of processes whose beginning was not seen."""
+    presumed_exits: int = 0
+    """Exits that were never seen but follow from a reused PID or a later look at /proc."""
+    evicted: int = 0
+    expired: int = 0
+
+
+class TableWriter:
+    """Changes a table of processes, and tells stores of another make what it changed.
+
+    Args:
+        table: where processes are kept.
+        mirror: what else must be told.
+        user_name: turns a uid into a name; None gives the uid's decimal form.
+
+    """
+
+    def __init__(
+        self,
+        table: ProcessTable,
+        mirror: Mirror | None,
+        user_name: Callable[[int], str | None],
+    ) -> None:
+        self.table = table
+        self.mirror = mirror
+        self.stats = TrackerStats()
+        self._user_name = user_name
+
+    def add(self, process: TrackedProcess) -> None:
+        """Take in a process that is not kept yet."""
+        self.table.add(process)
+        if self.table.is_crowded():
+            self.make_room(process)
+        self.tell(process)
+
+    def make_room(self, newest: TrackedProcess) -> None:
+        """Forget processes until the others are within the capacity."""
+        self.stats.evicted += len(self.table.shrink(newest))
+
+    def user_of(self, uid: int | None) -> str:
+        """Return a user's name, else the uid in decimal, else ``unknown``."""
+        if uid is None:
+            return UNKNOWN_NAME
+        return self._user_name(uid) or str(uid)
+
+    def set_user(self, process: TrackedProcess, uid: int | None, gid: int | None) -> None:
+        """Take over ids that are known."""
+        if uid is not None and uid != process.uid:
+            process.uid, process.user = uid, self.user_of(uid)
+            self.table.touch(process)
+        if gid is not None:
+            process.gid = gid
+
+    def set_name(self, process: TrackedProcess, name: str) -> None:
+        """Give a process a name."""
+        if name != process.cmd:
+            process.cmd = name
+            self.table.touch(process)
+
+    def presume_former_exited(self, pid: int, start_time_ns: int, now_ns: int) -> None:
+        """Mark who had this PID before as ended, if that is not known."""
+        former = self.table.find(pid)
+        if former is None or former.exited_ns is not None:
+            return
+        known_ns = former.start_time_ns
+        if known_ns and known_ns < start_time_ns and not same_start(known_ns, start_time_ns):
+            self.presume_exited(former, now_ns)
+
+    def presume_exited(self, process: TrackedProcess, now_ns: int) -> None:
+        """Mark a process as ended for a reason that nobody saw."""
+        self.stats.presumed_exits += 1
+        self.table.end(process, now_ns)
+        self.tell(process)
+
+    def tell(self, process: TrackedProcess) -> None:
+        if self.mirror is not None:
+            self.stats.evicted += self.mirror.tell(process)
+
+    def learn_creator(self, process: TrackedProcess, creator: ProcessKey) -> None:
+        """Replace a parent that was only seen, by the creator that the kernel's notes tell."""
+        if process.edge is not Edge.OBSERVED or not creator.pid:
+            return
+        seen = process.creator_key
+        if compare(creator, seen) is Sameness.SAME:
+            return
+        process.edge = Edge.LEARNT
+        process.parent = process.parent or (seen if seen.pid else None)
+        self.table.move(process, *creator)
+
+
+def see_parent(process: TrackedProcess, parent: ProcessKey) -> None:
+    """Take note of the kernel's parent, as an event or a look tells it."""
+    if parent == (process.ppid, process.creator_start_ns):
+        process.parent = None
+        return
+    is_creator = compare(parent, process.creator_key) is Sameness.SAME
+    process.parent = None if is_creator else parent
