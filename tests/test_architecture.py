@@ -38,6 +38,7 @@ PURE = {
     *("dataclasses", "enum", "functools", "heapq", "itertools", "json", "math", "operator"),
     *(
         "fnmatch",
+        "msgspec",
         "re",
         "shlex",
         "struct",

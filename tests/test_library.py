@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from support.values import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +51,7 @@ from proctree_bpf import (
 from proctree_bpf.core.identity import TICK_NS
 from support.fake_proc import FakeProc
 from support.family import living_family
+from support.values import replace
 from support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf.core.ancestry_filter import AncestryFilter
-from proctree_bpf.core.lineage import lineage
+from proctree_bpf.core.lineage import ancestors
 from proctree_bpf.core.look import Untold
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
 from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.filters import Filter
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.stores import TreeStore
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.table import ProcessTable
     from proctree_bpf.sources.bpf_filter import Doubt
     from proctree_bpf.sources.procfs import Entry
 
@@ -33,14 +34,14 @@ _DOUBT_SLACK_NS = 1_000_000
 _PAUSE_NS = 1_000_000_000
 
 
-def followed_by(wanted: Filter) -> Callable[[PidNode], bool]:
+def followed_by(wanted: Filter) -> Callable[[TrackedProcess], bool]:
     """Return what tells, after a survey, whether a process is followed for a filter."""
 
-    def follows(node: PidNode) -> bool:
+    def follows(process: TrackedProcess) -> bool:
         ancestry = wanted.ancestry
         if not isinstance(ancestry, AncestryFilter):
             raise TypeError("only a filter by creators can be handed to the kernel")
-        return ancestry.marks(node) != 0
+        return ancestry.marks(process) != 0
 
     return follows
 
@@ -65,7 +66,7 @@ class Narrowing:
 
     """
 
-    def __init__(self, kernel: KernelFilter, follows: Callable[[PidNode], bool]) -> None:
+    def __init__(self, kernel: KernelFilter, follows: Callable[[TrackedProcess], bool]) -> None:
         self._kernel = kernel
         self._follows = follows
         self._cleared_ns: int | None = None
@@ -111,7 +112,7 @@ class Narrowing:
         self._known_generation = self._kernel.generation
         self._kernel.clear_doubt()
 
-    def advance(self, tree: TreeStore, watermark_ns: int, clock: Callable[[], int]) -> None:
+    def advance(self, table: ProcessTable, watermark_ns: int, clock: Callable[[], int]) -> None:
         """Set the filter when all that happened before has been applied to the tree."""
         if self.given_up or self._kernel.is_on or self.hold_ns < inf or clock() < self._resume_ns:
             return
@@ -121,24 +122,24 @@ class Narrowing:
             self._cleared_ns = clock()
         elif watermark_ns >= self._cleared_ns:
             self._cleared_ns = None
-            if self._kernel.switch_on(self._seeds(tree)):
+            if self._kernel.switch_on(self._seeds(table)):
                 self.times_on += 1
             else:
                 self.given_up = "its table of processes was too small (--capacity)"
 
-    def _seeds(self, tree: TreeStore) -> list[Seed]:
+    def _seeds(self, table: ProcessTable) -> list[Seed]:
         """Return a seed for each living process and for those above it."""
-        living = [node for node in tree.all_nodes() if node.exited_ns is None]
-        followed = {node.key for node in living if self._follows(node)}
-        announced = _with_those_above(tree, [node for node in living if node.key in followed])
+        living = [process for process in table if process.exited_ns is None]
+        followed = {process for process in living if self._follows(process)}
+        announced = _with_those_above(followed)
         return [
             Seed(
-                node.key,
-                _key_of_creator(tree, node),
-                node.key in followed if node.exited_ns is None else None,
-                node.key in announced,
+                process.key,
+                _key_of_creator(process),
+                process in followed if process.exited_ns is None else None,
+                process in announced,
             )
-            for node in _with_those_above(tree, living).values()
+            for process in _with_those_above(living)
         ]
 
     def complete(self, entries: Iterable[Entry]) -> Completed:
@@ -190,20 +191,20 @@ class Narrowing:
         }
 
 
-def _with_those_above(tree: TreeStore, nodes: Iterable[PidNode]) -> dict[ProcessKey, PidNode]:
-    found: dict[ProcessKey, PidNode] = {}
-    for node in nodes:
-        for member in lineage(tree, node.key):
-            if member.key in found:
+def _with_those_above(processes: Iterable[TrackedProcess]) -> dict[TrackedProcess, None]:
+    found: dict[TrackedProcess, None] = {}
+    for process in processes:
+        for member in ancestors(process):
+            if member in found:
                 break
-            found[member.key] = member
+            found[member] = None
     return found
 
 
-def _key_of_creator(tree: TreeStore, node: PidNode) -> ProcessKey:
+def _key_of_creator(process: TrackedProcess) -> ProcessKey:
     """Return the creator's key as its own seed has it, not as it was known at the birth."""
-    creator = tree.get_node(node.creator) if node.creator_start_ns else None
-    return creator.key if creator is not None else node.creator
+    creator = process.creator if process.creator_start_ns else None
+    return creator.key if creator is not None else process.creator_key
 
 
 def _born(noted: Noted) -> int:

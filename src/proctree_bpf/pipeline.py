@@ -314,7 +314,7 @@ class Pipeline:
         if complete_ns >= narrowing.hold_ns:
             self._catch_up()
         elif not self.tracker.uncertain:
-            narrowing.advance(self.tracker.tree, complete_ns, self.source.now_ns)
+            narrowing.advance(self.tracker.table, complete_ns, self.source.now_ns)
 
     def _catch_up(self) -> None:
         """Learn of all that a filter in the kernel had left out before it began to doubt.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import time
 from contextlib import contextmanager
-from support.values import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +32,7 @@ from proctree_bpf.core.lineage import (
 )
 from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
 from proctree_bpf.core.stores import PidTree, ProcCache
+from support.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

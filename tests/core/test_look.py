@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.values import replace
-
 import pytest
 
 from proctree_bpf.core.events import Exec, Fork, Met, ProcEvent, Rename
@@ -29,6 +27,7 @@ from support.story import (
     node_of,
     state,
 )
+from support.values import replace
 
 
 class TestTheSnapshot:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-
-from support.values import replace
 from typing import TYPE_CHECKING
 
 from hypothesis import settings
@@ -20,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.core.model import CacheParams, PidNode
 from proctree_bpf.core.stores import PidTree
+from support.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

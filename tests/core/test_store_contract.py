@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from support.values import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import pytest
@@ -34,6 +33,7 @@ from proctree_bpf import DefaultCache, DefaultTree
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.model import CacheParams, PidNode, ProcInfo
 from proctree_bpf.core.stores import CacheStore, PidTree, ProcCache, TreeStore
+from support.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

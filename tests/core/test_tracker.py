@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from support.values import replace
 from itertools import permutations
 
 import pytest
@@ -28,6 +27,7 @@ from support.story import (
     node_of,
     state,
 )
+from support.values import replace
 
 
 class TestALifeInOrder:

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from support.values import replace
-
 import pytest
 
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import CacheParams, PidNode, ProcInfo
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.view import NoSuchProcessError, Process
+from support.values import replace
 
 S = 1_000_000_000
 

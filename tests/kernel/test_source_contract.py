@@ -13,8 +13,6 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-
-from support.values import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +31,7 @@ from support.connector import HUGE_BUFFER
 from support.live import as_identity
 from support.proc_truth import comm, identity
 from support.sources_session import LIVE, Session, recorded, replayed
+from support.values import replace
 from support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:

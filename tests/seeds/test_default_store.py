@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from support.values import replace
 
 import pytest
 
@@ -20,6 +19,7 @@ from proctree_bpf import (
     tree_len,
 )
 from proctree_bpf.core.stores import CacheStore
+from support.values import replace
 
 S = 1_000_000_000
 

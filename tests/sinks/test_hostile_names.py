@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-from support.values import replace
 
 import pytest
 from hypothesis import given
@@ -22,6 +21,7 @@ from support.names import arguments, comms, unhurried
 from support.scene import Scene
 from support.screen import cells
 from support.tree_page import TreePage
+from support.values import replace
 
 # A line as we paint it: one colour around all of it, or none.
 _PAINTED = re.compile(

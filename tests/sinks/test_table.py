@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import signal
-from support.values import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from proctree_bpf.sinks.wall_time import TraceClock
 from support.names import arguments, comms, unhurried
 from support.scene import SECOND_NS, Scene
 from support.screen import cells
+from support.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

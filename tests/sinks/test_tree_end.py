@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from support.values import replace
-
 from proctree_bpf import Exit
 from proctree_bpf.sinks.tree_family import Family
 from support.scene import SECOND_NS, Scene
 from support.tree_page import TreePage
+from support.values import replace
 
 
 def test_it_has_every_process_below_its_creator_in_order_of_birth() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from support.values import replace
-
 from proctree_bpf import ProcInfo
 from proctree_bpf.codecs.proc_files import Stat
+from support.values import replace
 
 TICK_NS = 10_000_000
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from support.values import replace
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
+from support.values import replace
 
 if TYPE_CHECKING:
     from proctree_bpf.core.tracker import Applied, Tracker

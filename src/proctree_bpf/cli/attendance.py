@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.command import Command
     from proctree_bpf.cli.foreground import Foreground
     from proctree_bpf.core.events import ProcEvent
-    from proctree_bpf.core.model import PidNode
+    from proctree_bpf.core.process import TrackedProcess
 
 _Handler: TypeAlias = Any  # what signal.signal returns and takes
 
@@ -138,7 +138,7 @@ class Attendance:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
         return not self._family.includes(event)
 
-    def follows(self, node: PidNode) -> bool:
+    def follows(self, node: TrackedProcess) -> bool:
         """Tell whether a living process is the command, or a descendant."""
         return self._family.has(node.key)
 

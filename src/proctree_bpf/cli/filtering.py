@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.filter_terms import Question
-    from proctree_bpf.core.model import PidNode
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.pipeline import Pipeline
     from proctree_bpf.sources.base import EventSource
@@ -91,7 +91,7 @@ class FilterPlan:
         options: FilterOptions,
         slots: int,
         needed_here: str | None,
-        of_command: Callable[[PidNode], bool] | None,
+        of_command: Callable[[TrackedProcess], bool] | None,
         *,
         is_of_here: bool,
     ) -> None:
@@ -165,7 +165,7 @@ class FilterPlan:
             )
 
     def _narrowing(
-        self, source: EventSource, follows: Callable[[PidNode], bool] | None
+        self, source: EventSource, follows: Callable[[TrackedProcess], bool] | None
     ) -> Narrowing | None:
         self._check_source(source)
         if isinstance(self._part, str) or follows is None:

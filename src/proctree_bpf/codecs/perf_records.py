@@ -39,7 +39,8 @@ _exec_fields = struct.Struct("=QQ4xH2xQQQIIII16s4xHHI4x").unpack_from
 _exit_fields = struct.Struct("=QQ8xQQQQIIIII4x16s").unpack_from
 _rename_fields = struct.Struct("=QQ8xQI4x16s").unpack_from
 _met_fields = struct.Struct("=QQ8xQQQIIII8x16s").unpack_from
-_HEADER_AT = 16  # version and kind, after the sequence number and the time
+HEADER_KEY = slice(16, 20)
+"""Where version and kind lie, by which ``DECODERS`` are found."""
 
 _NAMES_KEPT = 4096
 
@@ -175,13 +176,16 @@ def _met(data: bytes) -> tuple[int, ProcEvent]:
     )
 
 
-_DECODERS = (_fork, _exec, _exit, _rename, _met, _met, _met, _met)
+_BY_KIND = (_fork, _exec, _exit, _rename, _met, _met, _met, _met)
 _EXEC_SIZE = EXEC.size
-_BY_HEADER = {
-    struct.pack("=HH", WIRE_VERSION, kind): (kind, _DECODERS[kind % len(_DECODERS)])
-    for kind in range(len(_DECODERS) * MAX_COPIES)
+DECODERS = {
+    struct.pack("=HH", WIRE_VERSION, kind): (kind, _BY_KIND[kind % len(_BY_KIND)])
+    for kind in range(len(_BY_KIND) * MAX_COPIES)
 }
-"""How to decode what has this version and kind, as it lies in a header."""
+"""By version and kind as they lie in a header: the kind, and what decodes it.
+
+A decoder returns the record's number and event; it raises ``DecodeError`` or ``struct.error``.
+"""
 
 
 def decode(data: bytes) -> PerfRecord:
@@ -191,20 +195,14 @@ def decode(data: bytes) -> PerfRecord:
         DecodeError: not a record of this version.
 
     """
-    return PerfRecord(*decode_fields(data))
-
-
-def decode_fields(data: bytes) -> tuple[int, int, ProcEvent]:
-    """Decode one record, as ``decode`` does, to a plain tuple: kind, number, event."""
-    known = _BY_HEADER.get(data[_HEADER_AT : _HEADER_AT + 4])
+    known = DECODERS.get(data[HEADER_KEY])
     if known is None:
         raise _not_understood(data)
     kind, decoder = known
     try:
-        seq, event = decoder(data)
+        return PerfRecord(kind, *decoder(data))
     except struct.error as error:
         raise DecodeError(f"record of {len(data)} bytes is cut short") from error
-    return kind, seq, event
 
 
 def _not_understood(data: bytes) -> DecodeError:

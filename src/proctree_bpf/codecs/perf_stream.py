@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.perf_records import ALWAYS_TOLD, KINDS, decode
+from proctree_bpf.codecs.perf_records import ALWAYS_TOLD, DECODERS, HEADER_KEY, KINDS
 from proctree_bpf.core.arrivals import Arrivals, CpuCounters
 from proctree_bpf.core.events import Gap
 
@@ -47,17 +48,23 @@ class PerfStream:
     def feed(self, drain: Drain) -> tuple[list[ProcEvent], list[Gap], int]:
         """Return the events in order of arrival, the gaps found, and the watermark in ns."""
         events: list[ProcEvent] = []
-        account = self._arrivals.record
+        lanes = self._arrivals.lanes
+        kinds = self._lanes
         for cpu, data in drain.records:
             try:
-                kind, seq, event = decode(data)
-            except DecodeError:
-                kind = self._lanes
-            if kind >= self._lanes:
+                kind, decoder = DECODERS[data[HEADER_KEY]]
+                seq, event = decoder(data)
+            except (KeyError, DecodeError, struct.error):
+                kind = kinds
+            if kind >= kinds:
                 self.undecodable += 1
                 self._arrivals.unreadable(cpu)
                 continue
-            account(cpu, kind, seq, event.timestamp_ns)
+            lane = lanes[cpu][kind]
+            if seq == lane.accounted + 1:
+                lane.accounted, lane.last_ns = seq, event.timestamp_ns
+            else:
+                self._arrivals.record(cpu, kind, seq, event.timestamp_ns)
             events.append(event)
         watermark_ns = self._arrivals.settle(drain.taken_ns, drain.counters)
         return events, self._arrivals.take_gaps() + self._new_misses(drain), watermark_ns

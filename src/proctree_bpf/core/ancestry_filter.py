@@ -11,25 +11,26 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.filter_terms import FilterError, Question
-from proctree_bpf.core.identity import ProcessKey, Sameness, compare
-from proctree_bpf.core.lineage import creator_of, descendant_nodes, lineage
+from proctree_bpf.core.holders import same_start
+from proctree_bpf.core.lineage import ancestors, below
+from proctree_bpf.core.text import as_comm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctree_bpf.core.model import PidNode, ProcInfo
-    from proctree_bpf.core.stores import CacheStore, TreeStore
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.identity import ProcessKey
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.table import ProcessTable
+    from proctree_bpf.core.tracker import ProcessEvent
 
 
-def command_line(info: ProcInfo | None) -> str:
+def command_line(process: TrackedProcess) -> str:
     """Return the arguments joined by spaces: what regular expressions are tried on."""
-    return " ".join(info.args) if info is not None else ""
+    return " ".join(process.args)
 
 
 class Matcher:
@@ -38,7 +39,7 @@ class Matcher:
     by_name = False
     """The name is all that it looks at."""
 
-    def __call__(self, node: PidNode, info: ProcInfo | None) -> bool:
+    def __call__(self, process: TrackedProcess) -> bool:
         """Look at one process."""
         raise NotImplementedError
 
@@ -49,11 +50,11 @@ class Named(Matcher):
     by_name = True
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = frozenset(names)
+        self.names = frozenset(map(as_comm, names))
 
-    def __call__(self, node: PidNode, _info: ProcInfo | None) -> bool:
+    def __call__(self, process: TrackedProcess) -> bool:
         """Look at its name."""
-        return node.cmd in self.names
+        return as_comm(process.cmd) in self.names
 
 
 class Pinned(Matcher):
@@ -62,10 +63,10 @@ class Pinned(Matcher):
     def __init__(self, keys: Sequence[ProcessKey]) -> None:
         self.keys = {key.pid: key for key in keys}
 
-    def __call__(self, node: PidNode, _info: ProcInfo | None) -> bool:
+    def __call__(self, process: TrackedProcess) -> bool:
         """Look at its identity."""
-        key = self.keys.get(node.pid)
-        return key is not None and compare(key, node.key) is Sameness.SAME
+        key = self.keys.get(process.pid)
+        return key is not None and same_start(key.start_time_ns, process.start_time_ns)
 
 
 class Running(Matcher):
@@ -75,12 +76,12 @@ class Running(Matcher):
         self._exact = frozenset(patterns)
         self._match = re.compile("|".join(map(fnmatch.translate, patterns))).match
 
-    def __call__(self, _node: PidNode, info: ProcInfo | None) -> bool:
+    def __call__(self, process: TrackedProcess) -> bool:
         """Look at its executable."""
-        if info is None or info.executable is None:
+        if process.executable is None:
             return False
         # As proc_pid_exe(5) marks a file that was replaced while it runs.
-        path = info.executable.removesuffix(" (deleted)")
+        path = process.executable.removesuffix(" (deleted)")
         return path in self._exact or self._match(path) is not None
 
 
@@ -90,23 +91,23 @@ class Lined(Matcher):
     def __init__(self, expressions: Sequence[str]) -> None:
         self._searches = [re.compile(expression).search for expression in expressions]
 
-    def __call__(self, _node: PidNode, info: ProcInfo | None) -> bool:
+    def __call__(self, process: TrackedProcess) -> bool:
         """Look at its arguments."""
-        line = command_line(info)
+        line = command_line(process)
         return any(search(line) for search in self._searches)
 
 
-def _pins(tree: TreeStore, pids: Sequence[str]) -> Pinned:
+def _pins(table: ProcessTable, pids: Sequence[str]) -> Pinned:
     keys = []
     for text in pids:
-        node = tree.get_node(int(text))
-        if node is None or node.exited_ns is not None:
+        process = table.find(int(text))
+        if process is None or process.exited_ns is not None:
             raise FilterError(f"no process has PID {text} now, so nothing can run under it")
-        keys.append(node.key)
+        keys.append(process.key)
     return Pinned(keys)
 
 
-def matcher(tree: TreeStore, question: Question) -> Matcher:
+def matcher(table: ProcessTable, question: Question) -> Matcher:
     """Make what looks for one kind of ancestor; PIDs are pinned to who has them now.
 
     Raises:
@@ -118,48 +119,30 @@ def matcher(tree: TreeStore, question: Question) -> Matcher:
         case "ancestor":
             return Named(values)
         case "ancestor-pid":
-            return _pins(tree, values)
+            return _pins(table, values)
         case "ancestor-exe":
             return Running(values)
         case _:
             return Lined(values)
 
 
-@dataclass(slots=True, eq=False)
-class _Standing:
-    """What is decided of one living process: a bit per matcher."""
-
-    key: ProcessKey
-    own: int = 0  # it was, itself, what is asked for
-    above: int = 0  # it came from one that was
-
-    @property
-    def marks(self) -> int:
-        """What those that it creates inherit."""
-        return self.own | self.above
-
-
 class _Asker:
     """What both ways of asking need: whom to look at, and what for."""
 
     def __init__(
-        self,
-        tree: TreeStore,
-        cache: CacheStore,
-        matchers: Sequence[Matcher],
-        *,
-        include_self: bool = True,
+        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool = True
     ) -> None:
-        self._tree = tree
-        self._cache = cache
+        self._table = table
         self._matchers = tuple(enumerate(matchers))
         self._include_self = include_self
+        self.unknown = 1 << len(matchers)
+        """The bit of who came from a process that was forgotten while it lived."""
 
-    def _own(self, node: PidNode, info: ProcInfo | None, *, names_only: bool) -> int:
+    def _own(self, process: TrackedProcess, *, names_only: bool) -> int:
         """Return a bit for each matcher that a process is, by itself, what it looks for."""
         own = 0
         for index, matches in self._matchers:
-            if (matches.by_name or not names_only) and matches(node, info):
+            if (matches.by_name or not names_only) and matches(process):
                 own |= 1 << index
         return own
 
@@ -171,141 +154,96 @@ class AncestryFilter(_Asker):
     ``standing`` for each event, in order.
 
     Args:
-        tree, cache: what the tracker keeps.
+        table: what the tracker keeps.
         matchers: the ancestors asked for, each answered apart.
         include_self: a process that is itself what is asked for counts too.
 
     """
 
     def __init__(
-        self,
-        tree: TreeStore,
-        cache: CacheStore,
-        matchers: Sequence[Matcher],
-        *,
-        include_self: bool = True,
+        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool = True
     ) -> None:
-        super().__init__(tree, cache, matchers, include_self=include_self)
-        # By PID, so hardly more than pid_max; a process is forgotten when it ends. A PID has
-        # two where a survey met its next holder before the last one's end was told.
-        self._standings: dict[int, tuple[_Standing, ...]] = {}
+        super().__init__(table, matchers, include_self=include_self)
+        # What is decided of each process until it ends: the bits for what it was itself, and
+        # for what those were that it came from.
+        self._is: dict[TrackedProcess, int] = {}
+        self._under: dict[TrackedProcess, int] = {}
 
     def __len__(self) -> int:
-        return len(self._standings)
+        return len(self._under)
 
     def survey(self) -> None:
         """Decide for every living process of the tree, as it is now."""
-        marks: dict[ProcessKey, int] = {}
-        for node in self._tree.all_nodes():
-            if node.exited_ns is None:
-                self._survey_line(node, marks)
+        for process in [known for known in self._under if not known.is_kept]:
+            self._forget(process)
+        marks: dict[TrackedProcess, int] = {}
+        for process in list(self._table):
+            if process.exited_ns is None:
+                self._survey_line(process, marks)
 
-    def _survey_line(self, node: PidNode, marks: dict[ProcessKey, int]) -> None:
+    def _survey_line(self, process: TrackedProcess, marks: dict[TrackedProcess, int]) -> int:
         """Decide for a process after those above it, each once: ``marks`` has them."""
-        line: list[PidNode] = []
+        line: list[TrackedProcess] = []
         above = 0
-        for ancestor in lineage(self._tree, node.key):
-            if ancestor.key in marks:
-                above = marks[ancestor.key]
+        for ancestor in ancestors(process):
+            if ancestor in marks:
+                above = marks[ancestor]
                 break
             line.append(ancestor)
         for member in reversed(line):
-            standing = self._known(member) or _Standing(member.key)
-            standing.key = member.key
-            standing.above |= above
-            info = self._cache.get_info(member.key)
-            standing.own |= self._own(member, info, names_only=False)
-            above = marks[member.key] = standing.marks
+            under = above | self._under.get(member, 0)
+            own = self._is.get(member, 0) | self._own(member, names_only=False)
+            above = marks[member] = own | under
             if member.exited_ns is None:
-                self._keep(standing)
+                self._is[member], self._under[member] = own, under
+        return above
 
-    def standing(self, applied: Applied) -> int:
+    def standing(self, told: ProcessEvent) -> int:
         """Take the next event; return a bit for each matcher that its process ran under."""
-        event = applied.event
+        process, kind = told.process, type(told.event)
+        is_born = kind is Fork
+        under = self._under.get(process)
         # What a process runs was decided at its exec, or is its creator's at the fork.
-        names_only = isinstance(event, Fork) or (
-            isinstance(event, Exit) and self._known(applied.node) is not None
-        )
-        standing = self._meet(
-            applied.node,
-            applied.info,
-            names_only=names_only,
-            is_born=isinstance(event, Fork),
-        )
-        if isinstance(event, Exit):
-            self._forget(standing)
-        elif isinstance(event, Fork):
-            self._forget_former(standing)
-        return standing.marks if self._include_self else standing.above
-
-    def marks(self, node: PidNode) -> int:
-        """Return the bits that what this process creates will inherit."""
-        standing = self._known(node)
-        return standing.marks if standing is not None else 0
-
-    def _known(self, node: PidNode) -> _Standing | None:
-        found = None
-        for standing in self._standings.get(node.pid, ()):
-            if standing.key == node.key:
-                return standing
-            if compare(standing.key, node.key) is not Sameness.DIFFERENT:
-                found = standing
-        return found
-
-    def _keep(self, standing: _Standing) -> None:
-        held = self._standings.get(standing.key.pid, ())
-        if standing not in held:
-            self._standings[standing.key.pid] = (*held, standing)
-
-    def _forget(self, standing: _Standing) -> None:
-        held = self._standings.pop(standing.key.pid, ())
-        if len(held) > 1:
-            self._standings[standing.key.pid] = tuple(s for s in held if s is not standing)
-
-    def _forget_former(self, standing: _Standing) -> None:
-        """Forget those who had a PID before one that was born with it just now."""
-        held = self._standings[standing.key.pid]
-        if len(held) > 1:
-            start_ns = standing.key.start_time_ns
-            kept = tuple(s for s in held if s is standing or s.key.start_time_ns > start_ns)
-            self._standings[standing.key.pid] = kept
-
-    def _meet(self, node: PidNode, info: ProcInfo, *, names_only: bool, is_born: bool) -> _Standing:
-        standing = self._known(node)
-        is_new = standing is None
-        if standing is None:
-            standing = _Standing(node.key)
-            self._keep(standing)
-        before = standing.marks
-        if is_new or is_born:
+        names_only = is_born or (kind is Exit and under is not None)
+        before = self._is.get(process, 0) | (under or 0)
+        if under is None or is_born:
             # Also of one that a survey met before its birth was told: only now do those
             # above it have all their marks.
-            standing.above |= self._above(node)
-        standing.key = node.key
-        standing.own |= self._own(node, info, names_only=names_only)
-        gained = standing.marks & ~before
-        if gained and not (is_new and is_born):
-            self._spread(node, gained)
-        return standing
+            under = (under or 0) | self._above(process)
+        own = self._is.get(process, 0) | self._own(process, names_only=names_only)
+        if kind is Exit:
+            self._forget(process)
+        else:
+            self._is[process], self._under[process] = own, under
+        gained = (own | under) & ~before
+        if gained and process.children:
+            self._spread(process, gained)
+        return own | under if self._include_self else under
 
-    def _above(self, node: PidNode) -> int:
+    def marks(self, process: TrackedProcess) -> int:
+        """Return the bits that what this process creates will inherit."""
+        return self._is.get(process, 0) | self._under.get(process, 0)
+
+    def _forget(self, process: TrackedProcess) -> None:
+        self._is.pop(process, None)
+        self._under.pop(process, None)
+
+    def _above(self, process: TrackedProcess) -> int:
         """Return what a process that was not met before inherits from those above it."""
-        creator = creator_of(self._tree, node)
+        creator = process.creator
         if creator is None:
-            return 0
-        known = self._known(creator)
-        if known is None:  # it has ended, or its own beginning was not seen
-            marks: dict[ProcessKey, int] = {}
-            self._survey_line(creator, marks)
-            return marks[creator.key]
-        return known.marks
+            return self.unknown if self._table.evicted_living and process.ppid else 0
+        under = self._under.get(creator)
+        if under is None:  # it has ended, or its own beginning was not seen
+            return self._survey_line(creator, {})
+        return under | self._is[creator]
 
-    def _spread(self, node: PidNode, gained: int) -> None:
+    def _spread(self, process: TrackedProcess, gained: int) -> None:
         """Tell those that it created before, and theirs."""
-        for child in descendant_nodes(self._tree, node.key):
-            standing = self._known(child)
-            if standing is not None:
-                standing.above |= gained
+        for child in below(process):
+            under = self._under.get(child)
+            if under is not None:
+                self._under[child] = under | gained
 
 
 class ParentFilter(_Asker):
@@ -318,20 +256,18 @@ class ParentFilter(_Asker):
     def survey(self) -> None:
         """Do nothing: nothing is remembered."""
 
-    def standing(self, applied: Applied) -> int:
+    def standing(self, told: ProcessEvent) -> int:
         """Return a bit for each matcher that the event's process ran under."""
         found = 0
-        node: PidNode | None = applied.node
-        info: ProcInfo | None = applied.info
+        process: TrackedProcess | None = told.process
         is_self = True
-        seen: set[ProcessKey] = set()
-        while node is not None and node.key not in seen:
+        seen: set[TrackedProcess] = set()
+        while process is not None and process not in seen:
             if self._include_self or not is_self:
-                found |= self._own(node, info, names_only=False)
-            seen.add(node.key)
-            parent = self._tree.get_node(node.kernel_parent)
+                found |= self._own(process, names_only=False)
+            seen.add(process)
+            parent = self._table.get(process.kernel_parent)
             # One that has ended is nobody's parent any more, and who adopted is not told.
-            node = parent if parent is not None and parent.exited_ns is None else None
-            info = self._cache.get_info(node.key) if node is not None else None
+            process = parent if parent is not None and parent.exited_ns is None else None
             is_self = False
         return found

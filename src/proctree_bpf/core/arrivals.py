@@ -9,10 +9,9 @@ because one BPF program never runs twice at once on one CPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
+import msgspec
 
 from proctree_bpf.core.events import Gap
 
@@ -36,20 +35,19 @@ class CpuCounters(NamedTuple):
     failed: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class _Lane:
+class Lane(msgspec.Struct):
     """What has come of one kind of record from one CPU."""
 
     accounted: int = 0  # the highest sequence number received or given up
     failures_explained: int = 0
     last_ns: int = 0
-    received: int = 0
+    again: int = 0  # received though they had been given up
     lost: int = 0
     awaited: int = 0  # the sequence number that the last settling waited for
     awaited_since_ns: int = 0
 
 
-def _is_stuck(lane: _Lane, now_ns: int) -> bool:
+def _is_stuck(lane: Lane, now_ns: int) -> bool:
     """Tell whether one and the same record has been awaited for too long."""
     if lane.awaited != lane.accounted + 1:
         lane.awaited = lane.accounted + 1
@@ -66,20 +64,25 @@ class Arrivals:
     def __init__(self, source: str, kinds: Sequence[str], cpus: int, started_ns: int) -> None:
         self._source = source
         self._kinds = tuple(kinds)
-        self._lanes = [[_Lane(last_ns=started_ns) for _ in kinds] for _ in range(cpus)]
+        self.lanes = [[Lane(last_ns=started_ns) for _ in kinds] for _ in range(cpus)]
         self._complete_ns = [started_ns] * cpus
         self._unreadable = [0] * cpus
         self._gaps: list[Gap] = []
 
     def record(self, cpu: int, kind: int, seq: int, time_ns: int) -> None:
-        """Account for one received record."""
-        lane = self._lanes[cpu][kind]
+        """Account for one received record.
+
+        For the next one that its lane expects, setting the lane's ``accounted`` and
+        ``last_ns`` is all that this does.
+        """
+        lane = self.lanes[cpu][kind]
         missing = seq - lane.accounted - 1
         if missing > 0:
             self._lose(cpu, kind, missing, time_ns)
+        elif missing < 0:
+            lane.again += 1
         lane.accounted = max(lane.accounted, seq)
         lane.last_ns = time_ns
-        lane.received += 1
 
     def unreadable(self, cpu: int) -> None:
         """Account for a record that came but could not be read, so nobody knows its number."""
@@ -99,7 +102,7 @@ class Arrivals:
         return min(self._complete_ns) - CLOCK_SLACK_NS
 
     def _settle_lane(self, cpu: int, kind: int, counted: CpuCounters, taken_ns: int) -> bool:
-        lane = self._lanes[cpu][kind]
+        lane = self.lanes[cpu][kind]
         outstanding = counted.begun[kind] - lane.accounted
         if outstanding <= 0:
             return True
@@ -111,7 +114,7 @@ class Arrivals:
         return True
 
     def _lose(self, cpu: int, kind: int, count: int, until_ns: int) -> None:
-        lane = self._lanes[cpu][kind]
+        lane = self.lanes[cpu][kind]
         unreadable = min(count, self._unreadable[cpu])
         self._unreadable[cpu] -= unreadable
         lane.failures_explained += count - unreadable
@@ -136,17 +139,19 @@ class Arrivals:
             first = merged.setdefault((gap.cpu, gap.kind), gap)
             if first is not gap:
                 count = (first.count or 0) + (gap.count or 0)
-                merged[gap.cpu, gap.kind] = replace(gap, count=count, from_ns=first.from_ns)
+                merged[gap.cpu, gap.kind] = msgspec.structs.replace(
+                    gap, count=count, from_ns=first.from_ns
+                )
         self._gaps = []
         return list(merged.values())
 
     def summary(self) -> list[dict[str, dict[str, int]]]:
         """Return received and lost records, by CPU and kind."""
         found = []
-        for lanes in self._lanes:
+        for lanes in self.lanes:
             counts = {kind: {"received": 0, "lost": 0} for kind in self._kinds}
             for kind, lane in zip(self._kinds, lanes, strict=True):
-                counts[kind]["received"] += lane.received
+                counts[kind]["received"] += lane.accounted - lane.lost + lane.again
                 counts[kind]["lost"] += lane.lost
             found.append(counts)
         return found

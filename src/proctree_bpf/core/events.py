@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.core.identity import ProcessKey  # noqa: TC001 - a struct's types can be asked for
 
 _CORE_DUMP_FLAG = 0x80
 _SIGNAL_MASK = 0x7F

@@ -200,10 +200,10 @@ def _as_node(placed: Placed) -> PidNode:
 def _brood(tree: TreeStore, key: ProcessKey) -> Sequence[Placed]:
     """Return what a process created, oldest first; insertion decides between equals."""
     if not isinstance(tree, PidTree):
-        return sorted(tree.child_nodes(key), key=lambda child: child.key.ticks)
+        return sorted(tree.child_nodes(key), key=_by_start)
     with tree.table.lock:
         found = tree.table.children(key)
-    return sorted(found, key=lambda child: child.ticks)
+    return sorted(found, key=_by_start)
 
 
 def children(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
@@ -218,14 +218,32 @@ def descendant_nodes(
 
     ``live_only`` leaves out the exited ones but still looks below them.
     """
-    return map(_as_node, below(tree, pid, live_only=live_only))
+    return map(_as_node, _below(tree, pid, live_only=live_only))
 
 
-def below(
-    tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False
-) -> Iterator[Placed]:
-    """Yield what is known of those below a process; see ``descendant_nodes``."""
+def below(process: TrackedProcess, *, live_only: bool = False) -> Iterator[TrackedProcess]:
+    """Yield those that came from a process, breadth first; see ``descendant_nodes``."""
+    queue = deque([process])
+    seen = {process}
+    while queue:
+        for child in sorted(queue.popleft().children or (), key=_by_start):
+            if child in seen:
+                continue
+            seen.add(child)
+            queue.append(child)
+            if not live_only or child.exited_ns is None:
+                yield child
+
+
+def _by_start(placed: Placed) -> int:
+    return placed.ticks
+
+
+def _below(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> Iterator[Placed]:
     root = find(tree, pid)
+    if isinstance(root, TrackedProcess):
+        yield from below(root, live_only=live_only)
+        return
     start = root.key if root is not None else _as_key(pid)
     queue = deque([start])
     seen = {start}
@@ -241,7 +259,7 @@ def below(
 
 def descendants(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:
     """Return the PIDs below a process, breadth first."""
-    return [node.pid for node in below(tree, pid, live_only=live_only)]
+    return [node.pid for node in _below(tree, pid, live_only=live_only)]
 
 
 def siblings(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False) -> list[int]:

@@ -6,16 +6,17 @@ A tracker keeps one table. ``PidTree`` and ``ProcCache`` are views of it; any ot
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from proctree_bpf.core.process import info_of, node_of
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.table import ProcessTable
 
 if TYPE_CHECKING:
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.core.table import ProcessTable
 
 # What was learnt of a foreign tree is kept beside it, not read anew by each tracker.
 _tables: WeakKeyDictionary[TreeStore, ProcessTable] = WeakKeyDictionary()
@@ -76,8 +77,6 @@ def _table_beside(tree: TreeStore) -> ProcessTable:
     view = PidTree()
     for node in tree.all_nodes():
         view.insert_node(node.pid, node)
-    try:
+    with suppress(TypeError):
         _tables[tree] = view.table
-    except TypeError:
-        pass
     return view.table

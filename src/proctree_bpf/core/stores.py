@@ -17,6 +17,7 @@ from proctree_bpf.core.model import UNKNOWN_NAME, CacheParams, PidNode, ProcInfo
 from proctree_bpf.core.process import UNCERTAIN, Era, TrackedProcess, info_of, node_of
 from proctree_bpf.core.table import ProcessTable
 
+
 @runtime_checkable
 class TreeStore(Protocol):
     """What the tracker and the queries need of a tree.

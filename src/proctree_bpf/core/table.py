@@ -25,10 +25,12 @@ from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proctree_bpf.core.model import PidNode
+
 _SECOND_NS = 1_000_000_000
 
 
-def may_have_created(creator: TrackedProcess, process: TrackedProcess) -> bool:
+def may_have_created(creator: TrackedProcess | PidNode, process: TrackedProcess | PidNode) -> bool:
     """Tell whether a process that has the right PID lived when another one was born.
 
     It keeps a reused PID from posing as the creator where start times are not known.

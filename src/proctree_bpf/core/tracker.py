@@ -26,12 +26,13 @@ from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of, node_of
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.table import may_have_created
-from proctree_bpf.core.writer import TableWriter, TrackerStats, see_parent
+from proctree_bpf.core.writer import TableWriter, see_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
     from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.look import Untold
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
@@ -281,7 +282,7 @@ class Tracker(TableWriter):
             event.child.pid, event.child.start_time_ns, comm or "",
             event.creator.pid, event.creator.start_time_ns,
             Edge.OBSERVED if event.observed else Edge.CREATED,
-            uid, event.gid, user, executable, args_raw, True, truncated,
+            uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
             event.cgroup_id, event.ns_pid, era, creator, None, parent,
             approximate=event.approximate,
         )  # fmt: skip

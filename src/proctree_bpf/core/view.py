@@ -8,6 +8,7 @@ from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
 
 if TYPE_CHECKING:
+    from proctree_bpf.core.lineage import Placed
     from proctree_bpf.core.model import PidNode, ProcInfo
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
@@ -112,5 +113,5 @@ class Process:
         find = lineage.descendant_nodes if recursive else lineage.child_nodes
         return [self._at(node) for node in find(self._tree, self.key, live_only=True)]
 
-    def _at(self, node: PidNode) -> Process:
+    def _at(self, node: Placed) -> Process:
         return Process(self._tree, self._cache, node.key)

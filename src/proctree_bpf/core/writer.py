@@ -102,6 +102,7 @@ class TableWriter:
         self.tell(process)
 
     def tell(self, process: TrackedProcess) -> None:
+        """Tell stores of another make of a process that has changed."""
         if self.mirror is not None:
             self.stats.evicted += self.mirror.tell(process)
 
