@@ -12,6 +12,7 @@ from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.events import Exec, ProcEvent
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.model import (
+    OMITTED,
     PID_TREE_CAP,
     PID_TREE_TTL_SECS,
     PROC_CACHE_CAP,
@@ -162,17 +163,22 @@ def _completed(event: ProcEvent, proc: str) -> ProcEvent:
 
 
 def build_chain_links(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey,
+    proc: str = procfs.PROC,
+    *,
+    max_ancestors: int | None = None,
 ) -> list[ProcessLink]:
     """Return the chain of a process: itself first, then its creators.
 
     Where the tree knows nothing more, ``/proc`` is asked, but only for a process that
     can be the one meant. A link whose ``known`` is False ends a chain that could not be
-    completed.
+    completed; its ``omitted`` tells that there are more than ``max_ancestors``.
     """
-    links = lineage.build_chain_links(tree, cache, pid)
+    links = lineage.build_chain_links(tree, cache, pid, max_ancestors=max_ancestors)
     seen = {link.pid for link in links if link.known}
-    while not links[-1].known:
+    while not links[-1].known and not links[-1].omitted:
         missing = ProcessKey(links[-1].pid, links[-1].start_time_ns)
         newest_start = links[-2].start_time_ns if len(links) > 1 else 0
         entry = None if missing.pid in seen else procfs.parse_proc_entry(missing.pid, proc)
@@ -182,7 +188,10 @@ def build_chain_links(
         node, info = entry
         links[-1] = ProcessLink(node.pid, node.cmd, info.user, node.start_time_ns)
         if node.ppid:
-            above = lineage.build_chain_links(tree, cache, node.creator)
+            left = None if max_ancestors is None else max_ancestors - len(links)
+            if left is not None and left < 0:
+                return [*links, OMITTED]
+            above = lineage.build_chain_links(tree, cache, node.creator, max_ancestors=left)
             links += above
             seen.update(link.pid for link in above if link.known)
     return links
@@ -195,14 +204,25 @@ def _is_meant(found: PidNode, missing: ProcessKey, child_start_ns: int) -> bool:
 
 
 def build_chain_string(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey,
+    proc: str = procfs.PROC,
+    *,
+    max_ancestors: int | None = None,
 ) -> str:
     """Return the chain as ``pid|cmd|user;pid|cmd|user``; see ``build_chain_links``."""
-    return format_chain(build_chain_links(tree, cache, pid, proc))
+    links = build_chain_links(tree, cache, pid, proc, max_ancestors=max_ancestors)
+    return format_chain(links)
 
 
 def build_chain(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey,
+    proc: str = procfs.PROC,
+    *,
+    max_ancestors: int | None = None,
 ) -> str:
     """Return the chain as ``pid|cmd|user;pid|cmd|user``; the same as ``build_chain_string``."""
-    return build_chain_string(tree, cache, pid, proc)
+    return build_chain_string(tree, cache, pid, proc, max_ancestors=max_ancestors)
