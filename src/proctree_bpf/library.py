@@ -28,8 +28,9 @@ from proctree_bpf.sources import procfs
 from proctree_bpf.sources.clock import boottime_ns, both_clocks_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 
@@ -122,20 +123,27 @@ def handle_proc_events(
     cache: CacheStore,
     data: bytes | bytearray | memoryview,
     n: int | None = None,
+    on_gap: Callable[[Gap], object] | None = None,
 ) -> bool:
     """Apply one datagram of the proc connector (its first ``n`` bytes).
 
     Names and arguments are read from ``/proc`` at once. Returns whether anything changed.
-    Malformed or foreign messages are passed over. Of a tree that cannot be referred to
-    weakly, threads are not folded from one call to the next.
+    Malformed or foreign messages are passed over. Where the numbers of the messages show
+    that some were lost, ``on_gap`` is called, and ``ancestry`` says UNKNOWN of the names
+    that may have changed. Of a tree that cannot be referred to weakly, threads are not
+    folded and losses not noticed from one call to the next.
     """
     try:
         stream = _streams.setdefault(tree, ConnectorStream(procfs.ProcLook()))
     except TypeError:
         stream = ConnectorStream(procfs.ProcLook())
     datagram = bytes(memoryview(data)[: n if n is None else max(n, 0)])
-    events, _, _ = stream.feed(Received([datagram], False, *both_clocks_ns()))  # noqa: FBT003
+    events, gaps, _ = stream.feed(Received([datagram], False, *both_clocks_ns()))  # noqa: FBT003
     tracker = Tracker(tree, cache, procfs.uid_to_username)
+    for gap in gaps:
+        tracker.note_gap(gap)
+        if on_gap is not None:
+            on_gap(gap)
     changes = [applied for event in events if (applied := tracker.apply(event)) is not None]
     return bool(changes)
 

@@ -62,14 +62,18 @@ class Tracker(Records):
 
     def apply(self, event: ProcEvent) -> Applied | None:
         """Apply one event; return what came of it, or None if it was known already."""
+        if event.timestamp_ns >= self._next_expiry_ns:
+            # Before it is applied, and not for its own moment: whoever writes it must find
+            # the process and those above it as they are now, whatever the TTL.
+            self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
+            self.expire(event.timestamp_ns - 1)
         applied = self._HANDLERS[type(event)](self, event)
-        if applied is None:
+        if applied is not None:
+            self.stats.applied += 1
+        elif isinstance(event, Fork | Exec | Exit):
             self.stats.duplicates += 1
         else:
-            self.stats.applied += 1
-        if event.timestamp_ns >= self._next_expiry_ns:
-            self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
-            self.expire(event.timestamp_ns)
+            self.stats.unchanged += 1
         return applied
 
     def note_gap(self, gap: Gap) -> None:
