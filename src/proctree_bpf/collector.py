@@ -14,6 +14,7 @@ from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, Pipeline, SelfFilter
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.choose import SourceOptions, candidates
+from proctree_bpf.sources.replay import ReplaySource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ class Collector:
         interval_s: seconds between two drains of the kernel's buffers.
         tree, cache: other stores to fill.
         exclude_self: do not call ``on_event`` for this process and its descendants;
-            they are in the tree all the same.
+            they are in the tree all the same. In a recording nobody is this process.
 
     """
 
@@ -202,7 +203,7 @@ class Collector:
         for source in self._sources():
             tracker = Tracker(self.tree, self.cache, procfs.uid_to_username)
             pipeline = Pipeline(source, tracker, self._sink)
-            if self._exclude_self:
+            if self._exclude_self and not isinstance(source, ReplaySource):
                 pipeline.hides = own.hides
             try:
                 pipeline.start()

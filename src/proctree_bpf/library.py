@@ -14,6 +14,7 @@ from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.events import Exec, ProcEvent
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.model import (
+    OMITTED,
     PID_TREE_CAP,
     PID_TREE_TTL_SECS,
     PROC_CACHE_CAP,
@@ -29,8 +30,9 @@ from proctree_bpf.sources import procfs
 from proctree_bpf.sources.clock import boottime_ns, both_clocks_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 
@@ -123,20 +125,27 @@ def handle_proc_events(
     cache: CacheStore,
     data: bytes | bytearray | memoryview,
     n: int | None = None,
+    on_gap: Callable[[Gap], object] | None = None,
 ) -> bool:
     """Apply one datagram of the proc connector (its first ``n`` bytes).
 
     Names and arguments are read from ``/proc`` at once. Returns whether anything changed.
-    Malformed or foreign messages are passed over. Of a tree that cannot be referred to
-    weakly, threads are not folded from one call to the next.
+    Malformed or foreign messages are passed over. Where the numbers of the messages show
+    that some were lost, ``on_gap`` is called, and ``ancestry`` says UNKNOWN of the names
+    that may have changed. Of a tree that cannot be referred to weakly, threads are not
+    folded and losses not noticed from one call to the next.
     """
     try:
         stream = _streams.setdefault(tree, ConnectorStream(procfs.ProcLook()))
     except TypeError:
         stream = ConnectorStream(procfs.ProcLook())
     datagram = bytes(memoryview(data)[: n if n is None else max(n, 0)])
-    events, _, _ = stream.feed(Received([datagram], False, *both_clocks_ns()))  # noqa: FBT003
+    events, gaps, _ = stream.feed(Received([datagram], False, *both_clocks_ns()))  # noqa: FBT003
     tracker = Tracker(tree, cache, procfs.uid_to_username)
+    for gap in gaps:
+        tracker.note_gap(gap)
+        if on_gap is not None:
+            on_gap(gap)
     changes = [applied for event in events if (applied := tracker.apply(event)) is not None]
     return bool(changes)
 
@@ -164,17 +173,22 @@ def _completed(event: ProcEvent, proc: str) -> ProcEvent:
 
 
 def build_chain_links(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey,
+    proc: str = procfs.PROC,
+    *,
+    max_ancestors: int | None = None,
 ) -> list[ProcessLink]:
     """Return the chain of a process: itself first, then its creators.
 
     Where the tree knows nothing more, ``/proc`` is asked, but only for a process that
     can be the one meant. A link whose ``known`` is False ends a chain that could not be
-    completed.
+    completed; its ``omitted`` tells that there are more than ``max_ancestors``.
     """
-    links = lineage.build_chain_links(tree, cache, pid)
+    links = lineage.build_chain_links(tree, cache, pid, max_ancestors=max_ancestors)
     seen = {link.pid for link in links if link.known}
-    while not links[-1].known:
+    while not links[-1].known and not links[-1].omitted:
         missing = ProcessKey(links[-1].pid, links[-1].start_time_ns)
         newest_start = links[-2].start_time_ns if len(links) > 1 else 0
         entry = None if missing.pid in seen else procfs.parse_proc_entry(missing.pid, proc)
@@ -184,7 +198,10 @@ def build_chain_links(
         node, info = entry
         links[-1] = ProcessLink(node.pid, node.cmd, info.user, node.start_time_ns)
         if node.ppid:
-            above = lineage.build_chain_links(tree, cache, node.creator)
+            left = None if max_ancestors is None else max_ancestors - len(links)
+            if left is not None and left < 0:
+                return [*links, OMITTED]
+            above = lineage.build_chain_links(tree, cache, node.creator, max_ancestors=left)
             links += above
             seen.update(link.pid for link in above if link.known)
     return links
@@ -197,14 +214,25 @@ def _is_meant(found: PidNode, missing: ProcessKey, child_start_ns: int) -> bool:
 
 
 def build_chain_string(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey,
+    proc: str = procfs.PROC,
+    *,
+    max_ancestors: int | None = None,
 ) -> str:
     """Return the chain as ``pid|cmd|user;pid|cmd|user``; see ``build_chain_links``."""
-    return format_chain(build_chain_links(tree, cache, pid, proc))
+    links = build_chain_links(tree, cache, pid, proc, max_ancestors=max_ancestors)
+    return format_chain(links)
 
 
 def build_chain(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey,
+    proc: str = procfs.PROC,
+    *,
+    max_ancestors: int | None = None,
 ) -> str:
     """Return the chain as ``pid|cmd|user;pid|cmd|user``; the same as ``build_chain_string``."""
-    return build_chain_string(tree, cache, pid, proc)
+    return build_chain_string(tree, cache, pid, proc, max_ancestors=max_ancestors)

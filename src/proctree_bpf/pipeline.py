@@ -7,6 +7,7 @@ mended; until then it calls itself uncertain.
 
 from __future__ import annotations
 
+import heapq
 import select
 import time
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap, ProcEvent
+from proctree_bpf.core.identity import Sameness, compare
 from proctree_bpf.core.look import Pending
 from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.sources import procfs
@@ -63,24 +65,34 @@ class RecordFilter(Protocol):
 
 
 class SelfFilter:
-    """Recognises a process and everything that it creates."""
+    """Recognises a process and everything that it creates.
+
+    A recording may tell of a stranger that had the PID of the process.
+    """
 
     def __init__(self, root: ProcessKey) -> None:
+        self._root = root
         self._ours = {root.pid: root}
 
     def hides(self, event: ProcEvent) -> bool:
         """Tell whether the event belongs to us."""
         if isinstance(event, Fork):
-            if event.creator.pid in self._ours:
+            if self._is_ours(event.creator):
                 self._ours[event.child.pid] = event.child
                 return True
             self._ours.pop(event.child.pid, None)  # the PID has another owner now
             return False
-        if event.key.pid not in self._ours:
+        if not self._is_ours(event.key):
             return False
         if isinstance(event, Exit):
             del self._ours[event.key.pid]
         return True
+
+    def _is_ours(self, key: ProcessKey) -> bool:
+        ours = self._ours.get(key.pid)
+        if ours is not self._root:
+            return ours is not None
+        return compare(ours, key) is not Sameness.DIFFERENT
 
 
 @dataclass(slots=True)
@@ -142,6 +154,8 @@ class Pipeline:
         self.narrowing: Narrowing | None = None
         self.narrow = narrow
         self._order = ReorderBuffer()
+        # Gaps that wait for their place among the events; the count decides between equals.
+        self._gaps: list[tuple[int, int, Gap]] = []
         self._watermark_ns = 0
         self._complete_ns = 0
         self._ended = False
@@ -199,7 +213,9 @@ class Pipeline:
 
     def _may_rest(self) -> bool:
         """Tell whether the source has nothing new and nothing here waits for the watermark."""
-        is_waiting = len(self._order) or self._repair is not None or self._repair_wanted
+        is_waiting = (
+            len(self._order) or self._gaps or self._repair is not None or self._repair_wanted
+        )
         if is_waiting or (self.narrowing is not None and not self.narrowing.is_settled):
             return False
         return self.source.is_quiet()
@@ -244,6 +260,7 @@ class Pipeline:
             "source": self.source.name,
             "applied": tracked.applied,
             "duplicates": tracked.duplicates,
+            "unchanged": tracked.unchanged,
             "orphans": tracked.orphans,
             "presumed_exits": tracked.presumed_exits,
             "evicted": tracked.evicted,
@@ -290,7 +307,7 @@ class Pipeline:
         self._repair_wanted = True
         if self.narrowing is not None:
             self.narrowing.widen(self.source.now_ns())
-        self._sink.gap(gap)
+        heapq.heappush(self._gaps, (gap.until_ns or gap.timestamp_ns, self.stats.gaps, gap))
 
     def _advance(self) -> None:
         if self._repair is not None and self._watermark_ns >= self._repair.begun_ns:
@@ -357,7 +374,13 @@ class Pipeline:
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
                 self._poll()
             for event in ready[begin : begin + _SLICE]:
+                self._write_gaps_until(event.timestamp_ns)
                 self._apply(event)
+        self._write_gaps_until(watermark_ns)
+
+    def _write_gaps_until(self, time_ns: float) -> None:
+        while self._gaps and self._gaps[0][0] <= time_ns:
+            self._sink.gap(heapq.heappop(self._gaps)[2])
 
     def _apply(self, event: ProcEvent) -> None:
         applied: Applied | None = self.tracker.apply(event)

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename
+from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, children
 from proctree_bpf.core.model import CacheParams, Edge
@@ -21,6 +21,8 @@ from support.story import (
     INIT,
     LATER,
     SHELL,
+    SNAPSHOT,
+    USERS,
     S,
     apply_all,
     info_of,
@@ -193,6 +195,23 @@ class TestEventsThatComeTwice:
     def test_a_rename_to_the_same_name_is_known(self, tracker: Tracker) -> None:
         apply_all(tracker, FORK, EXEC)
         assert tracker.apply(Rename(61 * S, CHILD, "ls")) is None
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            Rename(61 * S, CHILD, "ls"),
+            Rename(61 * S, ProcessKey(9999, 5 * S), "stranger"),
+            Setid(61 * S, CHILD, uid=1000, gid=1000),
+            Met(61 * S, SHELL, INIT, "bash"),
+        ],
+        ids=kind_of,
+    )
+    def test_what_changes_nothing_is_no_second_copy(
+        self, tracker: Tracker, event: ProcEvent
+    ) -> None:
+        apply_all(tracker, FORK, EXEC)
+        tracker.apply(event)
+        assert (tracker.stats.duplicates, tracker.stats.unchanged) == (0, 1)
 
     def test_an_exit_brings_the_cpu_time_if_the_source_knows_it(self, tracker: Tracker) -> None:
         apply_all(tracker, FORK, EXEC, replace(EXIT, cpu_ns=5))
@@ -447,3 +466,18 @@ class TestForgetting:
         applied = tracker.apply(Exit(62 * S, SHELL, status=0))
         assert applied is not None
         assert (applied.info.cmd, applied.info.exit_code) == ("sh", 0)
+
+
+class TestATtlOfNothing:
+    def test_an_end_is_written_while_it_and_those_above_it_are_known(self) -> None:
+        bounds = CacheParams(ttl_secs=0)
+        tracker = Tracker(PidTree(bounds), ProcCache(bounds), USERS.get)
+        tracker.merge_snapshot(SNAPSHOT)
+        for pid in range(300, 310):  # whenever the tracker chooses to forget
+            born_ns = pid * 3 * S
+            child = ProcessKey(pid, born_ns)
+            tracker.apply(Fork(born_ns, child, SHELL, comm="x"))
+            tracker.apply(Exit(born_ns + 2 * S, child, status=0))
+            chain = build_chain_string(tracker.tree, tracker.cache, child)
+            assert chain == f"{child.pid}|x|ada;100|bash|ada;1|init|root"
+        assert len(tracker.tree) <= 2 + len(SNAPSHOT)

@@ -315,6 +315,21 @@ class TestPublicNames:
             noop = wire.netlink(b"", wire.NOOP)
             assert not proctree_bpf.handle_proc_events(tree, cache, noop)
 
+    def test_a_hole_in_the_numbers_is_told_and_makes_names_uncertain(self, stage: Stage) -> None:
+        tree, cache = PidTree(), ProcCache()
+        gaps: list[proctree_bpf.Gap] = []
+        with stage.hold("x") as actor, stage.hold("y") as other:
+            proctree_bpf.snapshot(tree, cache)
+            for seq, held in ((10, actor), (15, other)):
+                exec_ = wire.event(wire.EXEC, wire.task(held.pid), monotonic_ns(), seq=seq)
+                proctree_bpf.handle_proc_events(tree, cache, exec_, on_gap=gaps.append)
+            assert [gap.count for gap in gaps] == [4]
+            uncertain = {pid: tree.get_node(pid) for pid in (actor.pid, other.pid)}
+            assert {pid: node and node.name_uncertain for pid, node in uncertain.items()} == {
+                actor.pid: True,
+                other.pid: False,  # its exec came after the hole
+            }
+
     @pytest.mark.parametrize("data", [b"garbage", bytes(40), b"\xff" * 64])
     def test_proc_events_that_are_none_are_no_events(self, data: bytes) -> None:
         assert not proctree_bpf.handle_proc_events(PidTree(), ProcCache(), data)

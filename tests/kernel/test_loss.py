@@ -228,9 +228,10 @@ def test_after_a_loss_the_tree_is_mended_from_proc(
             missed.await_report("child", 60)
             known.finish()
             lossy.pipeline.pump()
-            assert lossy.gaps
+            assert lossy.pipeline.stats.gaps
             assert lossy.tracker.uncertain
             lossy.repair()
+            assert lossy.gaps, "in their place among the events, so a little later"
             born = {report.who for report in missed.all_of("child")}
             forked = {a.event.key for a in lossy.applied if isinstance(a.event, Fork)}
             assert born - {as_identity(key) for key in forked}, "no fork was lost"

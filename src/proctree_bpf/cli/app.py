@@ -14,18 +14,21 @@ import typer
 from proctree_bpf.cli import queries
 from proctree_bpf.cli.command import CommandOptions, Wait
 from proctree_bpf.cli.display import (
+    MOST,
     Colour,
     ColourWhen,
     DisplayOptions,
     Events,
     Fields,
     Format,
+    MaxAncestors,
     MaxArgs,
     Quiet,
     Time,
     Timestamp,
     Utc,
     events_of,
+    most_ancestors,
     split_list,
 )
 from proctree_bpf.cli.doctor import run_doctor
@@ -36,12 +39,13 @@ from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_
 from proctree_bpf.cli.trace import TraceOptions, run_trace
 from proctree_bpf.core import lineage
 from proctree_bpf.core.filter_terms import Question
-from proctree_bpf.core.model import PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
+from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
 from proctree_bpf.sources.bpf import DEFAULT_ARGS_BYTES, DEFAULT_PERF_PAGES, BpfOptions
 from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
 
 _PID_MAX_LIMIT = 4_194_304  # include/linux/threads.h
+_MAX_SECONDS = 1_000_000_000  # thirty years
 _debug = threading.Event()
 """Whether --debug was given: to us, not to a command that is traced."""
 
@@ -126,7 +130,14 @@ def trace(
     ] = None,
     duration: Annotated[
         Optional[float],
-        typer.Option("--duration", "-d", min=0, metavar="SECONDS", help="Stop after this time."),
+        typer.Option(
+            "--duration",
+            "-d",
+            min=0,
+            max=_MAX_SECONDS,
+            metavar="SECONDS",
+            help="Stop after this time.",
+        ),
     ] = None,
     events: Events = None,
     fields: Fields = None,
@@ -134,6 +145,7 @@ def trace(
     timestamp: Timestamp = False,
     utc: Utc = False,
     max_args: MaxArgs = None,
+    max_ancestors: MaxAncestors = None,
     colour: ColourWhen = Colour.AUTO,
     quiet: Quiet = False,
     stats_file: Annotated[
@@ -184,10 +196,17 @@ def trace(
         typer.Option(min=10, max=60_000, metavar="MS", help="Time between walks of /proc, in ms."),
     ] = 100,
     capacity: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes remembered, dead and alive.")
+        int,
+        typer.Option(min=1, max=MOST, metavar="N", help="Processes remembered, dead and alive."),
     ] = PID_TREE_CAP,
     ttl: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long the dead are remembered.")
+        float,
+        typer.Option(
+            min=0,
+            max=MAX_TTL_SECS,
+            metavar="SECONDS",
+            help="How long the dead are remembered.",
+        ),
     ] = PID_TREE_TTL_SECS,
     include_self: Annotated[
         bool, typer.Option(help="Whether an ancestor that is asked for is shown itself.")
@@ -255,6 +274,7 @@ def trace(
         timestamp=timestamp,
         utc=utc,
         max_args=max_args,
+        max_ancestors=max_ancestors,
         colour=colour,
         quiet=quiet,
         shared=bool(command),
@@ -301,16 +321,17 @@ def tree(
 
 
 @app.command(short_help="Show who started a process.")
-def chain(pid: Pid, style: Style = queries.Format.TEXT) -> None:
+def chain(pid: Pid, style: Style = queries.Format.TEXT, max_ancestors: MaxAncestors = None) -> None:
     """Show PID and its ancestors as pid|name|user;… links.
 
-    A snapshot knows present parents only: an orphan shows whoever adopted it.
+    A snapshot knows present parents only: an orphan shows whoever adopted it. A link
+    that is only … stands for more ancestors than were asked for.
 
     \b
     Example:
       proctree-bpf chain $$
     """
-    queries.show_chain(pid, style)
+    queries.show_chain(pid, style, most_ancestors(max_ancestors))
 
 
 @app.command()

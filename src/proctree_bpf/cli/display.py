@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 EVENTS = ("fork", "exec", "exit")
 _DEFAULT_EVENTS = ("exec", "exit")
+MOST = 1_000_000_000
+"""More than there can be of anything that a number is asked for."""
+DEFAULT_MAX_ANCESTORS = 64
+"""Deeper than honest programs go; without a limit, a deep chain would fill the disk."""
 
 
 class Format(StrEnum):
@@ -37,7 +41,7 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DisplayOptions:
-    """What the user asked to see; ``fields`` and ``max_args`` are None if nothing was.
+    """What the user asked to see; what is None was not asked for.
 
     ``shared`` says that a program which we started writes to our terminal too: then its
     lines must not be taken for ours.
@@ -48,6 +52,7 @@ class DisplayOptions:
     timestamp: bool = False
     utc: bool = False
     max_args: int | None = None
+    max_ancestors: int | None = None
     colour: Colour = Colour.AUTO
     quiet: bool = False
     shared: bool = False
@@ -80,6 +85,11 @@ class DisplayOptions:
             ("-t/--timestamp", self.timestamp and not shown, "-f table and -f tree"),
             ("--utc", self.utc and not shown, "-f table and -f tree"),
             ("--max-args", self.max_args is not None and not shown, "-f table and -f tree"),
+            (
+                "--max-ancestors",
+                self.max_ancestors is not None and style is Format.TREE,
+                "the other formats",
+            ),
             ("-e/--events", events is not None and style is Format.TREE, "the other formats"),
         )
         for option, is_refused, where in refused:
@@ -99,6 +109,11 @@ def events_of(style: Format, text: str | None) -> list[str]:
     if text is not None:
         return split_list(text)
     return list(EVENTS if style is Format.TREE else _DEFAULT_EVENTS)
+
+
+def most_ancestors(wanted: int | None) -> int:
+    """Return how many ancestors to show."""
+    return DEFAULT_MAX_ANCESTORS if wanted is None else wanted
 
 
 def check_events(text: str | None) -> str | None:
@@ -157,8 +172,20 @@ MaxArgs = Annotated[
     typer.Option(
         "--max-args",
         min=0,
+        max=MOST,
         metavar="N",
         help="Show so many arguments of a command, then an ellipsis.",
+    ),
+]
+MaxAncestors = Annotated[
+    int | None,
+    typer.Option(
+        "--max-ancestors",
+        min=0,
+        max=MOST,
+        metavar="N",
+        help="Show so many ancestors of a process, then an ellipsis; "
+        f"{DEFAULT_MAX_ANCESTORS} if not said.",
     ),
 ]
 ColourWhen = Annotated[

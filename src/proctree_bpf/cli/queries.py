@@ -117,16 +117,19 @@ def _roots(tree: PidTree) -> list[PidNode]:
     return [node for node in nodes if lineage.creator_of(tree, node) is None]
 
 
-def show_chain(pid: int, style: Format) -> None:
-    """Show who started a process, up to the root."""
+def show_chain(pid: int, style: Format, max_ancestors: int) -> None:
+    """Show who started a process, up to the root or to so many."""
     now = Snapshot.take()
     now.require(pid)
-    links = lineage.build_chain_links(now.tree, now.cache, pid)
+    links = lineage.build_chain_links(now.tree, now.cache, pid, max_ancestors=max_ancestors)
     if style is Format.TEXT:
         write_text(format_chain(links))
         return
     nodes = [now.tree.get_node(link.pid) for link in links if link.known]
-    _write_json([now.record(node) for node in nodes if node is not None])
+    records = [now.record(node) for node in nodes if node is not None]
+    if links[-1].omitted:
+        records[-1]["chain_truncated"] = True
+    _write_json(records)
 
 
 def show_related(pid: int, find: Callable[[PidTree, int], list[int]], style: Format) -> None:

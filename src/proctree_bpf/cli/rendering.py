@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TextIO
 
-from proctree_bpf.cli.display import Colour, DisplayOptions, Format
+from proctree_bpf.cli.display import Colour, DisplayOptions, Format, most_ancestors
 from proctree_bpf.sinks.chain import ChainSink
 from proctree_bpf.sinks.fields import View
 from proctree_bpf.sinks.jsonl import JsonlSink
@@ -40,6 +40,7 @@ def make_sink(
 ) -> Sink:
     """Return what writes records in a format."""
     tree, cache = tracker.tree, tracker.cache
+    max_ancestors = most_ancestors(display.max_ancestors)
     if style is Format.JSONL:
         boot_id = procfs.boot_id()
         if isinstance(source, ReplaySource):
@@ -47,10 +48,11 @@ def make_sink(
         return JsonlSink(
             out, tree, cache,
             source=source.name, boot_id=boot_id, wall_offset_ns=clock.wall_offset_ns,
+            max_ancestors=max_ancestors,
         )  # fmt: skip
     if style is Format.CHAIN:
-        return ChainSink(out, tree, cache)
-    view = View(clock, display.max_args)
+        return ChainSink(out, tree, cache, max_ancestors)
+    view = View(clock, display.max_args, max_ancestors)
 
     def layout() -> Layout:
         return layout_of(out, display.colour, shared=display.shared)

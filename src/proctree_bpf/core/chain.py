@@ -1,5 +1,6 @@
 r"""The chain string, ``pid|cmd|user;pid|cmd|user``: a child first, its ancestors after.
 
+A chain that was cut after so many ancestors ends in a link that is only ``…``.
 ``|``, ``;``, backslash and what does not print are escaped inside names, so a
 process cannot forge a link and every chain can be parsed back.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.model import ProcessLink
+from proctree_bpf.core.model import OMISSION, OMITTED, ProcessLink
 from proctree_bpf.core.text import unescape
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ def parse_chain_string(text: str) -> list[ProcessLink]:
         ValueError: the text is not a chain string.
 
     """
-    links = []
+    links: list[ProcessLink] = []
     position = 0
     while position < len(text):
+        if links and text[position:] == OMISSION:
+            links.append(OMITTED)
+            break
         match = _LINK.match(text, position)
         if match is None or (match[4] and match.end() == len(text)):
             raise ValueError(f"not a chain string at character {position}")

@@ -23,6 +23,7 @@ NOT = "not-"
 
 _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _MAX_PID = 2**32 - 1
+_MAX_SECONDS = 1_000_000_000
 _MOST_DIGITS = 20
 
 
@@ -124,15 +125,19 @@ def _checked(name: str, term: Term, text: str) -> str:
     if term.value is Value.PID:
         digits = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
         if not (digits and 0 < int(text) <= _MAX_PID):
-            raise FilterError(f"'{name}' needs a process id, not '{visible(text)}'")
+            raise FilterError(
+                f"'{name}' needs a process id, not '{visible(text)}': 1 to {_MAX_PID}"
+            )
         return str(int(text))
     if term.value is Value.SECONDS:
         try:
             seconds = float(text)
         except ValueError:
             seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise FilterError(f"'{name}' needs a number of seconds, not '{visible(text)}'")
+        if not 0 <= seconds <= _MAX_SECONDS:
+            raise FilterError(
+                f"'{name}' needs a number of seconds, not '{visible(text)}': 0 to {_MAX_SECONDS}"
+            )
     if term.value is Value.REGEX:
         try:
             re.compile(text)

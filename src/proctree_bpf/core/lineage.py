@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import ProcessKey
-from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcessLink
+from proctree_bpf.core.model import OMITTED, UNKNOWN_NAME, Edge, PidNode, ProcessLink
 from proctree_bpf.core.process import TrackedProcess, node_of
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.table import may_have_created
@@ -77,7 +78,10 @@ def creator_of(tree: TreeStore, node: Placed) -> Placed | None:
 
 def lineage(tree: TreeStore, pid: int | ProcessKey) -> Iterator[Placed]:
     """Yield the process and then its creators, nearest first, as far as they are known."""
-    node = find(tree, pid)
+    return _upwards(tree, find(tree, pid))
+
+
+def _upwards(tree: TreeStore, node: Placed | None) -> Iterator[Placed]:
     if isinstance(node, TrackedProcess):
         yield from ancestors(node)
         return
@@ -142,40 +146,86 @@ def is_descendant(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> bo
     return any(node.cmd == target_cmd for node in lineage(tree, pid))
 
 
+class End(Enum):
+    """How a line of creators ends."""
+
+    ROOT = "root"
+    MISSING = "missing"
+    """The next one is not remembered."""
+    CUT = "cut"
+    """There are more than were asked for."""
+
+
+def line_of(
+    tree: TreeStore, node: Placed, max_ancestors: int | None = None
+) -> tuple[list[Placed], End]:
+    """Return a process and then its creators, nearest first and so many at most.
+
+    The process itself need not be remembered. The cost is that of what is returned, not of
+    how deep the tree is: a chain of thousands is made without privilege.
+    """
+    if max_ancestors is not None and max_ancestors < 0:
+        raise ValueError(f"max_ancestors must not be negative, but is {max_ancestors}")
+    most = None if max_ancestors is None else max_ancestors + 1
+    line = list(islice(_upwards(tree, node), most))
+    last = line[-1]
+    if last.ppid in (0, last.pid):
+        return line, End.ROOT
+    if len(line) == most:
+        return line, End.CUT
+    closes_cycle = creator_of(tree, last) is not None
+    return line, End.ROOT if closes_cycle else End.MISSING
+
+
 def build_chain_links(
-    tree: TreeStore, cache: CacheStore, pid: int | ProcessKey
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey | Placed,
+    *,
+    max_ancestors: int | None = None,
 ) -> list[ProcessLink]:
     """Return the chain of a process: itself first, then its creators.
 
-    A creator that is not remembered ends the chain with a link whose ``known`` is False.
+    A creator that is not remembered ends the chain with a link whose ``known`` is False;
+    so does ``OMITTED``, where there are more than ``max_ancestors``.
     """
-    links: list[ProcessLink] = []
-    last: Placed | None = None
+    if isinstance(pid, PidNode | TrackedProcess):
+        node: Placed = pid
+    elif (found := find(tree, pid)) is not None:
+        node = found
+    else:
+        return [_unknown(_as_key(pid))]
+    line, end = line_of(tree, node, max_ancestors)
     joined = are_joined(tree, cache)
-    for node in lineage(tree, pid):
-        info = None if joined else cache.get_info(node.key)
-        user = info.user if info is not None else node.user
-        links.append(ProcessLink(node.pid, node.cmd, user, node.start_time_ns))
-        last = node
-    missing = last.creator_key if last is not None else _as_key(pid)
-    if last is None or (missing.pid not in (0, last.pid) and not _closes_cycle(tree, last)):
-        links.append(
-            ProcessLink(missing.pid, UNKNOWN_NAME, UNKNOWN_NAME, missing.start_time_ns, known=False)
-        )
+    links = []
+    for member in line:
+        info = None if joined else cache.get_info(member.key)
+        user = info.user if info is not None else member.user
+        links.append(ProcessLink(member.pid, member.cmd, user, member.start_time_ns))
+    if end is End.MISSING:
+        links.append(_unknown(line[-1].creator_key))
+    elif end is End.CUT:
+        links.append(OMITTED)
     return links
 
 
-def _closes_cycle(tree: TreeStore, node: Placed) -> bool:
-    return creator_of(tree, node) is not None
+def _unknown(key: ProcessKey) -> ProcessLink:
+    return ProcessLink(key.pid, UNKNOWN_NAME, UNKNOWN_NAME, key.start_time_ns, known=False)
 
 
 def _as_key(pid: int | ProcessKey) -> ProcessKey:
     return pid if isinstance(pid, ProcessKey) else ProcessKey(pid)
 
 
-def build_chain_string(tree: TreeStore, cache: CacheStore, pid: int | ProcessKey) -> str:
+def build_chain_string(
+    tree: TreeStore,
+    cache: CacheStore,
+    pid: int | ProcessKey | Placed,
+    *,
+    max_ancestors: int | None = None,
+) -> str:
     """Return the chain as ``pid|cmd|user;pid|cmd|user``, the process first."""
-    return format_chain(build_chain_links(tree, cache, pid))
+    return format_chain(build_chain_links(tree, cache, pid, max_ancestors=max_ancestors))
 
 
 def child_nodes(

@@ -18,6 +18,10 @@ PID_TREE_TTL_SECS = 600
 
 UNKNOWN_NAME = "unknown"
 CHAIN_SEPARATORS = "|;"
+OMISSION = "…"
+"""What stands in a chain for the ancestors beyond those that were asked for."""
+MAX_TTL_SECS = 1_000_000_000
+"""Thirty years: as good as for ever, and in ns still far within what times are kept in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,10 @@ class CacheParams:
     ttl_secs: float = PROC_CACHE_TTL_SECS
 
     def __post_init__(self) -> None:
-        if self.capacity < 1:
+        if not self.capacity >= 1:  # not "<": NaN must not pass
             raise ValueError(f"capacity must be at least 1, not {self.capacity}")
-        if self.ttl_secs < 0:
-            raise ValueError(f"ttl_secs must not be negative, but is {self.ttl_secs}")
+        if not 0 <= self.ttl_secs <= MAX_TTL_SECS:
+            raise ValueError(f"ttl_secs must be from 0 to {MAX_TTL_SECS}, not {self.ttl_secs}")
 
 
 class Edge(Enum):
@@ -189,7 +193,10 @@ class ProcInfo:
 
 @dataclass(frozen=True, slots=True)
 class ProcessLink:
-    """One link of an ancestry chain; ``str(link)`` is ``pid|cmd|user``, escaped."""
+    """One link of an ancestry chain; ``str(link)`` is ``pid|cmd|user``, escaped.
+
+    ``OMITTED`` at the end of a chain stands for all that were not asked for.
+    """
 
     pid: int
     cmd: str
@@ -197,6 +204,16 @@ class ProcessLink:
     start_time_ns: int = 0
     known: bool = True
 
+    @property
+    def omitted(self) -> bool:
+        """Whether this is no process, but says that the chain goes on."""
+        return self == OMITTED
+
     def __str__(self) -> str:
+        if self.omitted:
+            return OMISSION
         names = (escape(name, CHAIN_SEPARATORS) for name in (self.cmd, self.user))
         return "|".join((str(self.pid), *names))
+
+
+OMITTED = ProcessLink(0, OMISSION, OMISSION, known=False)

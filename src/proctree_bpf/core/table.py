@@ -60,7 +60,7 @@ class ProcessTable:
         self._holders = PidHolders()
         self.current = self._holders.current
         """By PID: whom a bare PID means; for the hottest look-up."""
-        self._ttl_ns = self.params.ttl_secs * _SECOND_NS if self.params.ttl_secs < inf else inf
+        self._ttl_ns = int(self.params.ttl_secs * _SECOND_NS)
         self._capacity = self.params.capacity
         self._now_ns = 0
         self._ended = EndedQueue()

@@ -130,9 +130,13 @@ class Tracker(TableWriter):
         return None
 
     def _expire_at(self, event: ProcEvent) -> None:
-        """Forget what is due, before an event: whoever is told of it sees all that it tells."""
+        """Forget what is due, before an event and not for its own moment.
+
+        Whoever writes it must find the process and those above it as they are now, whatever
+        the TTL.
+        """
         self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
-        self.expire(event.timestamp_ns)
+        self.expire(event.timestamp_ns - 1)
 
     def take_all(
         self, events: Iterable[ProcEvent]
@@ -144,7 +148,10 @@ class Tracker(TableWriter):
                 self._expire_at(event)
             process = handlers[type(event)](event)
             if process is None:
-                stats.duplicates += 1
+                if isinstance(event, Fork | Exec | Exit):
+                    stats.duplicates += 1
+                else:
+                    stats.unchanged += 1
             else:
                 stats.applied += 1
                 if self.mirror is not None:

@@ -26,6 +26,8 @@ class TrackerStats(msgspec.Struct):
 
     applied: int = 0
     duplicates: int = 0
+    unchanged: int = 0
+    """What told of no change: ancestors that were announced, a name that was there before."""
     orphans: int = 0
     """Execs and exits of processes whose beginning was not seen."""
     presumed_exits: int = 0

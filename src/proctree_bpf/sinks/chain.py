@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 class ChainSink:
     """Writes ``exec<TAB>pid|cmd|user;…`` lines; names are escaped, so a line is a line."""
 
-    def __init__(self, out: TextIO, tree: TreeStore, cache: CacheStore) -> None:
+    def __init__(
+        self, out: TextIO, tree: TreeStore, cache: CacheStore, max_ancestors: int | None = None
+    ) -> None:
         self._out = out
         self._tree = tree
         self._cache = cache
+        self._max_ancestors = max_ancestors
 
     def write(self, applied: Applied) -> None:
         """Write one record."""
-        chain = build_chain_string(self._tree, self._cache, applied.node.key)
+        chain = build_chain_string(
+            self._tree, self._cache, applied.node, max_ancestors=self._max_ancestors
+        )
         self._out.write(f"{EVENT_KINDS[type(applied.event)]}\t{chain}\n")
 
     def gap(self, gap: Gap) -> None:

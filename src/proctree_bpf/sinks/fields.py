@@ -23,6 +23,7 @@ class View:
 
     clock: TraceClock
     max_args: int | None = None
+    max_ancestors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

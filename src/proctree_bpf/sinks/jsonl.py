@@ -49,6 +49,7 @@ class JsonlSink:
         source: what ``proctree.source`` says.
         boot_id: this boot's id, for ``process.entity_id``.
         wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
+        max_ancestors: how many ancestors a chain may have; None for all.
 
     """
 
@@ -61,6 +62,7 @@ class JsonlSink:
         source: str,
         boot_id: str,
         wall_offset_ns: int,
+        max_ancestors: int | None = None,
     ) -> None:
         self._out = out
         self._tree = tree
@@ -68,10 +70,13 @@ class JsonlSink:
         self._source = source
         self._boot_id = boot_id
         self._offset = wall_offset_ns
+        self._max_ancestors = max_ancestors
 
     def write(self, applied: Applied) -> None:
         """Write one record."""
-        chain = build_chain_links(self._tree, self._cache, applied.node.key)[1:]
+        chain = build_chain_links(
+            self._tree, self._cache, applied.node, max_ancestors=self._max_ancestors
+        )[1:]
         record = self._record(applied, chain, _as_is)
         line = _encode(record)
         if "\\udc" in line and _has_raw_bytes(record):
@@ -155,8 +160,10 @@ class JsonlSink:
             "start_time_ns": node.start_time_ns or None,
             "inherited": info.inherited,
             "truncated": info.truncated,
-            "chain": [self._link(link, text) for link in chain],
+            "chain": [self._link(link, text) for link in chain if not link.omitted],
         }
+        if chain and chain[-1].omitted:
+            proctree["chain_truncated"] = True
         if isinstance(event, Fork):
             proctree["creator"] = self._reference(event.creator, text)
         if isinstance(event, Exit):

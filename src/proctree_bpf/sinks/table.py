@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from proctree_bpf.core.events import Exit, Gap
-from proctree_bpf.core.lineage import lineage
+from proctree_bpf.core.lineage import End, line_of
+from proctree_bpf.core.model import OMISSION
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, cut, fit
 from proctree_bpf.sinks.describe import exit_colour, gap_text
@@ -127,12 +128,11 @@ class TableSink:
         return row if self._layout.columns is None else cut(row, self._layout.columns)
 
     def _ancestors(self, node: PidNode, uncertain: bool) -> list[str]:  # noqa: FBT001 - a flag
-        chain = list(lineage(self._tree, node.key))
+        line, end = line_of(self._tree, node, self._view.max_ancestors)
         # A name with an arrow in it must not pass for two.
-        names = [visible(link.cmd).replace(_ARROW, r" \x3c ") for link in chain[1:]]
-        last = chain[-1] if chain else node
-        if last.ppid not in (0, last.pid):
-            names.append("?")
+        names = [visible(link.cmd).replace(_ARROW, r" \x3c ") for link in line[1:]]
+        if end is not End.ROOT:
+            names.append("?" if end is End.MISSING else OMISSION)
         if uncertain:
             names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return names
@@ -154,7 +154,8 @@ def _shorten(ancestors: list[str], width: int) -> str:
         return text
     while len(nearest) > 1:
         nearest.pop()
-        text = _ARROW.join([*nearest, "…", *root])
+        left_out = [] if root[0].startswith(OMISSION) else [OMISSION]
+        text = _ARROW.join([*nearest, *left_out, *root])
         if cell_len(text) <= width:
             return text
     return cut(text, width)

@@ -1,0 +1,137 @@
+"""The loop with a source that says what it is told to: order, and whose events are ours."""
+
+from __future__ import annotations
+
+import os
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from proctree_bpf import Applied, Collector, Exec, Gap, PidTree, ProcCache, ProcessKey, Tracker
+from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.sources.base import Delivery, Snapshot
+from proctree_bpf.sources.procfs import read_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proctree_bpf import ProcEvent
+
+S = 1_000_000_000
+_FAR_NS = 1 << 62
+
+
+class Told:
+    """A source that delivers what it was given, one delivery a poll, and then ends."""
+
+    name = "told"
+    blind_spots = ()
+
+    def __init__(self, *deliveries: Delivery) -> None:
+        self._left = list(deliveries)
+
+    def open(self) -> None:
+        """Nothing is to be opened."""
+
+    def poll(self) -> Delivery:
+        return self._left.pop(0) if self._left else Delivery(0, end=True)
+
+    def is_quiet(self) -> bool:
+        return False
+
+    def read_snapshot(
+        self, _progress: Callable[[], object], _not_before_ns: int = 0
+    ) -> Snapshot | None:
+        return None
+
+    def now_ns(self) -> int:
+        return 0
+
+    def fileno(self) -> int | None:
+        return None
+
+    def stop(self) -> None:
+        """Nothing is to be stopped."""
+
+    def close(self) -> None:
+        """Nothing is to be given back."""
+
+    def stats(self) -> dict[str, Any]:
+        return {}
+
+
+class Diary:
+    """A sink that notes the times of what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, int]] = []
+        self.uncertain: list[int] = []
+
+    def write(self, applied: Applied) -> None:
+        self.lines.append(("event", applied.event.timestamp_ns))
+        if applied.uncertain:
+            self.uncertain.append(applied.event.timestamp_ns)
+
+    def gap(self, gap: Gap) -> None:
+        self.lines.append(("gap", gap.until_ns))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self) -> None:
+        """Nothing is owed."""
+
+
+def happens(*times_ns: int) -> list[ProcEvent]:
+    return [Exec(time_ns, ProcessKey(7, S), comm="x") for time_ns in times_ns]
+
+
+def lost(until_ns: int) -> Gap:
+    return Gap(until_ns, "told", 1, "exec", 0, 1, until_ns)
+
+
+def diary_of(*deliveries: Delivery) -> Diary:
+    diary = Diary()
+    pipeline = Pipeline(Told(*deliveries), Tracker(PidTree(), ProcCache()), diary)
+    pipeline.start()
+    pipeline.run(Event(), 0.001)
+    pipeline.finish()
+    return diary
+
+
+class TestGapsStandInTheirPlace:
+    def test_older_events_are_written_before_the_gap(self) -> None:
+        diary = diary_of(Delivery(10, happens(2, 4, 8), [lost(6)]))
+        assert diary.lines == [("event", 2), ("event", 4), ("gap", 6), ("event", 8)]
+
+    def test_it_waits_for_the_watermark_as_events_do(self) -> None:
+        early = Delivery(3, happens(2), [lost(6)])
+        diary = diary_of(early, Delivery(5, happens(4)), Delivery(9, happens(8)))
+        assert diary.lines == [("event", 2), ("event", 4), ("gap", 6), ("event", 8)]
+
+    def test_several_come_in_the_order_of_their_times(self) -> None:
+        diary = diary_of(Delivery(10, happens(5), [lost(9), lost(3), lost(9)]))
+        assert diary.lines == [("gap", 3), ("event", 5), ("gap", 9), ("gap", 9)]
+
+    def test_none_is_forgotten_at_the_end(self) -> None:
+        assert diary_of(Delivery(1, [], [lost(_FAR_NS)])).lines == [("gap", _FAR_NS)]
+
+    def test_all_that_is_written_since_the_loss_is_known_is_uncertain(self) -> None:
+        assert diary_of(Delivery(10, happens(2, 8), [lost(6)])).uncertain == [2, 8]
+
+
+class TestExcludeSelf:
+    @pytest.mark.parametrize(("born_before_ns", "expected"), [(0, 0), (5 * S, 1)])
+    def test_only_this_very_process_is_left_out_not_another_life_of_its_pid(
+        self, born_before_ns: int, expected: int
+    ) -> None:
+        me = read_key(os.getpid())
+        key = ProcessKey(me.pid, me.start_time_ns - born_before_ns)
+        told: list[Applied] = []
+        source = Told(Delivery(_FAR_NS, [Exec(_FAR_NS - 1, key, comm="x")]))
+        with Collector(source, on_event=told.append, exclude_self=True) as collector:
+            thread = collector._thread
+            assert thread is not None
+            thread.join(20)
+        assert len(told) == expected
