@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import ProcessKey
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _DEEPEST_INDENT = 64
+T = TypeVar("T")
 
 
 class Answer(Enum):
@@ -164,17 +165,32 @@ def line_of(
     The process itself need not be remembered. The cost is that of what is returned, not of
     how deep the tree is: a chain of thousands is made without privilege.
     """
+    line, most = _at_most(_upwards(tree, node), max_ancestors)
+    return line, _end_of(line, most, closes_circle=creator_of(tree, line[-1]) is not None)
+
+
+def line_up(
+    process: TrackedProcess, max_ancestors: int | None = None
+) -> tuple[list[TrackedProcess], End]:
+    """Return a process of a table and then its creators; see ``line_of``."""
+    line, most = _at_most(ancestors(process), max_ancestors)
+    return line, _end_of(line, most, closes_circle=line[-1].creator is not None)
+
+
+def _at_most(upwards: Iterator[T], max_ancestors: int | None) -> tuple[list[T], int | None]:
     if max_ancestors is not None and max_ancestors < 0:
         raise ValueError(f"max_ancestors must not be negative, but is {max_ancestors}")
     most = None if max_ancestors is None else max_ancestors + 1
-    line = list(islice(_upwards(tree, node), most))
+    return list(islice(upwards, most)), most
+
+
+def _end_of(line: Sequence[Placed], most: int | None, *, closes_circle: bool) -> End:
     last = line[-1]
     if last.ppid in (0, last.pid):
-        return line, End.ROOT
+        return End.ROOT
     if len(line) == most:
-        return line, End.CUT
-    closes_cycle = creator_of(tree, last) is not None
-    return line, End.ROOT if closes_cycle else End.MISSING
+        return End.CUT
+    return End.ROOT if closes_circle else End.MISSING
 
 
 def build_chain_links(

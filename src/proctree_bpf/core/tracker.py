@@ -354,6 +354,7 @@ class Tracker(TableWriter):
         process.inherited = event.comm is None and event.args_raw is None
         process.truncated = event.truncated
         process.exec_ns = event.timestamp_ns
+        process.link = None
         return process
 
     def _exit(self, event: Exit) -> TrackedProcess | None:

@@ -28,6 +28,26 @@ def utc_timestamp(wall_ns: int) -> str:
     return f"{_utc_second(second)}.{rest:09d}Z"
 
 
+class UtcStamps:
+    """Makes RFC 3339 times in UTC of times that are close to each other.
+
+    Args:
+        wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
+
+    """
+
+    def __init__(self, wall_offset_ns: int) -> None:
+        self._offset = wall_offset_ns
+        self._second = -1
+        self._text = ""
+
+    def __getitem__(self, boottime_ns: int) -> str:
+        second, rest = divmod(boottime_ns + self._offset, _SECOND_NS)
+        if second != self._second:
+            self._second, self._text = second, _utc_second(second)
+        return f"{self._text}.{rest:09d}Z"
+
+
 def local_time_of_day(wall_ns: int) -> str:
     """Return the local time with ms, ``03:04:05.678``."""
     second, rest = divmod(wall_ns, _SECOND_NS)
