@@ -68,6 +68,7 @@ class ProcessTable:
         self._pinned: OrderedDict[TrackedProcess, None] = OrderedDict()
         # Those whose creator is not kept, by its PID and the tick of its start (0: unknown).
         self._waiting: dict[tuple[int, int], dict[TrackedProcess, None]] = {}
+        self._roots: dict[TrackedProcess, None] = {}
         self._leaves: deque[TrackedProcess] = deque()
         self._inserts_until_leaves = 0
 
@@ -126,7 +127,7 @@ class ProcessTable:
     def children(self, who: ProcessKey) -> list[TrackedProcess]:
         """Return what a process created, in the order of insertion; it need not be kept."""
         if not who.pid:
-            return list(self._waiting.get((0, 0), ()))  # the roots
+            return list(self._roots)
         creator = self.find(*who)
         if creator is not None:
             return list(creator.children or ())
@@ -180,7 +181,10 @@ class ProcessTable:
         ppid = process.ppid
         if ppid == process.pid:
             return
-        creator = self.find(ppid, process.creator_start_ns) if ppid else None
+        if not ppid:
+            self._roots[process] = None
+            return
+        creator = self.find(ppid, process.creator_start_ns)
         if creator is not None and creator is not process and may_have_created(creator, process):
             self._attach(creator, process)
         else:
@@ -248,9 +252,10 @@ class ProcessTable:
                 removed.append(process)
         return removed
 
-    def is_crowded(self) -> bool:
-        """Tell whether more is kept than the capacity allows."""
-        return len(self.current) + self._holders.other_count > self._capacity
+    @property
+    def room(self) -> int:
+        """How many PIDs there may be at once, beside all that have the PID of another."""
+        return self._capacity - self._holders.other_count
 
     def shrink(self, newest: TrackedProcess) -> list[TrackedProcess]:
         """Forget processes until the rest is within the capacity; return them.
@@ -258,7 +263,7 @@ class ProcessTable:
         The newest goes last among its like.
         """
         evicted = []
-        while self.is_crowded():
+        while len(self.current) > self.room:
             process = self._first_ended() or self._first_pinned() or self._living_leaf(newest)
             if process.exited_ns is None:
                 self.evicted_living += 1
@@ -293,13 +298,14 @@ class ProcessTable:
                 assert process in (process.creator.children or ())  # noqa: S101
                 assert process.creator.is_kept  # noqa: S101
             elif process.has_place and process.ppid != process.pid:
-                assert process in self._waiting[_place_of_creator(process)]  # noqa: S101
+                place = _place_of_creator(process)
+                assert process in (self._waiting[place] if place[0] else self._roots)  # noqa: S101
             for child in process.children or ():
                 assert child.is_kept and child.creator is process  # noqa: S101, PT018
         assert set(self._pinned) <= set(kept)  # noqa: S101
         waiting = [child for bucket in self._waiting.values() for child in bucket]
         assert all(self._waiting.values())  # noqa: S101
-        assert set(waiting) <= set(kept)  # noqa: S101
+        assert {*waiting, *self._roots} <= set(kept)  # noqa: S101
         assert all(child.creator is None for child in waiting)  # noqa: S101
 
     # How it is kept in step.
@@ -317,6 +323,7 @@ class ProcessTable:
         """Take a process out of its creator's children, or of those who wait for a creator."""
         creator = process.creator
         if creator is None:
+            self._roots.pop(process, None)
             place = _place_of_creator(process)
             waiting = self._waiting.get(place)
             if waiting is not None:
@@ -346,7 +353,7 @@ class ProcessTable:
                     if child.creator_start_ns
                     else may_have_created(process, child)
                 )
-                if is_creator and child is not process and child.ppid:
+                if is_creator and child is not process:
                     self._unlink(child)
                     self._attach(process, child)
                     self.touch(child)

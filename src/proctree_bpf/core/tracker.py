@@ -248,7 +248,7 @@ class Tracker(TableWriter):
             table.add(process)
         else:
             table.add_born(process, creator)
-        if table.is_crowded():
+        if len(table.current) > table.room:
             self.make_room(process)
         return process
 

@@ -60,7 +60,7 @@ class TableWriter:
     def add(self, process: TrackedProcess) -> None:
         """Take in a process that is not kept yet."""
         self.table.add(process)
-        if self.table.is_crowded():
+        if len(self.table.current) > self.table.room:
             self.make_room(process)
         self.tell(process)
 
