@@ -33,11 +33,15 @@ from proctree_bpf import (
     ancestry,
     children,
     descendants,
+    display,
+    find_by_cmd,
+    find_by_user,
     siblings,
 )
 from proctree_bpf.cli import main
+from proctree_bpf.codecs.recording import FrameKind, decode_recording
 from proctree_bpf.core.lineage import build_chain_string
-from support.golden_scrub import STAGE
+from support.golden_scrub import DIRECTOR, STAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +84,9 @@ FILTERED = {
     "line": (*_JSON, "--line", r"quit.* [0-9]$"),
     "age": ("-f", "jsonl", "--min-age", "0.002", "--max-age", "30"),
     "short-of-room": (*_CHAIN, "--capacity", "40", "--not-ancestor", "make"),
-    "tree-below": ("-f", "tree", "--ancestor", "make"),
+    "tree-below": ("-f", "tree", "--utc", "--ancestor", "make"),
+    "ancestor-pid": (*_CHAIN, "--ancestor-pid", "DIRECTOR", "--not-pid", "DIRECTOR"),
+    "ppid": (*_JSON, "--ppid", "DIRECTOR"),
 }
 """What recordings of a session are replayed with beside."""
 QUERIES = {
@@ -106,6 +112,7 @@ def replay(recording: Path, name: str) -> dict[str, list[str]]:
 
 
 def _traced(recording: Path, options: tuple[str, ...], *, terminal: bool) -> dict[str, list[str]]:
+    options = tuple(_director(recording) if word == "DIRECTOR" else word for word in options)
     with tempfile.TemporaryDirectory() as directory:
         stats, out = Path(directory, "stats"), Path(directory, "out")
         words = ["trace", *options, "--source", f"replay:{recording}", "--stats-file", str(stats)]
@@ -117,6 +124,14 @@ def _traced(recording: Path, options: tuple[str, ...], *, terminal: bool) -> dic
         told = {"status": code, "said": said, "stats": _stable(json.loads(stats.read_text()))}
         lines = out.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     return {"out": lines, "told": json.dumps(told, indent=1).split("\n")}
+
+
+def _director(recording: Path) -> str:
+    """Return the PID of the process that began everything of the scene."""
+    frames = decode_recording(recording.read_bytes())
+    parts = [frame.content for frame in frames if frame.kind is FrameKind.SNAPSHOT]
+    found = [info.tgid for part in parts for _, info in part.readings if info.cmd == DIRECTOR]
+    return str(min(found))
 
 
 def _stable(stats: dict[str, Any]) -> dict[str, Any]:
@@ -217,19 +232,25 @@ def _asked(recording: Path, params: CacheParams) -> list[str]:
     lines = [json.dumps(_answers(collector, node)) for node in nodes]
     living = [node for node in nodes if node.exited_ns is None]
     assert isinstance(cache, ProcCache)
+    roots = [node.key for node in nodes if not node.ppid]
+    drawn = [line for key in roots for line in display(tree, key).split("\n")]
+    users = {info.user for node in nodes if (info := cache.get_info(node.key)) is not None}
     summary = {
+        "found": {name: find_by_cmd(tree, name) for name in NAMES},
+        "living_found": {name: find_by_cmd(tree, name, live_only=True) for name in NAMES},
+        "of_user": {user: find_by_user(tree, cache, user) for user in sorted(users)},
         "processes": len(tree),
         "living": len(living),
         "details": len(cache),
         "pids": len(tree.all_pids()),
         "stats": _stable(collector.stats()),
     }
-    return [*lines, json.dumps(summary)]
+    return [*lines, *drawn, json.dumps(summary)]
 
 
 def _answers(collector: Collector, node: PidNode) -> dict[str, Any]:
     tree, cache, key = collector.tree, collector.cache, node.key
-    info = cache.get_info(key)
+    info, process = cache.get_info(key), collector.process(key)
     return {
         "key": list(key),
         "pid": node.pid,
@@ -243,7 +264,16 @@ def _answers(collector: Collector, node: PidNode) -> dict[str, Any]:
         "descendants": descendants(tree, key),
         "living_descendants": descendants(tree, key, live_only=True),
         "siblings": siblings(tree, key),
-        "parents": [list(process.key) for process in collector.process(key).parents()],
+        "parents": [list(above.key) for above in process.parents()],
+        "process": [
+            process.name(),
+            process.ppid(),
+            process.username(),
+            process.exe(),
+            process.cmdline(),
+            process.is_running(),
+            [below.pid for below in process.children(recursive=True)],
+        ],
     }
 
 

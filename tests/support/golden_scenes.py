@@ -261,13 +261,18 @@ def losses(play: Play) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """A play before a source with certain options; ``command`` is what trace itself runs."""
+    """A play before a source with certain options; ``command`` is what trace itself runs.
+
+    ``in_kernel`` records what comes through a filter in the kernel, which ``--record`` would
+    not allow: a replay knows nothing of that filter, and meets ancestors by their own records.
+    """
 
     source: str
     play: Callable[[Play], None]
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     during_start: bool = False
+    in_kernel: bool = False
 
 
 _ALL = ("bpf", "proc-connector", "proc-walker")
@@ -289,6 +294,8 @@ def _scenes() -> Iterator[tuple[str, Scene]]:
         yield f"startup-{short}", Scene(source, startup, during_start=True)
         run = (f"{STAGE}/sshd", f"{STAGE}/login.sh")
         yield f"command-{short}", Scene(source, startup, command=run)
+    below = ("--ancestor", "make,daemon")
+    yield "filtered-bpf", Scene("bpf", session, below, in_kernel=True)
     yield "clan-bpf", Scene("bpf", _clan(11, 220))
     yield "clan2-bpf", Scene("bpf", _clan(47, 200))
     yield "clan-cn", Scene("proc-connector", _clan(23, 150))

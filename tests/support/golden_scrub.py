@@ -9,15 +9,17 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf import CacheParams, PidTree, ProcCache, Tracker
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, HEADER, KINDS, RENAME
+from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
+from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
 from proctree_bpf.core import lineage
+from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
 
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 STAGE = "/tmp/golden"  # where every program of a scene lies
 _OF_THE_SCENE = (f"{STAGE}/", "/memfd:")
 _KTHREADD = 2
+_MOST_STRANGERS = 400
 _BOOT_ID = "5e1f0000-0000-4000-8000-0000000901de"
 _BEGIN_NS = 1_767_323_045_000_000_000  # 2026-01-02 03:04:05 UTC
-_DIRECTOR = "director"
+DIRECTOR = "director"  # what the one is called that begins all of a scene
 _HEADER_FACTS = ("source", "cpus", "started_ns", "blind_spots", "boottime_ns")
 _CN_EVENT = struct.Struct("=IIQII")  # what, cpu, time and what follows: pid and tgid
 _CN_EVENT_AT = 16 + 20  # behind the netlink header and the cn_msg
@@ -50,18 +53,30 @@ class _Nothing:
     def finish(self) -> None: ...
 
 
+class Who(NamedTuple):
+    """A process by its PID and, if it is known, its start in ticks."""
+
+    pid: int
+    ticks: int | None = None
+
+
+def _who(pid: int, start_ns: int) -> Who:
+    return Who(pid, start_ns // TICK_NS)
+
+
 @dataclass
 class Cast:
     """Who plays in a scene: the descendants of its director."""
 
     director: int
     tracer: int
-    members: set[int] = field(default_factory=set)
+    members: set[Who] = field(default_factory=set)
+    pids: set[int] = field(default_factory=set)
     kernel: set[int] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
 
-    def is_member(self, pid: int) -> bool:
-        return pid in self.members
+    def is_member(self, who: Who) -> bool:
+        return who in self.members if who.ticks is not None else who.pid in self.pids
 
     def other(self, pid: int, comm: str) -> str:
         """Return a harmless name for a stranger's."""
@@ -70,21 +85,22 @@ class Cast:
         if pid == 1:
             return "init"
         if pid in {self.director, self.tracer}:
-            return _DIRECTOR
+            return DIRECTOR
         return self.names.setdefault(comm, f"other-{len(self.names) + 1}")
 
-    def name(self, pid: int, comm: str) -> str:
+    def name(self, who: Who, comm: str) -> str:
         """Return the name of anybody; a member may have that of the director still."""
-        if comm.startswith(("python", "proctree-bpf")) or not self.is_member(pid):
-            return self.other(self.director if self.is_member(pid) else pid, comm)
-        return comm
+        if not self.is_member(who):
+            return self.other(who.pid, comm)
+        return DIRECTOR if comm.startswith(("python", "proctree-bpf")) else comm
 
 
 def cast_of(path: Path, director: int, tracer: int) -> Cast:
     """Replay a recording, and find out who descends from the director."""
     bounds = CacheParams(1 << 20, 1e6)
     tree, cache = PidTree(bounds), ProcCache(bounds)
-    pipeline = Pipeline(ReplaySource(path), Tracker(tree, cache), _Nothing())
+    source = ReplaySource(path)
+    pipeline = Pipeline(source, Tracker(tree, cache), _Nothing())
     pipeline.start()
     while not pipeline._ended:
         pipeline.pump()
@@ -98,11 +114,14 @@ def cast_of(path: Path, director: int, tracer: int) -> Cast:
         if _KTHREADD in above:
             cast.kernel.add(node.pid)
         elif director in above[1:] and node.pid != tracer:
-            cast.members.add(node.pid)
+            cast.members.add(_who(*node.key))
         else:
             strangers.add(node.pid)
-    taken = cast.members & strangers
-    if taken:
+    if len(strangers) > _MOST_STRANGERS:
+        raise StrangerError(f"{len(strangers)} strangers are too many for a small recording")
+    cast.pids = {who.pid for who in cast.members}
+    taken = cast.pids & strangers
+    if taken and source.header["source"] == CONNECTOR:  # its messages tell no start times
         raise StrangerError(f"a stranger had the PID of a member: {taken}")
     return cast
 
@@ -149,7 +168,7 @@ def _frame(cast: Cast, frame: Frame) -> bytes:
 
 
 def _stat(cast: Cast, stat: Stat) -> Stat:
-    return replace(stat, comm=cast.name(stat.pid, stat.comm))
+    return replace(stat, comm=cast.name(Who(stat.pid, stat.start_ticks), stat.comm))
 
 
 def _answer(cast: Cast, answer: Any) -> Any:
@@ -159,33 +178,34 @@ def _answer(cast: Cast, answer: Any) -> Any:
 
 
 def _reading(cast: Cast, stat: Stat, info: ProcInfo) -> tuple[Stat, ProcInfo]:
-    name = cast.name(info.tgid, info.cmd)
+    who = Who(stat.pid, stat.start_ticks)
+    name = cast.name(who, info.cmd)
     info = replace(info, cmd=name)
-    if not cast.is_member(info.tgid):
+    if not cast.is_member(who):
         info = replace(info, uid=0, gid=0, user="root")
-    if not _is_of_the_scene(cast, info.tgid, info.executable):
-        path, args = _harmless(cast, info.tgid, name, info.executable, info.args_raw)
+    if not _is_of_the_scene(cast, who, info.executable):
+        path, args = _harmless(cast, who, name, info.executable, info.args_raw)
         info = replace(info, executable=path, args_raw=args)
     return _stat(cast, stat), info
 
 
-def _is_of_the_scene(cast: Cast, pid: int, path: str | None) -> bool:
-    return cast.is_member(pid) and path is not None and path.startswith(_OF_THE_SCENE)
+def _is_of_the_scene(cast: Cast, who: Who, path: str | None) -> bool:
+    return cast.is_member(who) and path is not None and path.startswith(_OF_THE_SCENE)
 
 
 def _harmless(
-    cast: Cast, pid: int, name: str, path: str | None, args: bytes | None
+    cast: Cast, who: Who, name: str, path: str | None, args: bytes | None
 ) -> tuple[str | None, bytes | None]:
-    own = _DIRECTOR if cast.is_member(pid) else name
+    own = DIRECTOR if cast.is_member(who) else name
     count = min(args.count(b"\0"), 3) if args else 0
     words = [f"/usr/bin/{own}", "--an-option", "value"][:count]
     raw = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
     return path and f"/usr/bin/{own}", raw if args is not None else None
 
 
-def _comm(cast: Cast, pid: int, raw: bytes) -> bytes:
+def _comm(cast: Cast, who: Who, raw: bytes) -> bytes:
     comm = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    return cast.name(pid, comm).encode("utf-8", "surrogateescape")[:15]
+    return cast.name(who, comm).encode("utf-8", "surrogateescape")[:15]
 
 
 def _record(cast: Cast, data: bytes) -> bytes:
@@ -196,11 +216,12 @@ def _record(cast: Cast, data: bytes) -> bytes:
         "fork": (FORK, 10, (14, 15)),
         "exit": (EXIT, 10, (12, 13)),
         "rename": (RENAME, 7, ()),
-    }[kind]
+    }.get(kind, (MET, 9, (11, 12)))
     fields = list(layout.unpack_from(data))
-    pid = fields[pid_at]
-    fields[-1] = _comm(cast, pid, fields[-1])
-    if not cast.is_member(pid):
+    who = _who(fields[pid_at], fields[6])
+    if not fields[-1][-1]:  # or the BPF side has noted no name
+        fields[-1] = _comm(cast, who, fields[-1])
+    if not cast.is_member(who):
         for index in ids_at:
             fields[index] = 0
     return layout.pack(*fields)
@@ -208,19 +229,19 @@ def _record(cast: Cast, data: bytes) -> bytes:
 
 def _exec(cast: Cast, data: bytes) -> bytes:
     fields = list(EXEC.unpack_from(data))
-    pid, comm, lengths = fields[9], fields[13], fields[15:18]
+    who, comm, lengths = _who(fields[9], fields[6]), fields[13], fields[15:18]
     ends = [EXEC.size + sum(lengths[:n]) for n in range(4)]
     parts = [data[begin:end] for begin, end in pairwise(ends)]
     components = [part.decode("utf-8", "surrogateescape") for part in parts[0].split(b"\0") if part]
     path = "/" + "/".join(reversed(components)) if components else None
     if parts[0].startswith(b"memfd:"):
         path = "/memfd:"
-    fields[13] = _comm(cast, pid, comm)
-    if not cast.is_member(pid):
+    fields[13] = _comm(cast, who, comm)
+    if not cast.is_member(who):
         fields[11:13] = 0, 0
-    if not _is_of_the_scene(cast, pid, path):
-        name = cast.name(pid, comm.partition(b"\0")[0].decode("utf-8", "surrogateescape"))
-        path, args = _harmless(cast, pid, name, path, parts[2])
+    if not _is_of_the_scene(cast, who, path):
+        name = cast.name(who, comm.partition(b"\0")[0].decode("utf-8", "surrogateescape"))
+        path, args = _harmless(cast, who, name, path, parts[2])
         file = b"\0".join(part.encode() for part in reversed((path or "").split("/")) if part)
         parts = [file + b"\0" if file else b"", (path or "").encode() + b"\0", args or b""]
     fields[15:18] = map(len, parts)
@@ -235,7 +256,7 @@ def _datagram(cast: Cast, data: bytes) -> bytes:
     at = _CN_EVENT_AT + _CN_EVENT.size
     changed = bytearray(data)
     if what == What.COMM:
-        changed[at : at + 16] = _comm(cast, tgid, data[at : at + 16]).ljust(16, b"\0")
-    elif what in {What.UID, What.GID} and not cast.is_member(tgid):
+        changed[at : at + 16] = _comm(cast, Who(tgid), data[at : at + 16]).ljust(16, b"\0")
+    elif what in {What.UID, What.GID} and not cast.is_member(Who(tgid)):
         changed[at : at + 8] = bytes(8)
     return bytes(changed)
