@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support import golden_data
 from support.golden_replays import replay, replays_of
+from support.golden_scrub import DIRECTOR, STAGE, programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,3 +69,11 @@ def test_what_is_kept_and_what_is_replayed_are_the_same_runs() -> None:
         for member in golden_data.expected(name)
     }
     assert kept == set(RUNS)
+
+
+@pytest.mark.parametrize("name", golden_data.names())
+def test_a_recording_names_no_program_of_the_machine_it_was_made_on(name: str) -> None:
+    harmless = re.compile(rf"{STAGE}/|/memfd:|/usr/bin/({DIRECTOR}|init|other-\d+)$")
+    assert [
+        path for path in programs(golden_data.recording(name)) if not harmless.match(path)
+    ] == []

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf import CacheParams, PidTree, ProcCache, Tracker
+from proctree_bpf import CacheParams, Exec, PidTree, ProcCache, Tracker
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME
+from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
 from proctree_bpf.core import lineage
@@ -260,3 +260,17 @@ def _datagram(cast: Cast, data: bytes) -> bytes:
     elif what in {What.UID, What.GID} and not cast.is_member(Who(tgid)):
         changed[at : at + 8] = bytes(8)
     return bytes(changed)
+
+
+def programs(data: bytes) -> set[str]:
+    """Return the paths of all program files that a recording tells of."""
+    found: set[str | None] = set()
+    for frame in decode_recording(data)[1:]:
+        content = frame.content
+        if frame.kind is FrameKind.DRAIN:
+            events = [decode(record).event for _, record in content.records]
+            found.update(event.executable for event in events if isinstance(event, Exec))
+            continue
+        looked = content.readings if frame.kind is FrameKind.SNAPSHOT else content[1].answers
+        found.update(one[1].executable for one in looked if isinstance(one, tuple))
+    return {path for path in found if path is not None}
