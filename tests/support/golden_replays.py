@@ -56,7 +56,7 @@ _CHAIN = ("-f", "chain", *ALL_EVENTS)
 EVERY = {
     "all": _JSON,
     "table": ("-f", "table", "--utc", *ALL_EVENTS),
-    "terminal": ("-f", "table", "-t"),
+    "terminal": ("-f", "table", "-t", "--utc"),
     "chain": _CHAIN,
     "tree": ("-f", "tree", "-T", "--utc"),
     "capacity": (*_JSON, "--capacity", "60"),
