@@ -16,6 +16,7 @@ from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.bpf_filter import MAX_NAMES
 from proctree_bpf.sources.bpf_table import BpfTable
+from proctree_bpf.sources.compiling import sealed_off, source_text
 from proctree_bpf.sources.privilege import lockdown_mode
 
 if TYPE_CHECKING:
@@ -38,13 +39,6 @@ _LOAD_CONSTANT = 0x18  # BPF_LD | BPF_DW | BPF_IMM
 _INSTALL_BCC = (
     "install the distribution's package (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc)"
 )
-
-
-def bpf_directory() -> Path:
-    """Return the directory of the C sources: inside the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "bpf"
-    return inside if inside.is_dir() else package.parent.parent / "bpf"
 
 
 def import_bcc() -> Any:
@@ -105,19 +99,6 @@ def _captured_stderr() -> Iterator[list[str]]:
             lines.append(log.read().decode("utf-8", "replace"))
 
 
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
 def _refused(error: BaseException, log: str) -> SourceUnavailableError:
     text = f"{error}\n{log}"
     if "Operation not permitted" in text or "EPERM" in text:
@@ -140,17 +121,6 @@ def _refused(error: BaseException, log: str) -> SourceUnavailableError:
         Refusal.BROKEN,
         text,
     )
-
-
-def _read_source(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"{path} cannot be read ({error.strerror})",
-            "install proctree-bpf again",
-            Refusal.BROKEN,
-        ) from error
 
 
 def _numbered(code: bytes, copy: int) -> bytes:
@@ -202,7 +172,6 @@ class BccProgram:
             SourceUnavailableError: the compiler or the kernel refused.
 
         """
-        directory = bpf_directory()
         self.cpus = max(bcc.utils.get_possible_cpus()) + 1
         self.copies = macros.get("COPIES", 1)
         """How often each program is attached: see bpf/sending.bpf.c."""
@@ -216,18 +185,17 @@ class BccProgram:
             defines |= {"FILTER_BY_FILE": 1} if by_file else {}
         cflags = [f"-D{name}={value}" for name, value in defines.items()]
         log: list[str] = []
-        source = b"".join(_read_source(directory / name) for name in files)
+        source = source_text(files)
         try:
-            with (
-                _environment("BCC_KERNEL_SOURCE", str(directory / "include")),
-                _captured_stderr() as log,
-            ):
-                self._bpf = bcc.BPF(text=source, cflags=[f"-I{directory}", *cflags])
+            with sealed_off(), _captured_stderr() as log:
+                self._bpf = bcc.BPF(text=source, cflags=cflags)
                 # The last one to be loaded, number 0, is the one that BCC will attach.
                 self._functions = [
                     [self._load(bcc, name, copy) for name in _TRACEPOINTS.values()]
                     for copy in reversed(range(self.copies))
                 ][::-1]
+        except SourceUnavailableError:
+            raise
         except Exception as error:
             if hasattr(self, "_bpf"):
                 self._bpf.cleanup()
