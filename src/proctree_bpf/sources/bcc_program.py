@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import struct
@@ -17,6 +18,7 @@ from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.bpf_filter import MAX_NAMES
 from proctree_bpf.sources.bpf_table import BpfTable
 from proctree_bpf.sources.compiling import sealed_off, source_text
+from proctree_bpf.sources.forks import momentary, never_destroy, owned_by
 from proctree_bpf.sources.privilege import lockdown_mode
 
 if TYPE_CHECKING:
@@ -86,15 +88,15 @@ def _captured_stderr() -> Iterator[list[str]]:
     lines: list[str] = []
     if sys.stderr is not None:
         sys.stderr.flush()
-    saved = os.dup(2)
     sink = os.memfd_create("proctree-bpf-log", os.MFD_CLOEXEC)
-    os.dup2(sink, 2)
-    try:
-        yield lines
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        with open(sink, "rb") as log:  # noqa: PTH123 - a descriptor, not a path
+    with open(sink, "rb") as log, momentary:  # noqa: PTH123 - a descriptor, not a path
+        saved = os.dup(2)
+        os.dup2(sink, 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
             log.seek(0)
             lines.append(log.read().decode("utf-8", "replace"))
 
@@ -184,21 +186,26 @@ class BccProgram:
             defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": filter_slots, "MAX_NAMES": MAX_NAMES}
             defines |= {"FILTER_BY_FILE": 1} if by_file else {}
         cflags = [f"-D{name}={value}" for name, value in defines.items()]
+        self._bpf: Any = None
+        self._functions: list[list[Any]] = []
+        self._attached: list[bytes] = []
+        self._attached_copies: list[int] = []
+        self._is_ours = True
+        owned_by(self)
         log: list[str] = []
         source = source_text(files)
         try:
             with sealed_off(), _captured_stderr() as log:
                 self._bpf = bcc.BPF(text=source, cflags=cflags)
                 # The last one to be loaded, number 0, is the one that BCC will attach.
-                self._functions = [
-                    [self._load(bcc, name, copy) for name in _TRACEPOINTS.values()]
-                    for copy in reversed(range(self.copies))
-                ][::-1]
+                for copy in reversed(range(self.copies)):
+                    self._functions.insert(0, [])
+                    for name in _TRACEPOINTS.values():
+                        self._functions[0].append(self._load(bcc, name, copy))
         except SourceUnavailableError:
             raise
         except Exception as error:
-            if hasattr(self, "_bpf"):
-                self._bpf.cleanup()
+            self.close()
             raise _refused(error, log[0] if log else "") from error
         self._lib = bcc.libbcc.lib
         self._lookup = self._lib.bpf_lookup_elem
@@ -210,8 +217,6 @@ class BccProgram:
         self._counters = ctypes.create_string_buffer(self._layout.size * len(self._possible))
         self._counted = b""
         self._records: list[tuple[int, bytes]] = []
-        self._attached: list[bytes] = []
-        self._attached_copies: list[int] = []
 
     def _load(self, bcc: Any, name: bytes, copy: int) -> Any:
         """Load a copy of a program."""
@@ -317,6 +322,8 @@ class BccProgram:
 
     def drain(self) -> list[tuple[int, bytes]]:
         """Return the records that are in the buffers, as (CPU, bytes)."""
+        if not self._is_ours:
+            raise RuntimeError("the BPF program is the parent process's")
         self._bpf.perf_buffer_consume()
         records = self._records.copy()
         self._records.clear()
@@ -343,10 +350,33 @@ class BccProgram:
 
     def close(self) -> None:
         """Detach, and free buffers, maps and programs."""
+        if not self._is_ours or self._bpf is None:
+            return
         self.detach()
-        for functions in self._functions[1:]:
+        known = {function.fd for function in self._bpf.funcs.values()}  # BCC closes these
+        for functions in self._functions:
             for function in functions:
-                os.close(function.fd)
-        self._functions = self._functions[:1]
+                if function.fd not in known:
+                    os.close(function.fd)
+        self._functions = []
         with suppress(Exception):
             self._bpf.cleanup()
+        atexit.unregister(self._bpf.cleanup)
+
+    def leave_to_parent(self) -> None:
+        """Let go, in a child, of what is its parent's.
+
+        What BCC would do at the end takes the buffers out of the map that both have; and
+        their memory is not even there. Only what holds the programs to the tracepoints is closed:
+        the parent's detaching would be in vain.
+        """
+        self._is_ours = False
+        if self._bpf is None:
+            return
+        never_destroy(self._bpf)
+        atexit.unregister(self._bpf.cleanup)
+        for fd in (*self._attached_copies, *self._bpf.raw_tracepoint_fds.values()):
+            os.close(fd)
+        self._bpf.raw_tracepoint_fds.clear()
+        self._attached_copies.clear()
+        self._attached.clear()

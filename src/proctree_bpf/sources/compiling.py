@@ -12,12 +12,12 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.forks import momentary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _FIRST_HEADER = "include/linux/kconfig.h"
 _INCLUDE = re.compile(rb'^#include "([^"]+)"$', re.MULTILINE)
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_alone = threading.Lock()
 _environ = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ")
 
 
@@ -79,7 +78,7 @@ def read_source(name: str) -> bytes:
 
 @contextmanager
 def sealed_off() -> Iterator[None]:
-    """Let BCC compile with our headers alone; the rest of this process waits for its turn.
+    """Let BCC compile with our headers alone.
 
     Both are the whole process's: other threads are in our directory meanwhile, as BCC has it in
     any case. ``os.environ`` stays as it is.
@@ -92,7 +91,7 @@ def sealed_off() -> Iterator[None]:
     include = bpf_directory() / "include"
     read_source(f"{include}/{_FIRST_HEADER}")
     with (
-        _alone,
+        momentary,
         _working_directory(include),
         _environment({"BCC_KERNEL_SOURCE": str(include), "PATH": _PATH}),
     ):
