@@ -98,7 +98,7 @@ class BpfSource(LiveSource):
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if sought is not None:
-                    self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
+                    self._set_up_filter(program, sought)
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
@@ -129,6 +129,15 @@ class BpfSource(LiveSource):
             else:
                 return program, sought
         return BccProgram(bcc, macros, options.max_args_bytes), None
+
+    def _set_up_filter(self, program: BccProgram, sought: Sought) -> None:
+        """Say what is sought; if that cannot be said, the program sends everything."""
+        try:
+            self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
+        except OSError as error:
+            self.filter_refusal = SourceUnavailableError(
+                str(error.strerror), "report this as a bug", Refusal.BROKEN
+            )
 
     def _check_place(self) -> None:
         if not may_load_bpf():
