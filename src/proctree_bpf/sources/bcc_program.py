@@ -7,6 +7,7 @@ import ctypes
 import os
 import struct
 import sys
+import traceback
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,9 +18,9 @@ from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.bpf_filter import MAX_NAMES
 from proctree_bpf.sources.bpf_table import BpfTable
+from proctree_bpf.sources.causes import buffers_refused, program_refused, shortage
 from proctree_bpf.sources.compiling import sealed_off, source_text
 from proctree_bpf.sources.forks import momentary, never_destroy, owned_by
-from proctree_bpf.sources.privilege import lockdown_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,6 +57,9 @@ def import_bcc() -> Any:
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
     except Exception as error:  # what ctypes raises if libbcc is missing or does not fit
+        short = shortage(error)
+        if short is not None:
+            raise SourceUnavailableError(*short, Refusal.UNSUPPORTED) from error
         raise SourceUnavailableError(
             f"BCC's Python module cannot be imported ({error})", _INSTALL_BCC, Refusal.UNSUPPORTED
         ) from error
@@ -99,30 +103,6 @@ def _captured_stderr() -> Iterator[list[str]]:
             os.close(saved)
             log.seek(0)
             lines.append(log.read().decode("utf-8", "replace"))
-
-
-def _refused(error: BaseException, log: str) -> SourceUnavailableError:
-    text = f"{error}\n{log}"
-    if "Operation not permitted" in text or "EPERM" in text:
-        mode = lockdown_mode()
-        cause = (
-            f"kernel lockdown is in mode {mode}"
-            if mode != "none"
-            else "a seccomp filter or a security module forbids it"
-        )
-        return SourceUnavailableError(
-            f"the kernel refused the BPF program (operation not permitted: {cause})",
-            "run on the host instead of in a container, or have the administrator allow bpf(2)",
-            Refusal.UNSUPPORTED,
-            text,
-        )
-    what = "compile" if "compile" in str(error) else "load"
-    return SourceUnavailableError(
-        f"the BPF program did not {what} on this kernel",
-        "run again with --debug and report what it prints as a bug",
-        Refusal.BROKEN,
-        text,
-    )
 
 
 def _numbered(code: bytes, copy: int) -> bytes:
@@ -206,7 +186,7 @@ class BccProgram:
             raise
         except Exception as error:
             self.close()
-            raise _refused(error, log[0] if log else "") from error
+            raise program_refused(error, "".join(log)) from error
         self._lib = bcc.libbcc.lib
         self._lookup = self._lib.bpf_lookup_elem
         with _deprecated_layouts():
@@ -249,18 +229,16 @@ class BccProgram:
         def lost(_count: int) -> None:
             """Ignore the kernel's estimate: the program's own counters are exact."""
 
+        log: list[str] = []
         try:
-            with _captured_stderr():
+            with _captured_stderr() as log:
                 self._bpf[b"events"].open_perf_buffer(
                     copy, page_cnt=pages, lost_cb=lost, wakeup_events=_WAKEUP_EVENTS
                 )
         except Exception as error:
-            raise SourceUnavailableError(
-                f"perf buffers of {pages} pages per CPU could not be opened",
-                "try a smaller --perf-pages",
-                Refusal.UNSUPPORTED,
-                str(error),
-            ) from error
+            # What BCC opened is closed by a destructor, which must run before the map is closed.
+            traceback.clear_frames(error.__traceback__)
+            raise buffers_refused(error, "".join(log), pages) from error
 
     def attach(self) -> None:
         """Attach to the tracepoints; from here on, records arrive.
@@ -269,6 +247,7 @@ class BccProgram:
             SourceUnavailableError: the kernel refused.
 
         """
+        log: list[str] = []
         try:
             with _captured_stderr() as log:
                 for tracepoint, function in _TRACEPOINTS.items():
@@ -276,7 +255,7 @@ class BccProgram:
                     self._attached.append(tracepoint)
                 self._attach_copies(self._functions[1:])
         except Exception as error:
-            raise _refused(error, log[0] if log else "") from error
+            raise program_refused(error, "".join(log), "attach") from error
 
     def _attach_copies(self, copies: list[list[Any]]) -> None:
         """Attach programs in this order, in which the kernel then runs them."""
@@ -284,7 +263,8 @@ class BccProgram:
             for tracepoint, function in zip(_TRACEPOINTS, functions, strict=True):
                 fd = self._lib.bpf_attach_raw_tracepoint(function.fd, tracepoint)
                 if fd < 0:
-                    raise OSError(f"cannot attach to {tracepoint.decode()} again")
+                    number = ctypes.get_errno()
+                    raise OSError(number, f"{os.strerror(number)}: {tracepoint.decode()} again")
                 self._attached_copies.append(fd)
 
     def counters(self) -> list[CpuCounters]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.forks import momentary
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def read_source(name: str) -> bytes:
     except OSError as error:
         raise SourceUnavailableError(
             f"{path} cannot be read ({error.strerror})",
-            "install proctree-bpf again",
+            what_helps(error, "install proctree-bpf again"),
             Refusal.BROKEN,
         ) from error
 
