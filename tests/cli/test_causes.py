@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -68,7 +69,7 @@ class TestFiles:
             assert result.code == 69
             assert "ulimit -n" in result.sentence()
 
-    def test_twenty_are_too_few_for_bpf(self) -> None:
+    def test_twelve_are_too_few_for_bpf(self) -> None:
         """Otherwise the test above could pass for a reason of its own."""
         result = limited(resource.RLIMIT_NOFILE, 12, *traced("--source", "bpf", "-d", "0"))
         assert result.code == 69
@@ -160,3 +161,9 @@ class TestRefusedCalls:
         )
         if result.code:  # from 6.6 on, nobody needs a privilege
             assert "user namespace" in result.sentence()
+
+    def test_the_doctor_says_so_too(self) -> None:
+        result = run("doctor", "--json", before=["unshare", "--user", "--map-root-user"])
+        findings = {each["check"]: each for each in json.loads(result.out)["findings"]}
+        assert findings["user namespace"]["verdict"] == "WARN"
+        assert "user namespace" in findings["source bpf"]["detail"]
