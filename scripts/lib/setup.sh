@@ -85,7 +85,7 @@ probe() {
     bcc) "$PYTHON" -I -c 'import bcc; bcc.BPF' 2>/dev/null ;;
     certificates) [[ -s /etc/ssl/certs/ca-certificates.crt || -d /etc/pki/ca-trust ]] ;;
     debian_keys) [[ -s /usr/share/keyrings/debian-archive-keyring.gpg ]] ;;
-    pip) "$PYTHON" -s -m pip --version >/dev/null 2>&1 ;;
+    pip) "$PYTHON" -I -m pip --version >/dev/null 2>&1 ;;
     vagrant_libvirt) compgen -G '/usr/share/rubygems-integration/*/gems/vagrant-libvirt-*' >/dev/null ;;
     libvirt_qemu) compgen -G '/usr/lib*/*/libvirt/connection-driver/libvirt_driver_qemu.so' >/dev/null ;;
     libc_headers) [[ -e /usr/include/stdio.h ]] ;;
@@ -155,20 +155,21 @@ check_python() {
     die "$UNABLE" "Python 3.11 or newer is needed and $PYTHON is $("$PYTHON" -V 2>&1); use Debian 12, Ubuntu 24.04 or newer"
 }
 
-# make_venv DIR ISOLATION PIP-ARGS...: ISOLATION is the interpreter's option for the command.
+# make_venv DIR PIP-ARGS...
 make_venv() {
-  local venv=$1 isolation=$2
-  shift 2
+  local venv=$1
+  shift
   say "making the virtual environment $venv ..."
   quiet "$PYTHON" -I -m venv --system-site-packages "$venv" || die 1 "could not make $venv (see above)"
   say "installing Python packages into it ..."
   # --ignore-installed: a package of the system's is not there for good, nor for other users.
   quiet "$venv/bin/python" -I -m pip install -q --disable-pip-version-check --no-input \
     --ignore-installed "$@" || die 1 "pip failed (see above)"
+  # Root runs it: what is imported is neither the environment's nor the user's business, and
   # --system-site-packages lets in the user's own packages too, ahead of the system's bcc.
   # The second form is pip's for a path with spaces.
-  sed -i -E -e "1s|^(#!/.*/python[0-9.]*)\$|\\1 $isolation|" \
-    -e "2s|^('''exec' .*) \"\\\$0\"|\\1 $isolation \"\$0\"|" "$venv/bin/proctree-bpf"
+  sed -i -E -e "1s|^(#!/.*/python[0-9.]*)\$|\\1 -I|" \
+    -e "2s|^('''exec' .*) \"\\\$0\"|\\1 -I \"\$0\"|" "$venv/bin/proctree-bpf"
 }
 
 slurp() { IFS= read -r -d '' "$1" <"$2" || true; }
@@ -241,7 +242,7 @@ set_up() {
   if [[ -e $STAMP ]]; then mv -- "$VENV" "$OLD_VENV"; fi
   rm -rf -- "$VENV"
   trap restore_venv EXIT
-  make_venv "$VENV" -s -e "$ROOT$extras"
+  make_venv "$VENV" -e "$ROOT$extras"
   stamp "$level"
   rm -rf -- "$OLD_VENV"
   say "ready"

@@ -106,6 +106,7 @@ class Collector:
         self._error: BaseException | None = None
         self._pipeline: Pipeline | None = None
         self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
 
     def start(self) -> None:
         """Start, and return once the tree is live.
@@ -133,15 +134,24 @@ class Collector:
     def stop(self) -> None:
         """Apply what the kernel's buffers still hold, and end the thread.
 
+        In a child of the process that started it, do nothing: all that is the parent's.
+
         Raises:
             BaseException: whatever ended the thread before.
 
         """
+        if self._is_parents:
+            return
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
         if self._error is not None:
             raise self._error
+
+    @property
+    def _is_parents(self) -> bool:
+        """Whether we are in a child: there is no thread, and its locks are as they were."""
+        return os.getpid() != self._pid
 
     def __enter__(self) -> Self:
         self.start()
@@ -155,7 +165,7 @@ class Collector:
     ) -> None:
         if error is None:
             self.stop()
-        else:
+        elif not self._is_parents:
             self._stop.set()
             if self._thread is not None:
                 self._thread.join()

@@ -15,7 +15,7 @@ from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.lineage import ancestors
 from proctree_bpf.core.look import Untold
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
-from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, Why
+from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, StillFilteringError, Why
 from proctree_bpf.sources.procfs import user_of
 
 if TYPE_CHECKING:
@@ -94,28 +94,48 @@ class Narrowing:
             self.given_up = "its table of processes was full (--capacity)"
         if self._kernel.is_on:
             self.doubts[doubt.why.name.lower()] = self.doubts.get(doubt.why.name.lower(), 0) + 1
-            self._kernel.switch_off()
+            self._switch_off()
             self.hold_ns = doubt.since_ns - _DOUBT_SLACK_NS
         self._cleared_ns = None
 
     def widen(self, now_ns: int) -> None:
         """Have everything sent, because the tree is to be mended."""
         if self._kernel.is_on:
-            self._kernel.switch_off()
+            self._switch_off()
         self._cleared_ns = None
         self._resume_ns = now_ns + _PAUSE_NS
+
+    def _switch_off(self) -> None:
+        try:
+            self._kernel.switch_off()
+        except StillFilteringError:
+            raise
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self.given_up = self.given_up or str(error.strerror)
 
     def caught_up(self, now_ns: int) -> None:
         """Go on: the tree knows all that was left out."""
         self.hold_ns = inf
         self._resume_ns = now_ns + _PAUSE_NS
         self._known_generation = self._kernel.generation
-        self._kernel.clear_doubt()
+        try:
+            self._kernel.clear_doubt()
+        except OSError as error:
+            self._give_up(error)
 
     def advance(self, table: ProcessTable, watermark_ns: int, clock: Callable[[], int]) -> None:
         """Set the filter when all that happened before has been applied to the tree."""
         if self.given_up or self._kernel.is_on or self.hold_ns < inf or clock() < self._resume_ns:
             return
+        try:
+            self._hand_over(tree, watermark_ns, clock)
+        except OSError as error:
+            self._give_up(error)
+
+    def _hand_over(self, tree: TreeStore, watermark_ns: int, clock: Callable[[], int]) -> None:
         if self._cleared_ns is None:
             self._kernel.clear_doubt()
             self._kernel.sweep()
@@ -146,7 +166,12 @@ class Narrowing:
         """Add to a look at ``/proc`` what the kernel's side has noted: who created whom."""
         living: dict[tuple[int, int], Noted] = {}
         ended: dict[tuple[int, int], list[Noted]] = {}
-        for each in self._kernel.noted():
+        try:
+            all_noted = list(self._kernel.noted())
+        except OSError as error:
+            self._give_up(error)
+            all_noted = []
+        for each in all_noted:
             place = each.key.pid, each.key.ticks
             if each.exited_ns is None:
                 living[place] = each

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import proctree_bpf
-from proctree_bpf.sources.bcc_program import bpf_directory
+from proctree_bpf.sources.compiling import bpf_directory
 from support.program import AS_NOBODY, PYTHON_ENTRY, Result, in_own_mounts, run
 
 if TYPE_CHECKING:
@@ -167,6 +167,21 @@ class TestProgram:
         assert result.code == 70
         assert "did not compile" in result.sentence()
         assert "prt-compile" in self.refused(package, "--debug").err
+
+    @pytest.mark.parametrize("header", ["reading.h", "include/include/linux/types.h"])
+    def test_nor_one_whose_headers_do_not_compile(self, package: Path, header: str) -> None:
+        with (package / "bpf" / header).open("a") as source:
+            source.write("#error prt-compile\n")
+        result = self.refused(package)
+        assert result.code == 70
+        assert "did not compile" in result.sentence()
+
+    def test_a_header_that_is_missing_is_not_looked_for_elsewhere(self, package: Path) -> None:
+        """BCC would look for the running kernel's, and unpack them below $TMPDIR."""
+        (package / "bpf" / "include" / "include" / "linux" / "kconfig.h").unlink()
+        result = self.refused(package)
+        assert result.code == 70
+        assert "kconfig.h" in result.sentence()
 
     def test_a_missing_source_is_a_broken_installation(self, package: Path) -> None:
         (package / "bpf" / "proctree.bpf.c").unlink()

@@ -14,7 +14,7 @@ import pytest
 
 from proctree_bpf import parse_chain_string, unescape
 from support.family import Family, living_family
-from support.program import AS_NOBODY, NOBODY, Result, run
+from support.program import AS_NOBODY, NOBODY, PYTHON_ENTRY, Result, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,7 +289,7 @@ class TestHostileNames:
 
 def test_a_locale_without_utf8_still_gets_an_answer(family: Family) -> None:
     env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    result = run("tree", str(family.root), before=AS_NOBODY, env=env)
+    result = run("tree", str(family.root), before=AS_NOBODY, env=env, program=PYTHON_ENTRY)
     assert (result.code, result.err) == (0, "")
     assert result.out.isascii()
 

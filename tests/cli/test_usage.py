@@ -7,7 +7,7 @@ from importlib import metadata
 
 import pytest
 
-from support.program import PROGRAM, run
+from support.program import PROGRAM, PYTHON_ENTRY, run
 
 _COMMANDS = (
     "trace", "tree", "chain", "children", "descendants", "siblings", "find", "is-descendant",
@@ -100,7 +100,8 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 
 def test_help_can_be_shown_where_only_ascii_can() -> None:
-    result = run("chain", "--help", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    result = run("chain", "--help", env=env, program=PYTHON_ENTRY)
     assert (result.code, result.err) == (0, "")
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, SourceUnavailableError
 from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.perf_records import MAX_COPIES
-from proctree_bpf.sources import bpf
-from proctree_bpf.sources.bcc_program import BccProgram
+from proctree_bpf.sources import bpf, compiling
+from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
 from proctree_bpf.sources.bpf_filter import Sought
 from support.waiting import wait_until
 
@@ -89,3 +92,35 @@ def test_what_those_before_it_are_skipped_for_a_copy_tells(
     told, gaps = _told(source, helpers)
     assert told == {Fork: _CHILDREN, Exec: _CHILDREN, Exit: _CHILDREN}
     assert gaps == 0
+
+
+def _open_files() -> list[str]:
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that the directory was read through
+            found.append(os.fspath(link.readlink()))
+    return sorted(found)
+
+
+def test_of_copies_that_were_loaded_nothing_stays_when_another_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The program that is loaded last reads through a pointer that may be NULL."""
+    shutil.copytree(compiling.bpf_directory(), tmp_path / "bpf")
+    program = tmp_path / "bpf" / "proctree.bpf.c"
+    text = program.read_text().replace("int on_rename(", "int unused(")
+    program.write_text(
+        text + "int on_rename(void *ctx)\n{ u32 k = copy_number();"
+        " struct pt_counters *c = counters.lookup(&k); return c->begun[0]; }\n"
+    )
+
+    def macros(btf: Btf) -> dict[str, int]:
+        return {**layout_macros(btf), "COPIES": MAX_COPIES}
+
+    monkeypatch.setattr(bpf, "layout_macros", macros)
+    monkeypatch.setattr(compiling, "bpf_directory", lambda: tmp_path / "bpf")
+    import_bcc()
+    before = _open_files()
+    with pytest.raises(SourceUnavailableError, match="did not load"):
+        BpfSource().open()
+    assert _open_files() == before

@@ -43,12 +43,18 @@ LEFT_OUT: Mapping[str, str] = {
     "with a CPU busy, and takes ten there",
     r"kernel/test_filter_(memory\.py|same\.py::test_(siblings|an_ancestor|a_name)_)": "the "
     "filter's own rules, the same on each kernel; each test compiles the programs anew",
+    r"kernel/test_host_forks\.py": "what a child leaves alone is the same on each kernel, and the "
+    "library takes ten seconds to start there",
+    r"kernel/test_filter_writes\.py::test_a_large_": "a million entries take an emulated machine "
+    "too long",
     r"cli/test_filter_options\.py::test_(what_cannot_|a_path_|an_ancestor_)": "what words mean is "
     "the same on each kernel, and the program takes ten seconds to start there",
 }
 """Tests that would be in a group but are not run, by the beginning of their names, and why."""
 
 NOT_IN_USERLANDS: Mapping[str, str] = {
+    r"cli/test_strangers\.py": "neither scripts/run nor scripts/install can make what they need "
+    "there",
     r"cli/test_usage\.py::test_the_version_is_the_packages": "the program is not installed there: "
     "it is run from the checkout",
 }

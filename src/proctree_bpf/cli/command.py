@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.cli import child
+from proctree_bpf.cli.exits import CliError, calling
 from proctree_bpf.cli.invoker import chosen_user
 from proctree_bpf.sources import procfs
 
@@ -158,13 +159,21 @@ def held(options: CommandOptions | None) -> Iterator[Command | None]:
 def _fork(options: CommandOptions) -> Command:
     user = chosen_user(options.as_user, os.environ)
     plan = child.Plan(options.words, child.inherited_environment(), user)
-    go_read, go_write = os.pipe()
-    news_read, news_write = os.pipe()
+    with calling("pidfd_open"):
+        os.close(os.pidfd_open(os.getpid()))  # before there is anybody to be ended
+    with calling("pipe"):
+        go_read, go_write = os.pipe()
+        news_read, news_write = os.pipe()
     # Were it ignored, the kernel would throw the exit status away.
     at_child_end = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # No signal may find the child with handlers that are ours.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    pid = os.fork()
+    try:
+        with calling("fork"):
+            pid = os.fork()
+    except CliError:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        raise
     if pid == 0:
         os.close(go_write)
         os.close(news_read)

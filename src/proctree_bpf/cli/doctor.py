@@ -26,6 +26,7 @@ from proctree_bpf.sources import privilege, procfs
 from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.bcc_program import import_bcc
 from proctree_bpf.sources.bpf import BTF_PATH
+from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.choose import LIVE, SourceOptions, candidates
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _check_btf() -> Finding:
     try:
         macros = layout_macros(Btf(BTF_PATH.read_bytes()))
     except OSError as error:
+        remedy = what_helps(error, remedy)
         return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error.strerror}", remedy)
     except (DecodeError, MissingFieldError) as error:
         return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error}", remedy)
@@ -174,11 +176,21 @@ def _check_pid_namespace() -> Finding:
     )  # fmt: skip
 
 
+def _check_user_namespace() -> Finding:
+    if privilege.in_initial_user_namespace():
+        return _passed("user namespace", "the initial one")
+    return Finding(
+        "user namespace", Verdict.WARN, "not the host's: its root may not load BPF programs",
+        "run on the host, not in a rootless container",
+    )  # fmt: skip
+
+
 def _check_proc() -> Finding:
     try:
         pids = procfs.list_pids()
     except OSError as error:
-        return Finding("/proc", Verdict.FAIL, str(error.strerror), "mount -t proc proc /proc")
+        remedy = what_helps(error, "mount -t proc proc /proc")
+        return Finding("/proc", Verdict.FAIL, str(error.strerror), remedy)
     if 1 not in pids:
         return Finding(
             "/proc", Verdict.WARN, f"shows {len(pids)} processes only (hidepid)",
@@ -203,6 +215,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _check_lockdown,
     _check_memlock,
     _check_pid_namespace,
+    _check_user_namespace,
     _check_proc,
 )
 
@@ -237,7 +250,8 @@ def _check_source(name: str) -> Finding:
     except SourceUnavailableError as error:
         return Finding(check, Verdict.FAIL, error.reason, error.remedy)
     except OSError as error:
-        return Finding(check, Verdict.FAIL, str(error), "report this as a bug")
+        remedy = what_helps(error, "report this as a bug")
+        return Finding(check, Verdict.FAIL, str(error), remedy)
     finally:
         source.close()
     seconds = round(time.perf_counter() - begun, 3)

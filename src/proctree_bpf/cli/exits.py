@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.causes import forbidden, shortage, what_helps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _STDERR = 2
 
@@ -82,14 +87,34 @@ def no_source(refusals: list[SourceUnavailableError]) -> CliError:
 
 def no_proc(error: OSError) -> CliError:
     """Say that ``/proc`` cannot be listed."""
-    return CliError(
-        f"/proc cannot be listed ({error.strerror}); mount it with 'mount -t proc proc /proc'.",
-        ExitCode.UNAVAILABLE,
-    )
+    helps = what_helps(error, "mount it with 'mount -t proc proc /proc'")
+    return CliError(f"/proc cannot be listed ({error.strerror}); {helps}.", ExitCode.UNAVAILABLE)
+
+
+@contextmanager
+def calling(call: str) -> Iterator[None]:
+    """Name the system call that the kernel refuses in the block.
+
+    Raises:
+        CliError: it did.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        helps = what_helps(error, forbidden(f"{call}(2)").remedy)
+        if error.errno == errno.EAGAIN:
+            helps = "end some processes, or raise their number (ulimit -u, pids.max of the cgroup)"
+        raise CliError(
+            f"the kernel refused {call} ({error.strerror}); {helps}.", ExitCode.UNAVAILABLE
+        ) from error
 
 
 def output_failed(error: OSError, name: object = "the output") -> CliError:
     """Say that what was written did not arrive."""
+    short = shortage(error)
+    if short is not None:
+        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
     why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
     return CliError(
         f"{name} could not be written ({why}); what was written before is intact.",

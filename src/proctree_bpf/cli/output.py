@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO, TypeGuard
 
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
+from proctree_bpf.sources.causes import what_helps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,8 @@ def opened(path: Path | None, standard: int = 1) -> Iterator[TextIO]:
             descriptor = open_keeping(path)
         except OSError as error:
             raise CliError(
-                f"{path} cannot be written ({error.strerror}); choose another file for -o.",
+                f"{path} cannot be written ({error.strerror}); "
+                f"{what_helps(error, 'choose another file for -o')}.",
                 ExitCode.USAGE,
             ) from error
     out = open(  # noqa: PTH123, SIM115 - a descriptor; closed below, when its reader may be gone

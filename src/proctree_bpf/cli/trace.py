@@ -20,6 +20,7 @@ from proctree_bpf.cli.exits import (
     CliError,
     CommandEnded,
     ExitCode,
+    calling,
     no_proc,
     no_source,
     output_failed,
@@ -36,6 +37,7 @@ from proctree_bpf.sinks.tally import Tally
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
+from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
 from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
@@ -113,7 +115,8 @@ class _Stopper:
     def __init__(self, reader_gone: output.ReaderGone) -> None:
         # Not a threading.Event: a handler that sets one while its lock is held hangs.
         self._is_set = False
-        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        with calling("eventfd"):
+            self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._wakeup, select.POLLIN)
         self._reader_gone = reader_gone
@@ -136,7 +139,9 @@ class _Stopper:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep, but not past the time limit."""
-        if self._reader_gone():
+        with calling("poll"):
+            is_gone = self._reader_gone()
+        if is_gone:
             self.pipe_closed = True
             self.set()
         if self._deadline is not None:
@@ -144,7 +149,8 @@ class _Stopper:
             if left <= 0:
                 self.set()
             timeout = left if timeout is None else min(timeout, max(left, 0.0))
-        self._poll.poll(None if timeout is None else timeout * 1000)
+        with calling("poll"):
+            self._poll.poll(None if timeout is None else timeout * 1000)
         return self._is_set
 
 
@@ -388,7 +394,8 @@ def _loss(summary: dict[str, Any]) -> str:
 
 def _unwritable(path: Path, error: OSError, option: str) -> CliError:
     return CliError(
-        f"{path} cannot be written ({error.strerror}); choose another file for {option}.",
+        f"{path} cannot be written ({error.strerror}); "
+        f"{what_helps(error, f'choose another file for {option}')}.",
         ExitCode.USAGE,
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import struct
 import sys
+import traceback
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +18,9 @@ from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.bpf_filter import MAX_NAMES
 from proctree_bpf.sources.bpf_table import BpfTable
-from proctree_bpf.sources.privilege import lockdown_mode
+from proctree_bpf.sources.causes import buffers_refused, program_refused, shortage
+from proctree_bpf.sources.compiling import sealed_off, source_text
+from proctree_bpf.sources.forks import momentary, never_destroy, owned_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,13 +44,6 @@ _INSTALL_BCC = (
 )
 
 
-def bpf_directory() -> Path:
-    """Return the directory of the C sources: inside the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "bpf"
-    return inside if inside.is_dir() else package.parent.parent / "bpf"
-
-
 def import_bcc() -> Any:
     """Import BCC's Python module.
 
@@ -60,6 +57,9 @@ def import_bcc() -> Any:
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
     except Exception as error:  # what ctypes raises if libbcc is missing or does not fit
+        short = shortage(error)
+        if short is not None:
+            raise SourceUnavailableError(*short, Refusal.UNSUPPORTED) from error
         raise SourceUnavailableError(
             f"BCC's Python module cannot be imported ({error})", _INSTALL_BCC, Refusal.UNSUPPORTED
         ) from error
@@ -92,65 +92,17 @@ def _captured_stderr() -> Iterator[list[str]]:
     lines: list[str] = []
     if sys.stderr is not None:
         sys.stderr.flush()
-    saved = os.dup(2)
     sink = os.memfd_create("proctree-bpf-log", os.MFD_CLOEXEC)
-    os.dup2(sink, 2)
-    try:
-        yield lines
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        with open(sink, "rb") as log:  # noqa: PTH123 - a descriptor, not a path
+    with open(sink, "rb") as log, momentary:  # noqa: PTH123 - a descriptor, not a path
+        saved = os.dup(2)
+        os.dup2(sink, 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
             log.seek(0)
             lines.append(log.read().decode("utf-8", "replace"))
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _refused(error: BaseException, log: str) -> SourceUnavailableError:
-    text = f"{error}\n{log}"
-    if "Operation not permitted" in text or "EPERM" in text:
-        mode = lockdown_mode()
-        cause = (
-            f"kernel lockdown is in mode {mode}"
-            if mode != "none"
-            else "a seccomp filter or a security module forbids it"
-        )
-        return SourceUnavailableError(
-            f"the kernel refused the BPF program (operation not permitted: {cause})",
-            "run on the host instead of in a container, or have the administrator allow bpf(2)",
-            Refusal.UNSUPPORTED,
-            text,
-        )
-    what = "compile" if "compile" in str(error) else "load"
-    return SourceUnavailableError(
-        f"the BPF program did not {what} on this kernel",
-        "run again with --debug and report what it prints as a bug",
-        Refusal.BROKEN,
-        text,
-    )
-
-
-def _read_source(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"{path} cannot be read ({error.strerror})",
-            "install proctree-bpf again",
-            Refusal.BROKEN,
-        ) from error
 
 
 def _numbered(code: bytes, copy: int) -> bytes:
@@ -202,7 +154,6 @@ class BccProgram:
             SourceUnavailableError: the compiler or the kernel refused.
 
         """
-        directory = bpf_directory()
         self.cpus = max(bcc.utils.get_possible_cpus()) + 1
         self.copies = macros.get("COPIES", 1)
         """How often each program is attached: see bpf/sending.bpf.c."""
@@ -215,23 +166,27 @@ class BccProgram:
             defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": filter_slots, "MAX_NAMES": MAX_NAMES}
             defines |= {"FILTER_BY_FILE": 1} if by_file else {}
         cflags = [f"-D{name}={value}" for name, value in defines.items()]
+        self._bpf: Any = None
+        self._functions: list[list[Any]] = []
+        self._attached: list[bytes] = []
+        self._attached_copies: list[int] = []
+        self._is_ours = True
+        owned_by(self)
         log: list[str] = []
-        source = b"".join(_read_source(directory / name) for name in files)
+        source = source_text(files)
         try:
-            with (
-                _environment("BCC_KERNEL_SOURCE", str(directory / "include")),
-                _captured_stderr() as log,
-            ):
-                self._bpf = bcc.BPF(text=source, cflags=[f"-I{directory}", *cflags])
+            with sealed_off(), _captured_stderr() as log:
+                self._bpf = bcc.BPF(text=source, cflags=cflags)
                 # The last one to be loaded, number 0, is the one that BCC will attach.
-                self._functions = [
-                    [self._load(bcc, name, copy) for name in _TRACEPOINTS.values()]
-                    for copy in reversed(range(self.copies))
-                ][::-1]
+                for copy in reversed(range(self.copies)):
+                    self._functions.insert(0, [])
+                    for name in _TRACEPOINTS.values():
+                        self._functions[0].append(self._load(bcc, name, copy))
+        except SourceUnavailableError:
+            raise
         except Exception as error:
-            if hasattr(self, "_bpf"):
-                self._bpf.cleanup()
-            raise _refused(error, log[0] if log else "") from error
+            self.close()
+            raise program_refused(error, "".join(log)) from error
         self._lib = bcc.libbcc.lib
         self._lookup = self._lib.bpf_lookup_elem
         with _deprecated_layouts():
@@ -242,8 +197,6 @@ class BccProgram:
         self._counters = ctypes.create_string_buffer(self._layout.size * len(self._possible))
         self._counted = b""
         self._records: list[tuple[int, bytes]] = []
-        self._attached: list[bytes] = []
-        self._attached_copies: list[int] = []
 
     def _load(self, bcc: Any, name: bytes, copy: int) -> Any:
         """Load a copy of a program."""
@@ -276,18 +229,16 @@ class BccProgram:
         def lost(_count: int) -> None:
             """Ignore the kernel's estimate: the program's own counters are exact."""
 
+        log: list[str] = []
         try:
-            with _captured_stderr():
+            with _captured_stderr() as log:
                 self._bpf[b"events"].open_perf_buffer(
                     copy, page_cnt=pages, lost_cb=lost, wakeup_events=_WAKEUP_EVENTS
                 )
         except Exception as error:
-            raise SourceUnavailableError(
-                f"perf buffers of {pages} pages per CPU could not be opened",
-                "try a smaller --perf-pages",
-                Refusal.UNSUPPORTED,
-                str(error),
-            ) from error
+            # What BCC opened is closed by a destructor, which must run before the map is closed.
+            traceback.clear_frames(error.__traceback__)
+            raise buffers_refused(error, "".join(log), pages) from error
 
     def attach(self) -> None:
         """Attach to the tracepoints; from here on, records arrive.
@@ -296,6 +247,7 @@ class BccProgram:
             SourceUnavailableError: the kernel refused.
 
         """
+        log: list[str] = []
         try:
             with _captured_stderr() as log:
                 for tracepoint, function in _TRACEPOINTS.items():
@@ -303,7 +255,7 @@ class BccProgram:
                     self._attached.append(tracepoint)
                 self._attach_copies(self._functions[1:])
         except Exception as error:
-            raise _refused(error, log[0] if log else "") from error
+            raise program_refused(error, "".join(log), "attach") from error
 
     def _attach_copies(self, copies: list[list[Any]]) -> None:
         """Attach programs in this order, in which the kernel then runs them."""
@@ -311,7 +263,8 @@ class BccProgram:
             for tracepoint, function in zip(_TRACEPOINTS, functions, strict=True):
                 fd = self._lib.bpf_attach_raw_tracepoint(function.fd, tracepoint)
                 if fd < 0:
-                    raise OSError(f"cannot attach to {tracepoint.decode()} again")
+                    number = ctypes.get_errno()
+                    raise OSError(number, f"{os.strerror(number)}: {tracepoint.decode()} again")
                 self._attached_copies.append(fd)
 
     def counters(self) -> list[CpuCounters]:
@@ -349,6 +302,8 @@ class BccProgram:
 
     def drain(self) -> list[tuple[int, bytes]]:
         """Return the records that are in the buffers, as (CPU, bytes)."""
+        if not self._is_ours:
+            raise RuntimeError("the BPF program is the parent process's")
         self._bpf.perf_buffer_consume()
         records = self._records.copy()
         self._records.clear()
@@ -375,10 +330,33 @@ class BccProgram:
 
     def close(self) -> None:
         """Detach, and free buffers, maps and programs."""
+        if not self._is_ours or self._bpf is None:
+            return
         self.detach()
-        for functions in self._functions[1:]:
+        known = {function.fd for function in self._bpf.funcs.values()}  # BCC closes these
+        for functions in self._functions:
             for function in functions:
-                os.close(function.fd)
-        self._functions = self._functions[:1]
+                if function.fd not in known:
+                    os.close(function.fd)
+        self._functions = []
         with suppress(Exception):
             self._bpf.cleanup()
+        atexit.unregister(self._bpf.cleanup)
+
+    def leave_to_parent(self) -> None:
+        """Let go, in a child, of what is its parent's.
+
+        What BCC would do at the end takes the buffers out of the map that both have; and
+        their memory is not even there. Only what holds the programs to the tracepoints is closed:
+        the parent's detaching would be in vain.
+        """
+        self._is_ours = False
+        if self._bpf is None:
+            return
+        never_destroy(self._bpf)
+        atexit.unregister(self._bpf.cleanup)
+        for fd in (*self._attached_copies, *self._bpf.raw_tracepoint_fds.values()):
+            os.close(fd)
+        self._bpf.raw_tracepoint_fds.clear()
+        self._attached_copies.clear()
+        self._attached.clear()

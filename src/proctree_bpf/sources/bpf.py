@@ -15,9 +15,10 @@ from proctree_bpf.codecs.perf_stream import MISSES_ASKED_EVERY_NS, Drain, PerfSt
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
 from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
 from proctree_bpf.sources.bpf_filter import KernelFilter, Sought
+from proctree_bpf.sources.causes import check_room, what_helps
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.privilege import in_initial_pid_namespace, may_load_bpf
+from proctree_bpf.sources.privilege import how_to_gain, in_initial_pid_namespace, may_load_bpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,6 +87,7 @@ class BpfSource(LiveSource):
 
         """
         self._check_place()
+        check_room()
         with self._phase("btf"):
             macros = self._layout()
         with self._phase("import_bcc"):
@@ -98,7 +100,7 @@ class BpfSource(LiveSource):
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if sought is not None:
-                    self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
+                    self._set_up_filter(program, sought)
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
@@ -130,11 +132,20 @@ class BpfSource(LiveSource):
                 return program, sought
         return BccProgram(bcc, macros, options.max_args_bytes), None
 
+    def _set_up_filter(self, program: BccProgram, sought: Sought) -> None:
+        """Say what is sought; if that cannot be said, the program sends everything."""
+        try:
+            self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
+        except OSError as error:
+            self.filter_refusal = SourceUnavailableError(
+                str(error.strerror), "report this as a bug", Refusal.BROKEN
+            )
+
     def _check_place(self) -> None:
         if not may_load_bpf():
             raise SourceUnavailableError(
                 "BPF needs root, or the capabilities CAP_BPF and CAP_PERFMON",
-                "run it with sudo",
+                how_to_gain(),
                 Refusal.PRIVILEGE,
             )
         if not in_initial_pid_namespace():
@@ -151,7 +162,7 @@ class BpfSource(LiveSource):
         except OSError as error:
             raise SourceUnavailableError(
                 f"the kernel's type information {path} cannot be read ({error.strerror})",
-                "use a kernel that is built with CONFIG_DEBUG_INFO_BTF",
+                what_helps(error, "use a kernel that is built with CONFIG_DEBUG_INFO_BTF"),
                 Refusal.UNSUPPORTED,
             ) from error
         except MissingFieldError as error:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.codecs.perf_records import id_or_none, noted_name
 from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.sources.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from proctree_bpf.sources.bcc_program import BccProgram
+    from proctree_bpf.sources.bpf_table import BpfTable
 
 MAX_NAMES = 1024
 """How many names, and files, a filter in the kernel can look for (in filter.bpf.c)."""
@@ -92,6 +95,15 @@ class Noted(NamedTuple):
     """The generation of the seeds under which its last exec was not sent; 0: it was."""
 
 
+class StillFilteringError(OSError):
+    """The kernel's side leaves out what it should send now, and cannot be told to."""
+
+
+def _must_put(table: BpfTable, key: bytes, value: bytes) -> None:
+    if not table.put(key, value):
+        raise OSError(errno.E2BIG, "a BPF map has no room")
+
+
 def _pack_key(key: ProcessKey) -> bytes:
     return _KEY.pack(key.start_time_ns, key.pid)
 
@@ -99,7 +111,8 @@ def _pack_key(key: ProcessKey) -> bytes:
 class KernelFilter:
     """Sets the filter of a program that was compiled with one.
 
-    ``max_args_bytes`` is how much of an argument block the program copies.
+    ``max_args_bytes`` is how much of an argument block the program copies. Each method raises
+    OSError if the kernel refuses to have its maps read or written.
     """
 
     def __init__(self, program: BccProgram, sought: Sought, max_args_bytes: int) -> None:
@@ -112,13 +125,14 @@ class KernelFilter:
         self.generation = 0
         """How often seeds were set."""
         self.is_on = False
+        self._must_doubt = False
         table = program.table("names", _NAME.size, 1)
         for name in sought.names:
-            table.put(_NAME.pack(name.encode("utf-8", "surrogateescape")[:15]), b"\1")
+            _must_put(table, _NAME.pack(name.encode("utf-8", "surrogateescape")[:15]), b"\1")
         if sought.files:
             table = program.table("files", _FILE.size, 1)
             for path in sought.files:
-                table.put(_FILE.pack(_components(path)), b"\1")
+                _must_put(table, _FILE.pack(_components(path)), b"\1")
 
     def doubt(self) -> Doubt | None:
         """Return why and since when the kernel's side decides nothing, if that is so."""
@@ -127,7 +141,8 @@ class KernelFilter:
 
     def clear_doubt(self) -> None:
         """Begin anew: what raises a doubt from now on is to be heeded."""
-        self._doubt.put(_FIRST, bytes(_DOUBT.size))
+        if not self._must_doubt:
+            _must_put(self._doubt, _FIRST, bytes(_DOUBT.size))
 
     def switch_on(self, seeds: Collection[Seed]) -> bool:
         """Leave out in the kernel what does not come from what is followed.
@@ -147,14 +162,28 @@ class KernelFilter:
                 return False
             self._seeded.add(key)
         self.generation += 1
-        self._control.put(_FIRST, _CONTROL.pack(1, self.generation))
+        _must_put(self._control, _FIRST, _CONTROL.pack(1, self.generation))
         self.is_on = True
         return True
 
     def switch_off(self) -> None:
-        """Send everything."""
-        self._control.put(_FIRST, _CONTROL.pack(0, self.generation))
+        """Send everything.
+
+        Raises:
+            OSError: it does so only because it was made to doubt, which is for good.
+            StillFilteringError: it does not even do so.
+
+        """
         self.is_on = False
+        try:
+            _must_put(self._control, _FIRST, _CONTROL.pack(0, self.generation))
+        except OSError as error:
+            self._must_doubt = True
+            try:
+                _must_put(self._doubt, _FIRST, _DOUBT.pack(boottime_ns(), Why.JOINED_LATE))
+            except OSError:
+                raise StillFilteringError(*error.args) from error
+            raise
 
     def sweep(self) -> int:
         """Remove the dead that created nothing that is kept; return how many.

@@ -9,8 +9,8 @@ from pathlib import Path
 # include/uapi/linux/capability.h
 CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
 
-# PROC_PID_INIT_INO, include/linux/proc_ns.h: the initial PID namespace's inode.
-_INITIAL_PID_NS = 0xEFFFFFFC
+# PROC_USER_INIT_INO and PROC_PID_INIT_INO, include/linux/proc_ns.h: inodes of the initial ones.
+_INITIAL_USER_NS, _INITIAL_PID_NS = 0xEFFFFFFD, 0xEFFFFFFC
 
 
 def effective_capabilities() -> int:
@@ -30,6 +30,20 @@ def may_load_bpf() -> bool:
         return bool(held >> capability & 1)
 
     return has(CAP_SYS_ADMIN) or (has(CAP_BPF) and has(CAP_PERFMON))
+
+
+def in_initial_user_namespace() -> bool:
+    """Tell whether our capabilities are those of the host."""
+    with suppress(OSError):
+        return Path("/proc/self/ns/user").stat().st_ino == _INITIAL_USER_NS
+    return True
+
+
+def how_to_gain() -> str:
+    """Say how to get the privileges that are lacking."""
+    if in_initial_user_namespace():
+        return "run it with sudo"
+    return "run it with sudo outside of this user namespace"
 
 
 def in_initial_pid_namespace() -> bool:

@@ -23,9 +23,10 @@ from proctree_bpf.codecs.cn_stream import SOURCE, ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.sources import own_name, procfs
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources.causes import forbidden, what_helps
 from proctree_bpf.sources.clock import both_clocks_ns
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.privilege import in_initial_pid_namespace
+from proctree_bpf.sources.privilege import how_to_gain, in_initial_pid_namespace
 from proctree_bpf.sources.proc_socket import ProcConnector, wait_readable
 from proctree_bpf.sources.recorder import RecordedLook
 
@@ -90,18 +91,27 @@ class ProcConnectorSource(LiveSource):
         except PermissionError as error:
             raise SourceUnavailableError(
                 "the proc connector needs root or CAP_NET_ADMIN on this kernel",
-                "run it with sudo",
+                how_to_gain(),
                 Refusal.PRIVILEGE,
             ) from error
         except OSError as error:
             raise SourceUnavailableError(
                 f"the proc connector cannot be opened ({error.strerror})",
-                "use a kernel that is built with CONFIG_PROC_EVENTS",
+                what_helps(error, "use a kernel that is built with CONFIG_PROC_EVENTS"),
                 Refusal.UNSUPPORTED,
             ) from error
         connector.set_nonblocking()
         self._connector = connector
-        if not self._prove():
+        try:
+            is_proven = self._prove()
+        except OSError as error:
+            self.close()
+            raise SourceUnavailableError(
+                f"the proc connector cannot be waited for or read ({error.strerror})",
+                what_helps(error, forbidden("poll(2) and recvfrom(2)").remedy),
+                Refusal.UNSUPPORTED,
+            ) from error
+        if not is_proven:
             self.close()
             raise SourceUnavailableError(
                 "the proc connector opens but sends nothing",

@@ -135,17 +135,32 @@ def _node(stat: Stat, parent_start_ns: int, exited_ns: int | None) -> PidNode:
     )
 
 
+def _raise_if_ours(error: OSError) -> None:
+    """Tell a process that is gone or hidden from a descriptor that we lack."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
+
+
 def read_process(pid: int, proc: str = PROC) -> Reading | None:
-    """Read one process from one opening of its directory; None if it is gone or hidden."""
+    """Read one process from one opening of its directory; None if it is gone or hidden.
+
+    Raises:
+        OSError: too many files are open.
+
+    """
     if not 0 < pid <= _MAX_PID:
         return None
     try:
         directory = _open_process(pid, proc)
-    except OSError:
+    except OSError as error:
+        _raise_if_ours(error)
         return None
     try:
         return _entry(directory)
-    except (OSError, DecodeError):
+    except OSError as error:
+        _raise_if_ours(error)
+        return None
+    except DecodeError:
         return None
     finally:
         os.close(directory)

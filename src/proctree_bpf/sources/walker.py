@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.codecs.walk_stream import SOURCE, Walk, WalkStream
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordedLook
 
@@ -53,7 +54,7 @@ class WalkerSource(LiveSource):
         except OSError as error:
             raise SourceUnavailableError(
                 f"{self.proc} cannot be listed ({error.strerror})",
-                "mount it with 'mount -t proc proc /proc'",
+                what_helps(error, "mount it with 'mount -t proc proc /proc'"),
                 Refusal.UNSUPPORTED,
             ) from error
         if self.recorder is not None:

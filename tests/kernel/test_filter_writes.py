@@ -1,0 +1,150 @@
+"""A map of the filter that can no longer be written: nobody slips through, and it is said."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proctree_bpf import Exec
+from proctree_bpf.sources.bcc_program import import_bcc
+from proctree_bpf.sources.bpf_filter import Seed, StillFilteringError
+from proctree_bpf.sources.bpf_table import BpfTable
+from proctree_bpf.sources.clock import boottime_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from support.filtered import Filtered
+
+_HASH = 1  # enum bpf_map_type
+_FREEZE = 22  # enum bpf_cmd: no system call writes to the map any more
+_BPF = {"x86_64": 321, "aarch64": 280}
+
+
+def freeze(table: BpfTable) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    attributes = ctypes.create_string_buffer(struct.pack("=I124x", table._fd))
+    status = libc.syscall(_BPF[os.uname().machine], _FREEZE, attributes, 128)
+    assert status == 0, os.strerror(ctypes.get_errno())
+
+
+def run_wanted(filtered: Filtered, wanted: str) -> None:
+    """Run what is followed by its name; it must be told."""
+    with subprocess.Popen([wanted]) as process:
+        pass
+    filtered.until_told(process.pid, Exec)
+
+
+def say_a_doubt(filtered: Filtered) -> None:
+    """As the kernel's side does, in a map that can still be written."""
+    kernel = filtered.source.kernel_filter
+    assert kernel is not None
+    assert kernel._doubt.put(bytes(4), struct.pack("=QQ", boottime_ns(), 1))
+
+
+class TestWhatCannotBeWritten:
+    def test_seeds_that_cannot_be_set_leave_the_filter_to_us(
+        self, begun: Callable[..., Filtered], wanted: str
+    ) -> None:
+        filtered = begun("ancestor=wanted-one")
+        kernel = filtered.source.kernel_filter
+        assert kernel is not None
+        freeze(kernel._seeds)
+        filtered.until("it gives up", lambda: filtered.narrowing.given_up is not None)
+        assert "not permitted" in str(filtered.narrowing.given_up)
+        assert not filtered.narrowing.is_on
+        run_wanted(filtered, wanted)
+
+    def test_a_switch_that_cannot_be_set_leaves_the_filter_to_us(
+        self, begun: Callable[..., Filtered], wanted: str
+    ) -> None:
+        filtered = begun("ancestor=wanted-one")
+        kernel = filtered.source.kernel_filter
+        assert kernel is not None
+        freeze(kernel._control)
+        filtered.until("it gives up", lambda: filtered.narrowing.given_up is not None)
+        assert not filtered.narrowing.is_on
+        run_wanted(filtered, wanted)
+
+    def test_what_cannot_be_switched_off_is_made_to_doubt(
+        self, begun: Callable[..., Filtered], wanted: str
+    ) -> None:
+        """Also somebody who is followed for no reason that the kernel knows is told then."""
+        filtered = begun("ancestor=wanted-one")
+        filtered.until_on()
+        kernel = filtered.source.kernel_filter
+        assert kernel is not None
+        freeze(kernel._control)
+        filtered.narrowing.widen(boottime_ns())
+        with subprocess.Popen(["/bin/true"]) as process:
+            pass
+
+        def is_applied() -> bool:
+            return any(k.pid == process.pid for k in (n.key for n in filtered.tree.all_nodes()))
+
+        filtered.until("everything is sent", is_applied)
+        assert filtered.narrowing.given_up is not None
+        run_wanted(filtered, wanted)
+        say_a_doubt(filtered)
+        run_wanted(filtered, wanted)
+
+    def test_what_can_be_neither_is_an_error(self, begun: Callable[..., Filtered]) -> None:
+        filtered = begun("ancestor=wanted-one")
+        filtered.until_on()
+        kernel = filtered.source.kernel_filter
+        assert kernel is not None
+        freeze(kernel._control)
+        freeze(kernel._doubt)
+        with pytest.raises(StillFilteringError):
+            filtered.narrowing.widen(boottime_ns())
+
+    def test_a_seed_that_cannot_be_taken_back_does_not_come_into_force(
+        self, begun: Callable[..., Filtered]
+    ) -> None:
+        filtered = begun("ancestor=wanted-one")
+        filtered.until_on()
+        kernel = filtered.source.kernel_filter
+        assert kernel is not None
+        kernel.switch_off()
+        freeze(kernel._seeds)
+        with pytest.raises(PermissionError):
+            kernel.switch_on(list[Seed]())
+        assert not kernel.is_on
+
+
+@pytest.fixture
+def large() -> Iterator[BpfTable]:
+    """A map with more entries than a walk once had steps."""
+    lib = import_bcc().libbcc.lib
+    fd = lib.bcc_create_map(_HASH, b"prt_large", 4, 1, 1_050_000, 0)
+    assert fd >= 0
+    yield BpfTable(lib, fd, 4, 1)
+    os.close(fd)
+
+
+def test_a_large_table_is_walked_to_its_end(large: BpfTable) -> None:
+    keys = [struct.pack("=I", number) for number in range(1_050_000)]
+    assert all(large.put(key, b"\1") for key in keys)
+    assert sorted(large.keys()) == sorted(keys)
+
+
+def test_a_walk_that_never_ends_is_not_taken_for_the_whole() -> None:
+    class Restless:
+        """The kernel's answers where each key is gone when the next one is asked for."""
+
+        def bpf_get_first_key(self, _fd: int, found: ctypes.Array[ctypes.c_char], _n: int) -> int:
+            found.raw = b"\1" * 4
+            return 0
+
+        def bpf_get_next_key(
+            self, _fd: int, _key: object, found: ctypes.Array[ctypes.c_char]
+        ) -> int:
+            return self.bpf_get_first_key(_fd, found, 4)
+
+    with pytest.raises(OSError, match="faster than it can be read"):
+        BpfTable(Restless(), -1, 4, 1).keys()
