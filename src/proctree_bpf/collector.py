@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import Applied, Tracker
+from proctree_bpf.core.tracker import ProcessEvent, Tracker
 from proctree_bpf.core.view import Process
 from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, Pipeline, SelfFilter
 from proctree_bpf.sources import procfs
@@ -34,16 +34,16 @@ class _CallbackSink:
 
     def __init__(
         self,
-        on_event: Callable[[Applied], object] | None,
+        on_event: Callable[[ProcessEvent], object] | None,
         on_gap: Callable[[Gap], object] | None,
     ) -> None:
         self._on_event = on_event
         self._on_gap = on_gap
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         if self._on_event is not None:
             try:
-                self._on_event(applied)
+                self._on_event(applied.keep())
             except Exception:  # noqa: BLE001 - whatever a user's function raises
                 _log.exception("on_event failed")
 
@@ -86,7 +86,7 @@ class Collector:
         source: EventSource | None = None,
         params: CacheParams | None = None,
         *,
-        on_event: Callable[[Applied], object] | None = None,
+        on_event: Callable[[ProcessEvent], object] | None = None,
         on_gap: Callable[[Gap], object] | None = None,
         interval_s: float = DEFAULT_INTERVAL_S,
         tree: TreeStore | None = None,
@@ -213,6 +213,7 @@ class Collector:
         for source in self._sources():
             tracker = Tracker(self.tree, self.cache, procfs.uid_to_username)
             pipeline = Pipeline(source, tracker, self._sink)
+            pipeline.is_shared = True
             if self._exclude_self and not isinstance(source, ReplaySource):
                 pipeline.hides = own.hides
             try:

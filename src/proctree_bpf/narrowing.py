@@ -131,11 +131,11 @@ class Narrowing:
         if self.given_up or self._kernel.is_on or self.hold_ns < inf or clock() < self._resume_ns:
             return
         try:
-            self._hand_over(tree, watermark_ns, clock)
+            self._hand_over(table, watermark_ns, clock)
         except OSError as error:
             self._give_up(error)
 
-    def _hand_over(self, tree: TreeStore, watermark_ns: int, clock: Callable[[], int]) -> None:
+    def _hand_over(self, table: ProcessTable, watermark_ns: int, clock: Callable[[], int]) -> None:
         if self._cleared_ns is None:
             self._kernel.clear_doubt()
             self._kernel.sweep()

@@ -18,14 +18,16 @@ from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap, ProcEvent
 from proctree_bpf.core.identity import Sameness, compare
 from proctree_bpf.core.look import Pending
 from proctree_bpf.core.reorder import ReorderBuffer
+from proctree_bpf.core.tracker import ProcessEvent
 from proctree_bpf.sources import procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.look import Untold
-    from proctree_bpf.core.tracker import Applied, Tracker
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.narrowing import Narrowing
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource
@@ -60,7 +62,7 @@ class RecordFilter(Protocol):
     def survey(self) -> None:
         """Decide for all that the tree knows now."""
 
-    def admits(self, applied: Applied) -> bool:
+    def admits(self, applied: ProcessEvent) -> bool:
         """Tell whether a record is wanted; asked for each event, in order."""
 
 
@@ -153,6 +155,8 @@ class Pipeline:
         self.wanted = wanted
         self.narrowing: Narrowing | None = None
         self.narrow = narrow
+        self.is_shared = False
+        """Whether other threads look at the tree, so that each change needs its lock."""
         self._order = ReorderBuffer()
         # Gaps that wait for their place among the events; the count decides between equals.
         self._gaps: list[tuple[int, int, Gap]] = []
@@ -373,24 +377,39 @@ class Pipeline:
         for begin in range(0, len(ready), _SLICE):
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
                 self._poll()
-            for event in ready[begin : begin + _SLICE]:
-                self._write_gaps_until(event.timestamp_ns)
-                self._apply(event)
+            self._write(ready[begin : begin + _SLICE])
         self._write_gaps_until(watermark_ns)
 
     def _write_gaps_until(self, time_ns: float) -> None:
         while self._gaps and self._gaps[0][0] <= time_ns:
             self._sink.gap(heapq.heappop(self._gaps)[2])
 
-    def _apply(self, event: ProcEvent) -> None:
-        applied: Applied | None = self.tracker.apply(event)
-        # Both are asked for every event: they follow who begets whom.
-        hidden = self.hides(event)
-        admitted = applied is not None and (self.wanted is None or self.wanted.admits(applied))
-        if hidden:
-            self.stats.hidden += 1
-        elif applied is not None and admitted:
-            self.stats.written[EVENT_KINDS[type(event)]] += 1
-            self._sink.write(applied)
-        elif applied is not None:
-            self.stats.filtered += 1
+    def _applied(
+        self, events: list[ProcEvent]
+    ) -> Iterable[tuple[ProcEvent, TrackedProcess | None]]:
+        """Apply events one by one, each when the next is asked for."""
+        if not self.is_shared:
+            return self.tracker.take_all(events)
+        return ((event, self.tracker.take_locked(event)) for event in events)
+
+    def _write(self, events: list[ProcEvent]) -> None:
+        """Apply events, and write those that are wanted, each as it left its process."""
+        gaps, hides, wanted, sink = self._gaps, self.hides, self.wanted, self._sink
+        tracker, stats = self.tracker, self.stats
+        told: ProcessEvent | None
+        for event, process in self._applied(events):
+            if gaps and gaps[0][0] <= event.timestamp_ns:
+                self._write_gaps_until(event.timestamp_ns)
+            told = None if process is None else ProcessEvent(event, process, tracker.uncertain)
+            # Both are asked for every event: they follow who begets whom.
+            hidden = hides(event)
+            admitted = told is not None and (wanted is None or wanted.admits(told))
+            if hidden:
+                stats.hidden += 1
+            elif told is None:
+                continue
+            elif admitted:
+                stats.written[EVENT_KINDS[type(event)]] += 1
+                sink.write(told)
+            else:
+                stats.filtered += 1

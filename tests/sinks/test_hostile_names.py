@@ -70,7 +70,8 @@ def story(scene: Scene, names: dict[str, object]) -> list[object]:
         scene.exit(21, 9),
         scene.exit(20, 1 << 8),
     ]
-    return [replace(one, info=replace(one.info, user=str(names["user"]))) for one in records]
+    user = str(names["user"])
+    return [replace(one, process=replace(one.process, user=user)) for one in records]
 
 
 class TestTable:

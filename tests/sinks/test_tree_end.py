@@ -31,7 +31,7 @@ def test_cpu_time_has_a_column_if_any_is_known() -> None:
     page = TreePage()
     page.show(page.scene.fork(20), page.scene.exec(20, "make"))
     ended = page.scene.exit(20, after_ns=9 * SECOND_NS)
-    page.show(replace(ended, info=replace(ended.info, cpu_ns=1_500_000_000)))
+    page.show(replace(ended, process=replace(ended.process, cpu_ns=1_500_000_000)))
     page.sink.finish()
     header, line = page.lines()[-2:]
     assert header.split() == ["PID", "USER", "EXIT", "AGE", "CPU", "COMMAND"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf import Exec, Exit, Fork, PidTree, ProcCache, ProcessKey, Tracker
+from proctree_bpf import Applied, Exec, Exit, Fork, PidTree, ProcCache, ProcessKey, Tracker
+from support.values import replace
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied, ProcEvent
+    from proctree_bpf import ProcEvent
 
 SECOND_NS = 1_000_000_000
 _STEP_NS = 1_234_567  # so that start times have nanoseconds, as the kernel's do
@@ -30,7 +31,8 @@ class Scene:
     def _apply(self, event: ProcEvent) -> Applied:
         applied = self.tracker.apply(event)
         assert applied is not None
-        return applied
+        # A copy: a sink that is told later sees the process as it was then.
+        return Applied(event, replace(applied.process), applied.uncertain)
 
     def _tick(self) -> int:
         self.now_ns += _STEP_NS

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.model import CacheParams
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.choose import SourceOptions
 
@@ -92,7 +92,7 @@ class _EventFilter:
         self.written: dict[str, int] = dict.fromkeys(wanted, 0)
         self.tally = Tally()
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         kind = type(applied.event)
         if kind in self._wanted:
             self.written[EVENT_KINDS[kind]] += 1

@@ -123,11 +123,16 @@ class Tracker(TableWriter):
     def take(self, event: ProcEvent) -> TrackedProcess | None:
         """Apply one event; return its process, which goes on changing, or None as ``apply``.
 
-        For whoever holds ``table.lock``.
+        For whoever holds ``table.lock``, or is alone.
         """
         for _, process in self.take_all((event,)):
             return process
         return None
+
+    def take_locked(self, event: ProcEvent) -> TrackedProcess | None:
+        """Apply one event while no other thread looks; see ``take``."""
+        with self.table.lock:
+            return self.take(event)
 
     def _expire_at(self, event: ProcEvent) -> None:
         """Forget what is due, before an event and not for its own moment.

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from proctree_bpf.core.events import Gap
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
 
 
 class Sink(Protocol):
     """Takes records in causal order, from one thread."""
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         """Take one event and what is known of its process."""
 
     def gap(self, gap: Gap) -> None:
@@ -28,7 +28,7 @@ class Sink(Protocol):
 class NullSink:
     """Keeps nothing: for a library user who only wants the tree."""
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         """Drop it."""
 
     def gap(self, gap: Gap) -> None:

@@ -9,7 +9,7 @@ from proctree_bpf.core.lineage import build_chain_string
 
 if TYPE_CHECKING:
     from proctree_bpf.core.stores import CacheStore, TreeStore
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
 
 
 class ChainSink:
@@ -23,7 +23,7 @@ class ChainSink:
         self._cache = cache
         self._max_ancestors = max_ancestors
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         """Write one record."""
         chain = build_chain_string(
             self._tree, self._cache, applied.node, max_ancestors=self._max_ancestors

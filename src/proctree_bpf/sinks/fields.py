@@ -13,7 +13,7 @@ from proctree_bpf.sinks.wall_time import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
 
 
@@ -32,15 +32,15 @@ class Field:
 
     header: str
     width: int | None
-    text: Callable[[Applied, View], str]
+    text: Callable[[ProcessEvent, View], str]
     right: bool = False
 
 
-def _age(applied: Applied, _view: View) -> str:
+def _age(applied: ProcessEvent, _view: View) -> str:
     return "" if applied.age_ns is None else duration(applied.age_ns)
 
 
-def _cpu(applied: Applied, _view: View) -> str:
+def _cpu(applied: ProcessEvent, _view: View) -> str:
     cpu_ns = applied.info.cpu_ns
     return "" if cpu_ns is None else duration(cpu_ns)
 

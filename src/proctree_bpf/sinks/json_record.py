@@ -108,9 +108,7 @@ class RecordMaker:
             "name": text(process.cmd) if process is not None else None,
         }
 
-    def _parent(
-        self, process: TrackedProcess, text: Callable[[str], str]
-    ) -> dict[str, Any] | None:
+    def _parent(self, process: TrackedProcess, text: Callable[[str], str]) -> dict[str, Any] | None:
         parent = process.parent
         if parent is None:
             return self.reference(process.creator, process.creator_key, text)

@@ -64,9 +64,7 @@ class JsonlSink:
         self._table, _ = table_of(tree, cache)
         self._boot_id = boot_id
         self._records = RecordMaker(self._table, source, boot_id, wall_offset_ns, max_ancestors)
-        self._kept = KeptTexts(
-            self._table, self._link, self._missing, _join, max_ancestors
-        )
+        self._kept = KeptTexts(self._table, self._link, self._missing, _join, max_ancestors)
         self._stamp = UtcStamps(wall_offset_ns)
         self._source = f'"proctree":{{"source":{_encode(source)},"start_time_ns":'
         self._endings: dict[int | None, tuple[str, str]] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.model import PidNode
     from proctree_bpf.core.stores import TreeStore
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
 
 _COMMAND_SHARE = 0.58
 _PIPED_WIDTH = 40
@@ -57,7 +57,7 @@ class TableSink:
         self._header_due = True
         self._arrange(layout())
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         """Write one row."""
         self._write_header()
         view = self._view

@@ -13,7 +13,7 @@ from proctree_bpf.sinks.wall_time import duration
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
 
 # How many are named: what is read at a glance.
 _TOP = 5
@@ -57,7 +57,7 @@ class Tally:
         # The longest run of each command, of the few that ran longest.
         self._longest: dict[str, int] = {}
 
-    def add(self, applied: Applied) -> None:
+    def add(self, applied: ProcessEvent) -> None:
         """Count an exec or an exit."""
         event = applied.event
         if isinstance(event, Exec):

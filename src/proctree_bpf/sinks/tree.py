@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from proctree_bpf.core.stores import TreeStore
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.fields import View
     from proctree_bpf.sinks.layout import Layout
 
@@ -59,7 +59,7 @@ class TreeSink:
         )
         self._header_due = True
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         """Take one record."""
         member, is_new = self._family.take(applied)
         if is_new:

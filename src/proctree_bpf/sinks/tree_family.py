@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proctree_bpf.core.model import ProcInfo
-    from proctree_bpf.core.tracker import Applied
+    from proctree_bpf.core.tracker import ProcessEvent
 
 # Members that are kept for the tree at the end: more than anybody reads. Later ones are
 # forgotten when they end, and counted. With arguments of 4 KiB each it is 40 MB.
@@ -87,9 +87,9 @@ class Family:
         self._remembered = 0
         self._by_pid: dict[int, Member] = {}
 
-    def take(self, applied: Applied) -> tuple[Member, bool]:
+    def take(self, applied: ProcessEvent) -> tuple[Member, bool]:
         """Take a record; return whom it is about, and whether that one is new."""
-        event, key = applied.event, applied.node.key
+        event, key = applied.event, applied.process.key
         member = self._find(key)
         if member is not None and member.ended and isinstance(event, Fork):
             member = None
@@ -117,23 +117,23 @@ class Family:
             return None
         return member
 
-    def _begin(self, applied: Applied) -> Member:
-        node = applied.node
-        former = self._by_pid.get(node.pid)
+    def _begin(self, applied: ProcessEvent) -> Member:
+        process = applied.process
+        former = self._by_pid.get(process.pid)
         if former is not None:
             former.ended = True  # its PID has another owner, so its end was missed
-        parent = self._find(node.creator) if node.ppid != node.pid else None
+        parent = self._find(process.creator_key) if process.ppid != process.pid else None
         member = Member(
-            key=node.key,
+            key=process.key,
             info=applied.info,
             began_ns=applied.event.timestamp_ns,
-            started_ns=node.began_ns,
+            started_ns=process.began_ns,
             parent=parent,
             depth=0 if parent is None else parent.depth + 1,
             remembered=self._remembered < self._capacity,
             owner=None if parent is None else parent if parent.remembered else parent.owner,
         )
-        self._by_pid[node.pid] = member
+        self._by_pid[process.pid] = member
         self._enter(member)
         return member
 
