@@ -141,6 +141,8 @@ class Pipeline:
         self.wanted = wanted
         self.narrowing: Narrowing | None = None
         self.narrow = narrow
+        self.between: Callable[[], object] = lambda: None
+        """Called between pieces of work; what it raises ends them."""
         self._order = ReorderBuffer()
         self._watermark_ns = 0
         self._complete_ns = 0
@@ -274,6 +276,7 @@ class Pipeline:
         return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
 
     def _poll(self) -> None:
+        self.between()
         delivery = self.source.poll()
         self._ended = delivery.end
         self._order.push(delivery.events)
@@ -354,6 +357,7 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.narrowing.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _SLICE):
+            self.between()
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
                 self._poll()
             for event in ready[begin : begin + _SLICE]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -12,7 +13,7 @@ from typing import Annotated, NoReturn, Optional
 import typer
 
 from proctree_bpf.cli import queries
-from proctree_bpf.cli.command import CommandOptions, Wait
+from proctree_bpf.cli.command import SIGNAL_STATUS, CommandOptions, Wait
 from proctree_bpf.cli.display import (
     Colour,
     ColourWhen,
@@ -29,7 +30,14 @@ from proctree_bpf.cli.display import (
     split_list,
 )
 from proctree_bpf.cli.doctor import run_doctor
-from proctree_bpf.cli.exits import CliError, CommandEnded, ExitCode, output_failed, say
+from proctree_bpf.cli.exits import (
+    CliError,
+    CommandEnded,
+    EndedBySignal,
+    ExitCode,
+    output_failed,
+    say,
+)
 from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
 from proctree_bpf.cli.filtering import FilterIn
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
@@ -122,7 +130,7 @@ def trace(
     ] = Format.TABLE,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", metavar="FILE", help="Write there."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write there.", readable=False),
     ] = None,
     duration: Annotated[
         Optional[float],
@@ -138,7 +146,9 @@ def trace(
     quiet: Quiet = False,
     stats_file: Annotated[
         Optional[Path],
-        typer.Option("--stats-file", metavar="FILE", help="Write statistics there as JSON."),
+        typer.Option(
+            "--stats-file", metavar="FILE", help="Write statistics there as JSON.", readable=False
+        ),
     ] = None,
     source: Annotated[
         str,
@@ -150,7 +160,11 @@ def trace(
     ] = AUTO,
     record: Annotated[
         Optional[Path],
-        typer.Option(metavar="FILE", help="Write what the source reads there, for replay:FILE."),
+        typer.Option(
+            metavar="FILE",
+            help="Write what the source reads there, for replay:FILE.",
+            readable=False,
+        ),
     ] = None,
     exclude_self: Annotated[bool, typer.Option(help="Leave out this program's own events.")] = True,
     interval: Annotated[
@@ -399,6 +413,10 @@ def main() -> None:
         code: int = ExitCode.DONE
     except CommandEnded as ended:
         code = ended.status
+    except EndedBySignal as ended_by:
+        signal.signal(ended_by.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended_by.number)
+        code = SIGNAL_STATUS + ended_by.number  # should the signal be blocked
     except CliError as error:
         _explain(error)
         say(str(error))
