@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from proctree_bpf.cli import queries
+from proctree_bpf.cli import queries, usage
 from proctree_bpf.cli.command import SIGNAL_STATUS, CommandOptions, Wait
 from proctree_bpf.cli.display import (
     Colour,
@@ -53,8 +53,10 @@ _PID_MAX_LIMIT = 4_194_304  # include/linux/threads.h
 _debug = threading.Event()
 """Whether --debug was given: to us, not to a command that is traced."""
 
+_NAME = "proctree-bpf"
+
 app = typer.Typer(
-    name="proctree-bpf",
+    name=_NAME,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -408,9 +410,9 @@ def doctor(
 def main() -> None:
     """Run ``proctree-bpf``: every error becomes one sentence and a documented exit status."""
     keep_standard_descriptors()
+    code: int
     try:
-        app()
-        code: int = ExitCode.DONE
+        code = app(prog_name=_NAME, standalone_mode=False) or ExitCode.DONE
     except CommandEnded as ended:
         code = ended.status
     except EndedBySignal as ended_by:
@@ -421,6 +423,10 @@ def main() -> None:
         _explain(error)
         say(str(error))
         code = error.code
+    except typer.Abort:
+        code = SIGNAL_STATUS + signal.SIGINT
+    except usage.ParserError as error:
+        code = usage.show(error)
     except SystemExit as error:
         # typer ends with 1 when the reader of its help has gone.
         code = error.code if isinstance(error.code, int) else ExitCode.DONE

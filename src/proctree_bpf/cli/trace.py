@@ -343,6 +343,8 @@ def _load(source: ReplaySource) -> None:
         source.load()
     except SourceUnavailableError as error:
         raise no_source([error]) from error
+    if source.cut_short:
+        say(source.cut_short)
 
 
 def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
