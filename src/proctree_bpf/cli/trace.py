@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+import proctree_bpf_entry
 from proctree_bpf.cli import output
 from proctree_bpf.cli.attendance import Attendance, attended
 from proctree_bpf.cli.channel import Channel
-from proctree_bpf.cli.command import Command, CommandOptions, held
+from proctree_bpf.cli.command import SIGNAL_STATUS, Command, CommandOptions, held
 from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.exits import (
     CliError,
@@ -124,6 +126,10 @@ def run_trace(options: TraceOptions) -> None:
         CommandEnded: a command was traced.
 
     """
+    if proctree_bpf_entry.was_interrupted():
+        if options.command is not None:
+            raise CommandEnded(SIGNAL_STATUS + signal.SIGINT)
+        return
     with held(options.command) as command:
         _run_trace(options, command)
 
