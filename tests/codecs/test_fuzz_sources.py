@@ -205,7 +205,9 @@ def test_whatever_a_drain_counts_a_replay_opens_and_goes_on_or_is_refused(
 
 _HUGE = st.sampled_from([0, 1, 2, 7, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1])
 _NAMES = st.text(st.characters() | st.sampled_from("\ud800\udcff\x00\x1b"), max_size=4)
-_ANY_STATS = st.builds(Stat, _HUGE, _NAMES, st.sampled_from("RSZX"), _HUGE, _HUGE, _HUGE, _HUGE)
+# Few PIDs, so that they come and go.
+_PIDS = st.integers(0, 3) | _HUGE
+_ANY_STATS = st.builds(Stat, _PIDS, _NAMES, st.sampled_from("RSZX"), _PIDS, _HUGE, _HUGE, _HUGE)
 _MAYBE = st.none() | _HUGE
 _ANY_INFOS = st.builds(
     ProcInfo, cmd=_NAMES, user=_NAMES, ppid=_HUGE, tgid=_HUGE, start_time_ns=_HUGE, uid=_MAYBE,
@@ -216,7 +218,7 @@ _ANY_INFOS = st.builds(
 _ANY_READINGS = st.tuples(_ANY_STATS, _ANY_INFOS)
 _ANY_LOOKS = st.lists(st.none() | _ANY_STATS | _ANY_READINGS, max_size=4).map(Looks)
 _ANY_PARTS = st.builds(
-    SnapshotPart, _HUGE, _HUGE, st.booleans(), st.lists(_ANY_READINGS, max_size=4)
+    SnapshotPart, _HUGE, _HUGE, st.just(value=True), st.lists(_ANY_READINGS, max_size=4)
 ).map(encode_snapshot)
 _ANY_WALKS = st.builds(
     encode_walk, st.builds(Walk, _HUGE, st.lists(_ANY_STATS, max_size=4)), _ANY_LOOKS
