@@ -153,6 +153,8 @@ class Pipeline:
         self.wanted = wanted
         self.narrowing: Narrowing | None = None
         self.narrow = narrow
+        self.between: Callable[[], object] = lambda: None
+        """Called between pieces of work; what it raises ends them."""
         self._order = ReorderBuffer()
         # Gaps that wait for their place among the events; the count decides between equals.
         self._gaps: list[tuple[int, int, Gap]] = []
@@ -291,6 +293,7 @@ class Pipeline:
         return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
 
     def _poll(self) -> None:
+        self.between()
         delivery = self.source.poll()
         self._ended = delivery.end
         self._order.push(delivery.events)
@@ -371,6 +374,7 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.narrowing.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _SLICE):
+            self.between()
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
                 self._poll()
             for event in ready[begin : begin + _SLICE]:

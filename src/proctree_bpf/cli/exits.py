@@ -54,6 +54,14 @@ class CommandEnded(Exception):  # noqa: N818 - no error of ours
         self.status = status
 
 
+class EndedBySignal(Exception):  # noqa: N818 - no error of ours
+    """The end by a signal that is to be seen in how we end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
 _CODE_OF_REFUSAL = {
     Refusal.PRIVILEGE: ExitCode.NO_PRIVILEGE,
     Refusal.UNSUPPORTED: ExitCode.UNAVAILABLE,
@@ -110,13 +118,19 @@ def calling(call: str) -> Iterator[None]:
         ) from error
 
 
-def output_failed(error: OSError, name: object = "the output") -> CliError:
+def output_failed(error: OSError, name: object = "the output", *, lost_lines: int = 0) -> CliError:
     """Say that what was written did not arrive."""
     short = shortage(error)
     if short is not None:
         return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
     why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+    missing = f": at least {counted(lost_lines, 'line')} missing" if lost_lines else ""
     return CliError(
-        f"{name} could not be written ({why}); what was written before is intact.",
+        f"{name} could not be written ({why}){missing}; what was written before is intact.",
         ExitCode.INTERNAL,
     )
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things, as one says it."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
