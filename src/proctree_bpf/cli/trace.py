@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.cli import output
+from proctree_bpf.cli.advice import after_losses
 from proctree_bpf.cli.attendance import Attendance, attended
 from proctree_bpf.cli.command import Command, CommandOptions, held
 from proctree_bpf.cli.display import DisplayOptions, Format
@@ -24,6 +25,7 @@ from proctree_bpf.cli.exits import (
     no_source,
     output_failed,
     say,
+    source_failed,
 )
 from proctree_bpf.cli.filtering import FilterPlan
 from proctree_bpf.cli.rendering import make_clock, make_sink
@@ -31,10 +33,10 @@ from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.pipeline import Pipeline, SelfFilter, StopFlag
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources import place, procfs
+from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
 from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
@@ -54,9 +56,6 @@ if TYPE_CHECKING:
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.choose import SourceOptions
 
-_WHAT_HELPS = (
-    "names and ancestors near a gap may be incomplete; a larger --perf-pages or fewer events help"
-)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -193,7 +192,9 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
                 _stopped_by_signals(stop) if command is None else attended(command, stop)
             )
             with signals as attendance:
-                summary = _trace(options, out, stop, recorder, begun=begun, attendance=attendance)
+                summary, failure = _trace(
+                    options, out, stop, recorder, begun=begun, attendance=attendance
+                )
         if recorder is not None:
             recorder.finish()
     except BaseException as error:
@@ -203,6 +204,8 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
             raise output_failed(error, options.record) from error
         raise
     _write_stats(stats, summary, options.stats_file)
+    if failure is not None:
+        raise source_failed(failure) from failure
     if attendance is not None:
         raise CommandEnded(attendance.exit_status)
 
@@ -224,7 +227,7 @@ def _trace(
     *,
     begun: float,
     attendance: Attendance | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], SourceFailedError | None]:
     plan = FilterPlan(
         options.filters,
         options.cache.capacity,
@@ -245,9 +248,9 @@ def _trace(
             attendance.begin(lambda: pipeline.complete_until_ns)
         tracing = time.monotonic()
         stop.limit(options.duration_s)
+        failure = None
         try:
-            pipeline.run(attendance or stop, options.interval_s)
-            pipeline.finish()
+            failure = _run(pipeline, attendance or stop, options.interval_s)
         except BrokenPipeError:
             stop.pipe_closed = True
         except RecordingError:
@@ -257,6 +260,7 @@ def _trace(
         elapsed = time.monotonic() - tracing
         summary = pipeline.summary()
         summary["written"] = sink.written
+        summary["failure"] = failure.reason if failure is not None else None
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
@@ -271,7 +275,18 @@ def _trace(
         pipeline.close()
     if stop.pipe_closed:
         output.discard(out)
-    return summary
+    return summary, failure
+
+
+def _run(pipeline: Pipeline, stop: StopFlag, interval_s: float) -> SourceFailedError | None:
+    """Trace until told to stop, or until the source breaks; then return how."""
+    try:
+        pipeline.run(stop, interval_s)
+        pipeline.finish()
+    except SourceFailedError as error:
+        pipeline.give_up()
+        return error
+    return None
 
 
 def _start_best(
@@ -302,6 +317,8 @@ def _start_best(
         else:
             for refusal in refusals:
                 say(f"not as good as it could be: {refusal.reason}; {refusal.remedy}")
+            if not isinstance(source, ReplaySource):
+                _say_what_is_missing()
             return pipeline, sink
     raise no_source(refusals)
 
@@ -318,6 +335,9 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     except SourceUnavailableError as error:
         _say_log(error, options)
         raise
+    except SourceFailedError as error:
+        pipeline.close()
+        raise source_failed(error) from error
     except RecordingError:
         pipeline.close()
         raise
@@ -327,6 +347,12 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     finally:
         if isinstance(pipeline.source, BpfSource) and pipeline.source.filter_refusal:
             _say_log(pipeline.source.filter_refusal, options)
+
+
+def _say_what_is_missing() -> None:
+    trouble = place.boot_id_trouble()
+    if trouble is not None:
+        say(f"{trouble.reason}; {trouble.remedy}")
 
 
 def _say_log(error: SourceUnavailableError, options: TraceOptions) -> None:
@@ -371,14 +397,14 @@ def _say_summary(
     for line in tally.lines():
         say(line)
     if summary.get("lost"):
-        say(_WHAT_HELPS)
+        say(after_losses(summary["source"]))
     if blind_spots:
         say(f"{summary['source']} cannot know: {'; '.join(blind_spots)}")
 
 
 def _say_only_loss(summary: dict[str, Any]) -> None:
     if summary.get("lost"):
-        say(f"{_loss(summary)}; {_WHAT_HELPS}")
+        say(f"{_loss(summary)}; {after_losses(summary['source'])}")
 
 
 def _loss(summary: dict[str, Any]) -> str:

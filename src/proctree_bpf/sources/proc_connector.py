@@ -21,11 +21,17 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.cn_stream import SOURCE, ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.sources import own_name, procfs
-from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources import own_name, place, procfs
+from proctree_bpf.sources.base import (
+    Delivery,
+    Refusal,
+    SourceFailedError,
+    SourceUnavailableError,
+    failing_as,
+)
 from proctree_bpf.sources.clock import both_clocks_ns
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.privilege import in_initial_pid_namespace
+from proctree_bpf.sources.privilege import in_initial_pid_namespace, in_initial_user_namespace
 from proctree_bpf.sources.proc_socket import ProcConnector, wait_readable
 from proctree_bpf.sources.recorder import RecordedLook
 
@@ -40,6 +46,7 @@ _MOST_DATAGRAMS = 4096
 # Enough for a full receive buffer; the processes of others must not keep us from ending.
 _MOST_LAST_READS = 64
 _PROOF_SECONDS = 1.0
+_UNREADABLE = "the socket of the proc connector cannot be read any more"
 
 
 class ProcConnectorSource(LiveSource):
@@ -79,12 +86,7 @@ class ProcConnectorSource(LiveSource):
 
         """
         begun = time.perf_counter()
-        if not in_initial_pid_namespace():
-            raise SourceUnavailableError(
-                "the proc connector is silent in a container with PIDs of its own",
-                "run on the host, or start the container with the host's PID namespace",
-                Refusal.UNSUPPORTED,
-            )
+        self._check_place()
         try:
             connector = ProcConnector(receive_buffer=self._receive_buffer)
         except PermissionError as error:
@@ -92,6 +94,12 @@ class ProcConnectorSource(LiveSource):
                 "the proc connector needs root or CAP_NET_ADMIN on this kernel",
                 "run it with sudo",
                 Refusal.PRIVILEGE,
+            ) from error
+        except ConnectionRefusedError as error:  # nobody is at the other end here
+            raise SourceUnavailableError(
+                "the proc connector is in the host's network namespace only",
+                "run it there, with 'nsenter --net --target 1'",
+                Refusal.UNSUPPORTED,
             ) from error
         except OSError as error:
             raise SourceUnavailableError(
@@ -113,6 +121,24 @@ class ProcConnectorSource(LiveSource):
         self._seconds["subscribe"] = round(time.perf_counter() - begun, 6)
         if self.recorder is not None:
             self.recorder.begin(self.name, blind_spots=self.blind_spots)
+
+    def _check_place(self) -> None:
+        if self.proc == procfs.PROC:
+            place.require_proc()
+        if not in_initial_pid_namespace():
+            raise SourceUnavailableError(
+                "the proc connector is silent in a container with PIDs of its own",
+                "run on the host, or start the container with the host's PID namespace",
+                Refusal.UNSUPPORTED,
+            )
+        if not in_initial_user_namespace():
+            raise SourceUnavailableError(
+                "the proc connector is silent in a user namespace",
+                "run it on the host, as its root",
+                Refusal.UNSUPPORTED,
+            )
+        if self.proc == procfs.PROC:
+            place.require_everybody()
 
     def _prove(self) -> bool:
         """Make an event and wait for it; all that comes after it is kept for the first poll."""
@@ -145,19 +171,26 @@ class ProcConnectorSource(LiveSource):
         return []
 
     def _receive(self, most: int) -> list[bytes]:
-        """Read what the socket holds, up to a bound."""
+        """Read what the socket holds, up to a bound.
+
+        Raises:
+            SourceFailedError: it cannot be read.
+
+        """
         came: list[bytes] = []
         connector = self._connector
         if connector is None:
             return came
-        try:
-            while len(came) < most:
-                try:
+        while len(came) < most:
+            try:
+                with failing_as(_UNREADABLE):
                     came.append(connector.recv_datagram())
-                except Overrun:
-                    self._overrun = True
-        except (WouldBlock, Interrupted, ConnectionClosed):
-            pass
+            except Overrun:
+                self._overrun = True
+            except (WouldBlock, Interrupted):
+                break
+            except ConnectionClosed as error:
+                raise SourceFailedError(f"{_UNREADABLE} ({error})") from error
         return came
 
     def fileno(self) -> int | None:
