@@ -75,10 +75,15 @@ def breakable(source: str, *options: str) -> Iterator[tuple[Trace, Callable[[], 
             if source in kinds:
                 os.kill(trace.pid, signal.SIGUSR1)
             else:
-                cover = ["mount", "-t", "tmpfs", "none", "/proc"]
-                subprocess.run(["nsenter", f"--mount=/proc/{trace.pid}/ns/mnt", *cover], check=True)
+                cover_proc(trace)
 
         yield trace, sever
+
+
+def cover_proc(trace: Trace) -> None:
+    """Mount something else where a trace with mounts of its own has /proc."""
+    enter = ["nsenter", f"--mount=/proc/{trace.pid}/ns/mnt"]
+    subprocess.run([*enter, "mount", "-t", "tmpfs", "none", "/proc"], check=True)
 
 
 def failed(trace: Trace, source: str) -> Result:
@@ -120,6 +125,18 @@ def whole(trace: Trace) -> Sequence[dict[str, object]]:
     return [json.loads(line) for line in trace.out().rpartition("\n")[0].splitlines()]
 
 
+def test_the_connector_does_not_take_everybody_for_gone_when_proc_is(tmp_path: Path) -> None:
+    stats = tmp_path / "stats"
+    options = ("--source", "proc-connector", "-o", "/dev/null", "--stats-file", str(stats))
+    with tracing(*options, before=_OWN_PROC) as trace:
+        cover_proc(trace)
+        subprocess.run(["/bin/true"], check=True)
+        result = trace.wait()
+    assert result.code == 70, result.err
+    assert "/proc is not there any more" in result.err.splitlines()[-1]
+    assert json.loads(stats.read_text())["failure"] == "/proc is not there any more"
+
+
 @every_source
 def test_its_command_goes_on_and_that_is_told(source: str, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
@@ -127,10 +144,12 @@ def test_its_command_goes_on_and_that_is_told(source: str, tmp_path: Path) -> No
     with breakable(source, "-o", "/dev/null", "--", "sh", "-c", script) as (trace, sever):
         wait_until("it runs", lambda: ready.exists() and ready.read_text())
         pid = int(ready.read_text())
-        sever()
-        result = failed(trace, source)
-        assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
-        os.kill(pid, signal.SIGKILL)
+        try:
+            sever()
+            result = failed(trace, source)
+            assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
+        finally:
+            os.kill(pid, signal.SIGKILL)
     assert f"sh (PID {pid}) still runs, untraced now" in result.err
 
 

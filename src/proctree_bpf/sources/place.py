@@ -70,9 +70,14 @@ def _is_of_kind(path: str, magic: int) -> bool:
     return ctypes.c_long.from_buffer(data).value == magic
 
 
+def proc_is_there() -> bool:
+    """Tell whether what is at ``/proc`` is the kernel's."""
+    return _is_of_kind(procfs.PROC, _PROC_SUPER_MAGIC)
+
+
 def proc_trouble() -> Trouble | None:
     """Return why ``/proc`` says nothing, or not the truth, about the processes here."""
-    if not _is_of_kind(procfs.PROC, _PROC_SUPER_MAGIC):
+    if not proc_is_there():
         return Trouble("/proc is not mounted", MOUNT_PROC)
     pids = _own_pids()
     if pids != [os.getpid()]:

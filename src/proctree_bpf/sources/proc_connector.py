@@ -23,6 +23,7 @@ from proctree_bpf.codecs.cn_stream import SOURCE, ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.sources import own_name, place, procfs
 from proctree_bpf.sources.base import (
+    MOUNT_PROC,
     Delivery,
     Refusal,
     SourceFailedError,
@@ -36,6 +37,7 @@ from proctree_bpf.sources.proc_socket import ProcConnector, wait_readable
 from proctree_bpf.sources.recorder import RecordedLook
 
 if TYPE_CHECKING:
+    from proctree_bpf.codecs.recording import Looks
     from proctree_bpf.sources.procfs import Reading
     from proctree_bpf.sources.recorder import Recorder
 
@@ -207,11 +209,23 @@ class ProcConnectorSource(LiveSource):
         received = Received(datagrams, overrun, *received_at, complete)
         events, gaps, watermark_ns = self._stream.feed(received)
         looks = self._look.take()
+        self._check_looks(looks)
         if self.recorder is not None:
             self.recorder.received(received, looks)
         if overrun:
             _touch_comm_on_every_cpu()  # the next sequence numbers tell how much was lost
         return Delivery(watermark_ns, events, gaps)
+
+    def _check_looks(self, looks: Looks) -> None:
+        """Insist that who was not found was gone, and not ``/proc``.
+
+        Raises:
+            SourceFailedError: it is not there any more.
+
+        """
+        some_are_gone = any(found is None for found in looks.answers)
+        if some_are_gone and self.proc == procfs.PROC and not place.proc_is_there():
+            raise SourceFailedError("/proc is not there any more", MOUNT_PROC)
 
     def meet(self, readings: list[Reading]) -> None:
         """Take note of processes that a snapshot shows, before the next poll."""
