@@ -22,6 +22,8 @@ _INITIAL_TIME_NS = 0xEFFFFFFA
 # Before Linux 5.7, the clocks of timens_offsets have numbers (include/uapi/linux/time.h).
 _MONOTONIC, _BOOTTIME = ("monotonic", "1"), ("boottime", "7")
 
+_NOT_TOLD = "how far this time namespace's clocks are shifted is not told"
+
 
 class Shift(NamedTuple):
     """What this process's time namespace adds to the kernel's clocks, in ns.
@@ -47,8 +49,11 @@ def shift() -> Shift:
     if own == _INITIAL_TIME_NS:
         return Shift()
     if own != of_children:  # what the file shows is what children get
-        return Shift(trouble="how far this time namespace's clocks are shifted is not told")
-    return _shift_of(offsets)
+        return Shift(trouble=_NOT_TOLD)
+    try:
+        return _shift_of(offsets)
+    except ValueError:
+        return Shift(trouble=_NOT_TOLD)
 
 
 # A process that is forked has the clocks that unshare(2) has made for children.
