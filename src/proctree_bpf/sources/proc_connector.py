@@ -6,6 +6,7 @@ where a short-lived process may be gone already.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -111,7 +112,16 @@ class ProcConnectorSource(LiveSource):
             ) from error
         connector.set_nonblocking()
         self._connector = connector
-        if not self._prove():
+        try:
+            is_proven = self._prove()
+        except OSError as error:
+            self.close()
+            raise SourceUnavailableError(
+                f"the proc connector cannot be read ({error.strerror})",
+                "let no seccomp filter or security module forbid recvfrom(2)",
+                Refusal.UNSUPPORTED,
+            ) from error
+        if not is_proven:
             self.close()
             raise SourceUnavailableError(
                 "the proc connector opens but sends nothing",
@@ -176,7 +186,7 @@ class ProcConnectorSource(LiveSource):
         """Read what the socket holds, up to a bound.
 
         Raises:
-            SourceFailedError: it cannot be read.
+            OSError: it cannot be read.
 
         """
         came: list[bytes] = []
@@ -185,14 +195,13 @@ class ProcConnectorSource(LiveSource):
             return came
         while len(came) < most:
             try:
-                with failing_as(_UNREADABLE):
-                    came.append(connector.recv_datagram())
+                came.append(connector.recv_datagram())
             except Overrun:
                 self._overrun = True
             except (WouldBlock, Interrupted):
                 break
             except ConnectionClosed as error:
-                raise SourceFailedError(f"{_UNREADABLE} ({error})") from error
+                raise OSError(errno.EBADF, str(error)) from error
         return came
 
     def fileno(self) -> int | None:
@@ -202,7 +211,8 @@ class ProcConnectorSource(LiveSource):
     def poll(self) -> Delivery:
         """Read the socket, and ``/proc`` for what the messages leave open."""
         received_at = both_clocks_ns()
-        came = self._receive(_MOST_DATAGRAMS) if not self._stopped else []
+        with failing_as(_UNREADABLE):
+            came = self._receive(_MOST_DATAGRAMS) if not self._stopped else []
         complete = len(came) < _MOST_DATAGRAMS
         datagrams, self._backlog = self._backlog + came, []
         overrun, self._overrun = self._overrun, False
@@ -242,7 +252,8 @@ class ProcConnectorSource(LiveSource):
 
     def _read_all(self) -> None:
         for _ in range(_MOST_LAST_READS):
-            came = self._receive(_MOST_DATAGRAMS)
+            with failing_as(_UNREADABLE):
+                came = self._receive(_MOST_DATAGRAMS)
             self._backlog += came
             if len(came) < _MOST_DATAGRAMS:
                 return
