@@ -161,6 +161,7 @@ class Pipeline:
         self._watermark_ns = 0
         self._complete_ns = 0
         self._ended = False
+        self._is_broken = False
         self._repair: _Repair | None = None
         self._repair_wanted = False
         self._next_repair_ns = 0
@@ -175,7 +176,7 @@ class Pipeline:
 
         Raises:
             SourceUnavailableError: the source cannot be used.
-            OSError: ``/proc`` cannot be listed.
+            SourceFailedError: it broke meanwhile, or ``/proc`` cannot be listed any more.
             FilterError: the filter asks for a process that is not there.
 
         """
@@ -194,6 +195,10 @@ class Pipeline:
 
         A source with a descriptor is polled when that is readable, any other every
         ``interval_s`` seconds, if there is anything new.
+
+        Raises:
+            SourceFailedError: the source has broken; see ``give_up``.
+
         """
         rested_until = 0.0
         descriptor = self.source.fileno()
@@ -233,7 +238,12 @@ class Pipeline:
         self._sink.flush()
 
     def finish(self) -> None:
-        """Stop the source and write what its buffers still held."""
+        """Stop the source and write what its buffers still held.
+
+        Raises:
+            SourceFailedError: the source has broken; see ``give_up``.
+
+        """
         stopped_ns = self.source.now_ns()
         self.source.stop()
         patience = time.monotonic() + _STOP_PATIENCE_S
@@ -247,6 +257,19 @@ class Pipeline:
             self._advance()
         self._apply_repair()
         self._catch_up()
+        self._write_before(inf)
+        self._sink.flush()
+        self._sink.finish()
+
+    def give_up(self) -> None:
+        """Write what a source had told before it broke; it is not asked again.
+
+        The records call the tree uncertain: what belongs between them may be missing.
+        """
+        self._is_broken = True
+        self.tracker.uncertain = True
+        if self.narrowing is not None:
+            self.narrowing.hold_ns = inf
         self._write_before(inf)
         self._sink.flush()
         self._sink.finish()
@@ -293,6 +316,8 @@ class Pipeline:
         return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
 
     def _poll(self) -> None:
+        if self._is_broken:
+            return
         self.between()
         delivery = self.source.poll()
         self._ended = delivery.end

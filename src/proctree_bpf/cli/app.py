@@ -385,11 +385,13 @@ def siblings(pid: Pid, style: Style = queries.Format.TEXT) -> None:
 
 @app.command(short_help="List processes by name and user.")
 def find(
-    cmd: Annotated[Optional[str], typer.Option(metavar="NAME", help="Exact name (comm).")] = None,
+    cmd: Annotated[Optional[str], typer.Option(metavar="NAME", help="Name (comm).")] = None,
     user: Annotated[Optional[str], typer.Option(metavar="USER", help="User name.")] = None,
     style: Style = queries.Format.TEXT,
 ) -> None:
     """List the processes with a name, of a user, or both; exit status 1 if there are none.
+
+    The kernel keeps 15 bytes of a name; a longer NAME is cut like that.
 
     \b
     Example:
@@ -405,6 +407,8 @@ def is_descendant(
     style: Style = queries.Format.TEXT,
 ) -> None:
     """Say whether PID is, or runs under, a process named NAME: exit status 0 yes, 1 no.
+
+    The kernel keeps 15 bytes of a name; a longer NAME is cut like that.
 
     \b
     Example:

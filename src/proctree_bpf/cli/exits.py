@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Refusal, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.causes import forbidden, shortage, what_helps
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 69
     """No source of events can be used on this machine."""
     INTERNAL = 70
-    """A fault of this program, of BPF, or of the output while it ran."""
+    """A fault of this program, of BPF, of another source or of the output while it ran."""
     NO_PRIVILEGE = 77
     NOT_EXECUTABLE = 126
     """The command to trace cannot be run; as a shell has it."""
@@ -85,10 +85,12 @@ def no_source(refusals: list[SourceUnavailableError]) -> CliError:
 
     The exit status is the one of the best source.
     """
-    if len(refusals) == 1:
+    # All may lack the same.
+    distinct = list(dict.fromkeys(refusal.reason for refusal in refusals))
+    if len(distinct) == 1:
         sentence = f"{refusals[0].reason}; {refusals[0].remedy}."
     else:
-        reasons = "; ".join(refusal.reason for refusal in refusals)
+        reasons = "; ".join(distinct)
         sentence = f"no source of events can be used: {reasons}; {refusals[0].remedy}."
     return CliError(sentence, _CODE_OF_REFUSAL[refusals[0].refusal])
 
@@ -116,6 +118,15 @@ def calling(call: str) -> Iterator[None]:
         raise CliError(
             f"the kernel refused {call} ({error.strerror}); {helps}.", ExitCode.UNAVAILABLE
         ) from error
+
+
+def source_failed(error: SourceFailedError) -> CliError:
+    """Say that a source broke while it ran."""
+    return CliError(
+        f"the source of events has failed: {error.reason}; "
+        f"what was written before is intact; {error.remedy}.",
+        ExitCode.INTERNAL,
+    )
 
 
 def output_failed(error: OSError, name: object = "the output", *, lost_lines: int = 0) -> CliError:

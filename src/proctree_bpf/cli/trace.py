@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import proctree_bpf_entry
 from proctree_bpf.cli import output
+from proctree_bpf.cli.advice import after_losses
 from proctree_bpf.cli.attendance import Attendance, attended
 from proctree_bpf.cli.channel import Channel
 from proctree_bpf.cli.command import SIGNAL_STATUS, Command, CommandOptions, held
@@ -25,6 +26,7 @@ from proctree_bpf.cli.exits import (
     no_source,
     output_failed,
     say,
+    source_failed,
 )
 from proctree_bpf.cli.filtering import FilterPlan
 from proctree_bpf.cli.outlet import FrameOutlet, GivenUp, Outlet
@@ -38,8 +40,8 @@ from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline, SelfFilter
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources import place, procfs
+from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
 from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
@@ -57,10 +59,6 @@ if TYPE_CHECKING:
     from proctree_bpf.core.tracker import Applied
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.choose import SourceOptions
-
-_WHAT_HELPS = (
-    "names and ancestors near a gap may be incomplete; a larger --perf-pages or fewer events help"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +114,7 @@ class _Ended:
 
     summary: dict[str, Any]
     given_up: str | None
+    failure: SourceFailedError | None
 
 
 def run_trace(options: TraceOptions) -> None:
@@ -177,6 +176,8 @@ def _end(ended: _Ended, stop: Stopper) -> None:
         say(ended.given_up)
     if stop.final:
         raise EndedBySignal(stop.final)
+    if ended.failure is not None:
+        raise source_failed(ended.failure) from ended.failure
 
 
 def _calm_garbage_collector() -> None:
@@ -219,10 +220,11 @@ def _trace(
         tracing = time.monotonic()
         stop.limit(options.duration_s)
         stop.is_writing = True
-        given_up = _run(pipeline, attendance or stop, stop, options, out)
+        given_up, failure = _run(pipeline, attendance or stop, stop, options, out)
         elapsed = time.monotonic() - tracing
         summary = pipeline.summary()
         summary["written"] = sink.written
+        summary["failure"] = failure.reason if failure is not None else None
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
@@ -238,7 +240,8 @@ def _trace(
         pipeline.close()
     if stop.pipe_closed or given_up is not None:
         out.discard()
-    return _Ended(summary, None if given_up is None else _unwritten(given_up, out.lost_lines))
+    unwritten = None if given_up is None else _unwritten(given_up, out.lost_lines)
+    return _Ended(summary, unwritten, failure)
 
 
 def _let_end(
@@ -257,20 +260,28 @@ def _run(
     stop: Stopper,
     options: TraceOptions,
     out: Outlet,
-) -> GivenUp | None:
-    """Trace to the end; return why that is an early one, if nobody reads what is written."""
+) -> tuple[GivenUp | None, SourceFailedError | None]:
+    """Trace to the end; return why that is an early one, if it is.
+
+    That is so if nobody reads what is written, or if the source breaks.
+    """
+    failure = None
     try:
-        pipeline.run(until, options.interval_s)
-        pipeline.finish()
+        try:
+            pipeline.run(until, options.interval_s)
+            pipeline.finish()
+        except SourceFailedError as error:
+            failure = error
+            pipeline.give_up()
     except BrokenPipeError:
         stop.pipe_closed = True
     except GivenUp as error:
-        return error
+        return error, failure
     except RecordingError:
         raise
     except OSError as error:
         raise output_failed(error, lost_lines=out.lost_lines) from error
-    return None
+    return None, failure
 
 
 def _unwritten(given_up: GivenUp, lines: int) -> str:
@@ -311,6 +322,8 @@ def _start_best(
         else:
             for refusal in refusals:
                 say(f"not as good as it could be: {refusal.reason}; {refusal.remedy}")
+            if not isinstance(source, ReplaySource):
+                _say_what_is_missing()
             return pipeline, sink
     raise no_source(refusals)
 
@@ -327,6 +340,9 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     except SourceUnavailableError as error:
         _say_log(error, options)
         raise
+    except SourceFailedError as error:
+        pipeline.close()
+        raise source_failed(error) from error
     except RecordingError:
         pipeline.close()
         raise
@@ -336,6 +352,12 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     finally:
         if isinstance(pipeline.source, BpfSource) and pipeline.source.filter_refusal:
             _say_log(pipeline.source.filter_refusal, options)
+
+
+def _say_what_is_missing() -> None:
+    trouble = place.boot_id_trouble()
+    if trouble is not None:
+        say(f"{trouble.reason}; {trouble.remedy}")
 
 
 def _say_log(error: SourceUnavailableError, options: TraceOptions) -> None:
@@ -385,14 +407,14 @@ def _say_summary(
     for line in tally.lines():
         say(line)
     if summary.get("lost"):
-        say(_WHAT_HELPS)
+        say(after_losses(summary["source"]))
     if blind_spots:
         say(f"{summary['source']} cannot know: {'; '.join(blind_spots)}")
 
 
 def _say_only_loss(summary: dict[str, Any]) -> None:
     if summary.get("lost"):
-        say(f"{_loss(summary)}; {_WHAT_HELPS}")
+        say(f"{_loss(summary)}; {after_losses(summary['source'])}")
 
 
 def _loss(summary: dict[str, Any]) -> str:

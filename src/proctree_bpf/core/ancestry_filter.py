@@ -18,6 +18,7 @@ from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.filter_terms import FilterError, Question
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
 from proctree_bpf.core.lineage import creator_of, descendant_nodes, lineage
+from proctree_bpf.core.text import as_comm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +50,11 @@ class Named(Matcher):
     by_name = True
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.names = frozenset(names)
+        self.names = frozenset(map(as_comm, names))
 
     def __call__(self, node: PidNode, _info: ProcInfo | None) -> bool:
         """Look at its name."""
-        return node.cmd in self.names
+        return as_comm(node.cmd) in self.names
 
 
 class Pinned(Matcher):

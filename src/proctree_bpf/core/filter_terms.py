@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.text import visible
+from proctree_bpf.core.text import as_comm, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NOT = "not-"
-COMM_BYTES = 15
-"""The kernel keeps so many bytes of a name (TASK_COMM_LEN, include/linux/sched.h)."""
 
 _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _MAX_PID = 2**32 - 1
@@ -148,8 +146,7 @@ def _checked(name: str, term: Term, text: str) -> str:
                 f"'{name}' needs a regular expression, and '{visible(text)}' is none: {error}"
             ) from error
     if term.value is Value.NAME:
-        raw = text.encode("utf-8", "surrogateescape")[:COMM_BYTES]
-        return raw.decode("utf-8", "surrogateescape")
+        return as_comm(text)
     return text
 
 

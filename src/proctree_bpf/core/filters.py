@@ -13,6 +13,7 @@ from proctree_bpf.core.ancestry_filter import (
 )
 from proctree_bpf.core.events import Exit
 from proctree_bpf.core.filter_terms import ANCESTRY_TERMS, Question, ancestral, parse_terms
+from proctree_bpf.core.text import as_comm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -141,8 +142,8 @@ def _user(users: Sequence[str], _: InCgroup) -> Callable[[Applied], bool]:
 
 
 def _name(names: Sequence[str], _: InCgroup) -> Callable[[Applied], bool]:
-    wanted = frozenset(names)
-    return lambda a: a.info.cmd in wanted
+    wanted = frozenset(map(as_comm, names))
+    return lambda a: as_comm(a.info.cmd) in wanted
 
 
 def _line(expressions: Sequence[str], _: InCgroup) -> Callable[[Applied], bool]:

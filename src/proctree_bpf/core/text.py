@@ -15,8 +15,22 @@ _UNSTEADY = re.compile(
     "[\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]"
 )
 _ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
+COMM_BYTES = 15
+"""The kernel keeps so many bytes of a name (TASK_COMM_LEN, include/linux/sched.h)."""
 _SURROGATE_BASE = 0xDC00
 _ASCII_END = 0x80
+
+
+def as_comm(name: str) -> str:
+    """Return what the kernel keeps of a process's name.
+
+    Whoever asks by name compares two of these: what was asked may be longer, and so is what
+    ``/proc`` shows of a kernel thread.
+    """
+    if len(name) <= COMM_BYTES and name.isascii():
+        return name
+    raw = name.encode("utf-8", "surrogateescape")[:COMM_BYTES]
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _escape_char(char: str) -> str:
