@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import internals
-from figures import Figure
+from figures import Figure, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def queries(nodes: int, depth: int, rounds: int) -> Iterator[Figure]:
     """Yield what each question costs at the end of a chain in a tree."""
     begun = time.process_time()
     forest = internals.Forest(nodes, depth)
-    where = f"{nodes:,} nodes, depth {depth:,}".replace(",", " ")
+    where = f"{grouped(nodes)} nodes, depth {grouped(depth)}"
     built = (time.process_time() - begun) / nodes * 1e6
     yield Figure(f"{where}: building it", "µs/node", [built])
     questions = forest.questions()
@@ -46,7 +47,15 @@ def queries(nodes: int, depth: int, rounds: int) -> Iterator[Figure]:
     yield from found.values()
     subtree, count = forest.subtree()
     samples = [microseconds(subtree) / count for _ in range(min(rounds, 3))]
-    yield Figure(f"{where}: all {count} descendants", "µs each", samples)
+    yield Figure(f"{where}: all {grouped(count)} descendants", "µs each", samples)
+
+
+def _psutil() -> Any:
+    """Return psutil, or None where it is not installed."""
+    try:
+        return importlib.import_module("psutil")
+    except ImportError:
+        return None
 
 
 @contextmanager
@@ -66,28 +75,22 @@ def _crowd(program: str, kind: str, count: int) -> Iterator[int]:
 
 def beside_psutil(crowd: str, depths: list[int]) -> Iterator[Figure]:
     """Yield what psutil takes for the same question, of processes that are really there."""
-    try:
-        import psutil  # noqa: PLC0415 - may be missing
-    except ImportError:
-        yield Figure("psutil", note="psutil is not there")
+    psutil = _psutil()
+    if psutil is None:
+        yield Figure("psutil", note="not run: psutil is not installed")
         return
     for depth in depths:
         with _crowd(crowd, "chain", depth) as deepest:
-            samples = [
-                microseconds(lambda: psutil.Process(deepest).parents()) for _ in range(3)  # noqa: B023
-            ]
-        yield Figure(f"psutil, depth {depth}: parents", "µs", samples)
+            samples = [microseconds(lambda: psutil.Process(deepest).parents()) for _ in range(3)]
+        yield Figure(f"psutil, depth {grouped(depth)}: parents", "µs", samples)
 
 
 def proc_passes(crowd: str, sizes: list[int], rounds: int) -> Iterator[Figure]:
     """Yield what one pass over ``/proc`` takes with so many processes, beside psutil's."""
-    try:
-        import psutil  # noqa: PLC0415 - may be missing
-    except ImportError:
-        psutil = None
+    psutil = _psutil()
     for size in sizes:
-        ours = Figure(f"{size} more processes", "µs each", beside="psutil.process_iter")
-        theirs = Figure(f"{size} more processes: psutil.process_iter", "µs each")
+        ours = Figure(f"{grouped(size)} more processes", "µs each", beside="psutil.process_iter")
+        theirs = Figure(f"{grouped(size)} more processes: psutil.process_iter", "µs each")
         with _crowd(crowd, "flat", size):
             for _ in range(rounds):
                 count = internals.proc_pass()
@@ -96,17 +99,17 @@ def proc_passes(crowd: str, sizes: list[int], rounds: int) -> Iterator[Figure]:
                     theirs.samples.append(_pass_of_psutil(psutil) / count)
                     ours.ratios.append(ours.samples[-1] / theirs.samples[-1])
         if psutil is None:
-            theirs.note = "psutil is not there"
+            theirs.note = "not run: psutil is not installed"
         yield ours
         yield theirs
 
 
-def _pass_of_psutil(psutil: object) -> float:
+def _pass_of_psutil(psutil: Any) -> float:
     def look() -> None:
         cache = getattr(psutil, "_pmap", None)  # a second pass would only ask who is new
         if cache:
             cache.clear()
-        for process in psutil.process_iter(_FIELDS):  # type: ignore[attr-defined]
+        for process in psutil.process_iter(_FIELDS):
             process.info  # noqa: B018 - it is read by then
 
     return microseconds(look)

@@ -26,7 +26,7 @@ import figures
 from context import ROOT, Bench, python_of, say
 from figures import FAILED, NOT_RUN, NotRunError, Result
 from machine import describe
-from rows import ROWS
+from rows import FULL_S, QUICK_S, ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,9 @@ class _OutOfTimeError(Exception):
 
 @contextmanager
 def _limited(seconds: int) -> Iterator[None]:
+    if seconds < 1:
+        raise _OutOfTimeError("the rows before it took all the time that there was")
+
     def expire(_number: int, _frame: FrameType | None) -> None:
         raise _OutOfTimeError(f"not done within {seconds} s")
 
@@ -53,13 +56,13 @@ def _limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def measure(row: Row, bench: Bench) -> Result:
-    """Measure one row; whatever goes wrong is told in its result."""
+def measure(row: Row, bench: Bench, left_s: float) -> Result:
+    """Measure one row in at most so many seconds; whatever goes wrong is told in its result."""
     result = Result(row.name, row.title)
     begun = time.monotonic()
     say(f"{row.name} ...")
     try:
-        with _limited(bench.pick(row.quick_s, row.full_s)):
+        with _limited(int(min(bench.pick(row.quick_s, row.full_s), left_s))):
             for figure in row.measure(bench):
                 result.figures.append(figure)
     except NotRunError as reason:
@@ -108,12 +111,14 @@ def main() -> int:
         return 0
     if os.geteuid() != 0:
         sys.exit("bench: root is needed; run it with sudo")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     program = str(Path(options.program).resolve())
     python = python_of(program)
     about = {**describe(program, python), "quick": options.quick}
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-bench-") as name:
         bench = Bench(program, python, Path(name), options.quick)
-        results = [measure(row, bench) for row in _chosen(options)]
+        until = time.monotonic() + bench.pick(QUICK_S, FULL_S)
+        results = [measure(row, bench, until - time.monotonic()) for row in _chosen(options)]
     text = figures.markdown(about, results)
     if options.markdown:
         options.markdown.write_text(text)

@@ -74,23 +74,26 @@ def _median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
+def grouped(value: float) -> str:
+    """Return a whole number with its thousands apart."""
+    return f"{value:,.0f}".replace(",", " ")
+
+
 def number(value: float) -> str:
     """Return three figures of a number, and no more than are in front of the point."""
     if value == 0:
         return "0"
     size = abs(value)
     if size >= _MANY or value == int(value):
-        return f"{value:,.0f}".replace(",", " ")
-    digits = 2 if size >= 1 else 3
-    text = f"{value:.{digits}f}" if size >= 0.01 else f"{value:.2g}"  # noqa: PLR2004 - a hundredth
-    return text
+        return grouped(value)
+    return f"{value:.2f}" if size >= 1 else f"{value:.3g}"
 
 
 def _cells(values: Sequence[float], unit: str) -> tuple[str, str]:
     if not values:
         return "", ""
     middle = number(statistics.median(values))
-    spread = f"{number(min(values))} – {number(max(values))}" if len(values) > 1 else ""
+    spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
     return f"{middle} {unit}".rstrip(), spread
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import internals
 import workload
 import yardstick
-from figures import Figure
+from figures import Figure, grouped
 from workload import IS_EXEC, Raw, Sender, drains, one_by_one
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def growth(shape: str, sizes: list[int], style: str, seconds: float) -> Iterator
     first: float | None = None
     for size in sizes:
         out = _Counting()
-        figure = Figure(f"{_named(size)} {shape}{', ' + style if style else ''}", "µs/event")
+        figure = Figure(f"{grouped(size)} {shape}{', ' + style if style else ''}", "µs/event")
         us, events = _timed(shape, size, style, out, seconds)
         if us is None:
             figure.note = f"given up after {seconds} s, with {events} of its events"
@@ -59,19 +59,13 @@ def growth(shape: str, sizes: list[int], style: str, seconds: float) -> Iterator
         first = first or us
         figure.samples = [us]
         if size != sizes[0]:
-            figure.ratios, figure.beside = [us / first], f"the same at {_named(sizes[0])}"
+            figure.ratios, figure.beside = [us / first], f"the same at {grouped(sizes[0])}"
         if style:
             figure.note = f"{out.length / events:.0f} bytes per event"
         yield figure
 
 
-def _named(size: int) -> str:
-    return f"{size:,}".replace(",", " ")
-
-
-def _timed(
-    shape: str, size: int, style: str, out: Any, seconds: float
-) -> tuple[float | None, int]:
+def _timed(shape: str, size: int, style: str, out: Any, seconds: float) -> tuple[float | None, int]:
     sender = Sender()
     raws = list(drains(sender, _SHAPES[shape](sender, size)))
     done = 0
@@ -104,10 +98,10 @@ def gaps(sizes: list[int], count: int, seconds: float) -> Iterator[Figure]:
             us = (time.process_time() - begun) / told * 1e6
         if internals.gap_count(pipeline) < told:
             raise RuntimeError("a loss was not noticed")
-        figure = Figure(f"an exec lost, {_named(size)} living", "µs/loss", [us])
+        figure = Figure(f"an exec lost, {grouped(size)} living", "µs/loss", [us])
         first = first or us
         if size != sizes[0]:
-            figure.ratios, figure.beside = [us / first], f"the same at {_named(sizes[0])}"
+            figure.ratios, figure.beside = [us / first], f"the same at {grouped(sizes[0])}"
         yield figure
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,7 @@ def cpu(bench: Bench) -> Iterator[Figure]:
     directory = bench.place("live")
     build(directory)
     yield from ask_worker(
-        bench, "cpu", processes=bench.pick(3_000, 20_000), rounds=bench.pick(3, 5),
+        bench, "cpu", processes=bench.pick(2_000, 20_000), rounds=bench.pick(2, 5),
         directory=str(directory), live=bench.pick(1_000, 4_000),
     )  # fmt: skip
 
@@ -88,7 +87,9 @@ def lives(bench: Bench) -> Iterator[Figure]:
 
 def broods(bench: Bench) -> Iterator[Figure]:
     """Measure many children of one process."""
-    yield from _growth(bench, "children of one", ([1_000, 2_000], [12_500, 25_000, 50_000, 100_000]))
+    yield from _growth(
+        bench, "children of one", ([1_000, 2_000], [12_500, 25_000, 50_000, 100_000])
+    )
 
 
 def depth(bench: Bench) -> Iterator[Figure]:
@@ -109,27 +110,31 @@ def queries(bench: Bench) -> Iterator[Figure]:
     forests = [(1_000, 10), (1_000, 100)]
     if not bench.is_quick:
         forests += [(65_000, 10), (65_000, 100), (65_000, 10_000), (1_000_000, 10)]
-    with _crowd(bench) as crowd:
-        yield from ask_worker(bench, "psutil", crowd=crowd, depths=[10, 100])
+    theirs: dict[str, float] = {}
+    for figure in ask_worker(bench, "psutil", crowd=_crowd(bench), depths=[10, 100]):
+        theirs.update((figure.case.removeprefix("psutil, "), us) for us in figure.samples)
+        yield figure
     for nodes, levels in forests:
-        yield from ask_worker(
+        for figure in ask_worker(
             bench, "queries", nodes=nodes, depth=levels, rounds=bench.pick(3, 7)
-        )
+        ):
+            us = theirs.get(figure.case.partition(", ")[2])
+            if us:
+                figure.ratios, figure.beside = [one / us for one in figure.samples], "psutil"
+            yield figure
 
 
 def proc(bench: Bench) -> Iterator[Figure]:
     """Measure one pass over ``/proc``."""
-    with _crowd(bench) as crowd:
-        yield from ask_worker(
-            bench, "proc", crowd=crowd, sizes=bench.pick([100, 1_000], [100, 1_000, 10_000]),
-            rounds=bench.pick(3, 7),
-        )  # fmt: skip
+    yield from ask_worker(
+        bench, "proc", crowd=_crowd(bench), rounds=bench.pick(2, 5),
+        sizes=bench.pick([100, 1_000], [100, 1_000, 10_000]),
+    )  # fmt: skip
 
 
-@contextmanager
-def _crowd(bench: Bench) -> Iterator[str]:
+def _crowd(bench: Bench) -> str:
     """Compile what makes many processes that do nothing."""
     program = bench.place("crowd") / "crowd"
     command = [compiler(), "-O2", "-static", "-o", str(program), str(_LIB / "crowd.c")]
     subprocess.run(command, check=True)
-    yield str(program)
+    return str(program)

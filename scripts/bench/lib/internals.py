@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import contextmanager
-from unittest import mock
 from typing import TYPE_CHECKING, Any, TextIO
+from unittest import mock
+
+from workload import BEGUN_NS, CPUS, KINDS
 
 from proctree_bpf import (
     CacheParams,
@@ -37,7 +39,6 @@ from proctree_bpf.sinks.base import NullSink
 from proctree_bpf.sources.base import Delivery
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
 from proctree_bpf.sources.procfs import uid_to_username
-from workload import BEGUN_NS, CPUS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

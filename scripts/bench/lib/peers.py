@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from figures import NotRunError
-from tracing import says_it_traces
+from tracing import says_it_traces, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,6 +43,9 @@ class Peer(Protocol):
     def is_ready(self, directory: Path) -> bool:
         """Tell whether it traces; its output is in the files out and err."""
 
+    def catch_up(self, directory: Path) -> None:
+        """Let it write all that it has received, if it would not at Ctrl-C."""
+
     def told(self, directory: Path) -> Iterable[Told] | None:
         """Return what it told; None if that is not looked at."""
 
@@ -61,6 +64,9 @@ class _Alone:
     def prefix(self, directory: Path, number: int) -> list[str]:
         del directory, number
         return []
+
+    def catch_up(self, directory: Path) -> None:
+        del directory
 
     def told(self, directory: Path) -> Iterable[Told] | None:
         del directory
@@ -116,9 +122,9 @@ class Ours(_Alone):
 def _told_by_us(records: Path) -> Iterator[Told]:
     with records.open("rb") as lines:
         for line in lines:
-            if b'"name-' not in line:
-                continue
             record = json.loads(line)
+            if "process" not in record:  # a gap
+                continue
             process, kind = record["process"], record["event"]["action"]
             if kind in {"exec", "exit"}:
                 parent = process.get("parent") or {}
@@ -140,6 +146,12 @@ class Forkstat(_Alone):
     def is_ready(self, directory: Path) -> bool:
         subprocess.run(["/bin/true"], check=True)
         return b"exit" in (directory / "out").read_bytes()
+
+    def catch_up(self, directory: Path) -> None:
+        last = subprocess.Popen(["/bin/true"])
+        last.wait()
+        out = directory / "out"
+        wait_for("its last line", lambda: b"%7d" % last.pid in out.read_bytes())
 
     def told(self, directory: Path) -> Iterable[Told]:
         creator: int | None = None

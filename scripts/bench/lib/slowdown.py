@@ -29,22 +29,25 @@ _ALL = ("--ancestor", "spawner", "--filter-in", "kernel")
 _NONE = ("--ancestor", "nobody", "--filter-in")
 
 
-def peers_of(program: str) -> list[Peer]:
-    """Return all that are compared."""
-    connector = ("--source", "proc-connector")
-    return [
+def peers_of(program: str, *, are_all: bool) -> list[Peer]:
+    """Return those that are compared."""
+    peers: list[Peer] = [
         Ours("jsonl", program, "jsonl"),
         Ours("table", program, "table"),
         Ours("chain", program, "chain"),
         Ours("kernel filter, nothing matches", program, "jsonl", *_NONE, "kernel"),
         Ours("kernel filter, all match", program, "jsonl", *_ALL),
-        Ours("user-space filter, nothing matches", program, "jsonl", *_NONE, "user"),
-        Ours("proc connector, jsonl", program, "jsonl", *connector),
         Bpftrace(),
         Forkstat(),
         Strace(),
-        Execsnoop(),
     ]
+    if are_all:
+        peers += [
+            Ours("user-space filter, nothing matches", program, "jsonl", *_NONE, "user"),
+            Ours("proc connector, jsonl", program, "jsonl", "--source", "proc-connector"),
+            Execsnoop(),
+        ]
+    return peers
 
 
 def judge(spawned: list[Spawned], told: Iterable[Told], directory: Path) -> dict[str, float]:
@@ -73,7 +76,8 @@ def judge(spawned: list[Spawned], told: Iterable[Told], directory: Path) -> dict
         if one.kind == "exit" and one.code is None:
             asked.add("end without its status")
             right.setdefault("end without its status", set()).add(one.pid)
-    shares = {f"right {part}": 100 * len(right[part]) / len(by_pid) for part in right if part in asked}
+    each = 100 / len(by_pid)
+    shares = {f"right {part}": each * len(right[part]) for part in right if part in asked}
     return {**shares, "records with a wrong name": float(wrong)}
 
 
@@ -99,6 +103,7 @@ class _Way:
                 running.await_ready(lambda: self.peer.is_ready(directory))
                 time.sleep(_SETTLING_S)
                 burst = spawn(directory, count)
+                self.peer.catch_up(directory)
                 running.interrupt()
             self.cpu.samples.append(running.cpu_s / count * 1e6)
             self.stop.samples.append(running.stop_s)
@@ -124,7 +129,7 @@ class _Way:
     def figures(self) -> Iterator[Figure]:
         """Yield what was measured, or why it was not."""
         if self.refusal or self.error:
-            note = self.refusal and f"not run: {self.refusal}" or f"failed: {self.error}"
+            note = (self.refusal and f"not run: {self.refusal}") or f"failed: {self.error}"
             yield Figure(self.peer.name, note=note)
         for figure in (self.speed, self.cpu, self.stop, self.lost, *self.shares.values()):
             if figure.samples:
@@ -148,10 +153,10 @@ def _measure(way: _Way, bench: Bench, built: Path, count: int) -> float | None:
 
 def slowdown(bench: Bench) -> Iterator[Figure]:
     """Run all ways in a new order each round, each between two untraced runs."""
-    count = bench.pick(3_000, 30_000)
+    count = bench.pick(2_000, 30_000)
     built = bench.place("built")
     build(built)
-    ways = [_Way(peer) for peer in peers_of(bench.program)]
+    ways = [_Way(peer) for peer in peers_of(bench.program, are_all=not bench.is_quick)]
     untraced = Figure(f"{UNTRACED}: speed", "/s")
     spawn(built, count)  # the first is slower
     untraced.samples.append(spawn(built, count).per_second)

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 _HELPERS = Path(__file__).resolve().parents[3] / "tests" / "kernel" / "helpers"
 NAMES = 16
-TOKEN = "bench"
-ENDLESS = 100_000_000
+MARK = "bench"
 _PATIENCE_S = 120.0
 _BARE = ("-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-no-pie")
 
@@ -40,7 +39,7 @@ class Spawned(NamedTuple):
 
     def args(self, directory: Path) -> list[str]:
         """Return its arguments."""
-        return [f"{directory}/{self.name}", TOKEN, str(self.number)]
+        return [f"{directory}/{self.name}", MARK, str(self.number)]
 
 
 class Burst(NamedTuple):
@@ -48,6 +47,11 @@ class Burst(NamedTuple):
 
     per_second: float
     spawned: list[Spawned]
+
+
+def _spawned(line: str, creator: int) -> Spawned:
+    number, pid, status = map(int, line.split())
+    return Spawned(number, pid, status, creator)
 
 
 def compiler() -> str:
@@ -86,7 +90,7 @@ class Load:
         self._spawners: list[subprocess.Popen[bytes]] = []
         for n, truth in enumerate(self._truths):
             truth.write_bytes(b"")
-            words = [str(directory / "spawner"), str(directory), TOKEN, str(n * each), str(each)]
+            words = [str(directory / "spawner"), str(directory), MARK, str(n * each), str(each)]
             words += [str(cpus[n % len(cpus)]), "0", str(truth)]
             before = prefixes[n] if prefixes else []
             self._spawners.append(subprocess.Popen([*before, *words]))
@@ -97,7 +101,7 @@ class Load:
             raise RuntimeError("a spawner failed")
         seconds = time.monotonic() - self._begun
         spawned = [
-            Spawned(*map(int, line.split()), creator=0 if self._is_prefixed else spawner.pid)
+            _spawned(line, 0 if self._is_prefixed else spawner.pid)
             for spawner, truth in zip(self._spawners, self._truths, strict=True)
             for line in truth.read_text("ascii").splitlines()
         ]

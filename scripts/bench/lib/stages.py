@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,11 @@ def _drain(found: _Found, directory: Path, processes: int) -> None:
     found.add("drain, from a live kernel", seconds / count * 1e6, APPLY)
 
 
+def _way(found: _Found, raws: list[Raw], count: int, way: tuple[str, str, str, str]) -> None:
+    case, style, terms, beside = way
+    found.add(case, _whole(raws, style, terms) / count * 1e6, beside)
+
+
 def stages(processes: int, rounds: int, directory: str, live: int) -> Iterator[Figure]:
     """Yield the yardstick, and each stage; ``live`` processes are spawned for the drain."""
     sender = Sender()
@@ -108,10 +114,7 @@ def stages(processes: int, rounds: int, directory: str, live: int) -> Iterator[F
         tasks: list[Callable[[], None]] = [lambda: _single_stages(found, raws, len(records))]
         if live:
             tasks.append(lambda: _drain(found, Path(directory), live))
-        for way in _WAYS:
-            tasks.append(lambda way=way: found.add(  # type: ignore[misc]
-                way[0], _whole(raws, way[1], way[2]) / len(records) * 1e6, way[3]
-            ))  # fmt: skip
+        tasks += [partial(_way, found, raws, len(records), way) for way in _WAYS]
         for task in random.sample(tasks, len(tasks)):
             task()
     order = [APPLY, JSON, "drain, from a live kernel", "decode", "order", "apply"]

@@ -47,6 +47,7 @@ class Tool:
         ready_s: seconds from its start until it traced.
         cpu_s: CPU seconds since then; once stopped, to its end.
         stop_s: seconds from SIGINT to its end.
+        status: its exit status, once it has ended.
         peak_bytes: its resident memory at its highest; once stopped.
 
     """
@@ -56,7 +57,7 @@ class Tool:
         self.ready_s = self.cpu_s = self.stop_s = 0.0
         self.peak_bytes = 0
         self._before_s = 0.0
-        self._status: int | None = None
+        self.status: int | None = None
         self._begun = time.monotonic()
         with out.open("wb") as stdout, err.open("wb") as stderr:
             self._process = subprocess.Popen(
@@ -70,13 +71,13 @@ class Tool:
 
     def has_ended(self) -> bool:
         """Tell whether it is gone; its resources are noted then."""
-        if self._status is None:
+        if self.status is None:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
-                self._process.returncode = self._status = os.waitstatus_to_exitcode(status)
+                self._process.returncode = self.status = os.waitstatus_to_exitcode(status)
                 self.cpu_s = usage.ru_utime + usage.ru_stime - self._before_s
                 self.peak_bytes = usage.ru_maxrss * 1024
-        return self._status is not None
+        return self.status is not None
 
     def await_ready(self, ready: Callable[[], bool]) -> None:
         """Wait until it traces.
@@ -101,10 +102,14 @@ class Tool:
         pages = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def press_ctrl_c(self) -> None:
+        """Press Ctrl-C, and do not wait."""
+        self._process.send_signal(signal.SIGINT)
+
     def interrupt(self) -> None:
         """Press Ctrl-C, and wait for the end."""
         begun = time.monotonic()
-        self._process.send_signal(signal.SIGINT)
+        self.press_ctrl_c()
         wait_for("it ends", self.has_ended, _STOP_PATIENCE_S)
         self.stop_s = time.monotonic() - begun
 
