@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support.program import PROGRAM
 
 ROOT = Path(__file__).parents[2]
 LIB = ROOT / "scripts" / "bench" / "lib"
@@ -18,11 +21,15 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the benchmark needs r
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-B", str(LIB / "bench.py"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    # Where the package is not installed, its sources are used.
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, env=env)
 
 
-def our_program() -> str:
-    return str(Path(sys.executable).parent / "proctree-bpf")
+def script(path: Path, *lines: str) -> str:
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return str(path)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -36,7 +43,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     directory = tmp_path_factory.mktemp("bench")
     files = ["--json", str(directory / "json"), "--markdown", str(directory / "md")]
     rows = ["--row", "yardstick", "memory", "children", "gaps"]
-    done = run("--quick", "--program", our_program(), *files, *rows)
+    program = script(directory / "program", f'exec {shlex.join(PROGRAM)} "$@"')
+    done = run("--quick", "--program", program, *files, *rows)
     assert done.returncode == 0, done.stderr
     return read(directory / "json"), (directory / "md").read_text()
 
@@ -79,11 +87,9 @@ def test_a_ratio_says_to_what(measured: tuple[dict[str, Any], str]) -> None:
 
 
 def test_a_row_that_fails_is_said_to_and_the_others_go_on(tmp_path: Path) -> None:
-    program = tmp_path / "broken"
-    program.write_text("#!/bin/sh\necho it is broken >&2\nexit 70\n")
-    program.chmod(0o755)
+    program = script(tmp_path / "broken", "echo it is broken >&2", "exit 70")
     out = tmp_path / "json"
-    words = ["--row", "command", "yardstick", "--program", str(program), "--json", str(out)]
+    words = ["--row", "command", "yardstick", "--program", program, "--json", str(out)]
     done = run("--quick", *words)
     assert done.returncode == 1, done.stderr
     command, yardstick = read(out)["rows"]

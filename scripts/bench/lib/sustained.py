@@ -110,6 +110,7 @@ def _endured(bench: Bench, spawners: int, seconds: float) -> Iterator[Figure]:
     yield Figure(f"{what}: ends not written", "", [missing], note=f"of {count}")
     yield Figure(f"{what}: ends said to be lost", "", [lost], note=_honesty(lost, missing))
     yield Figure(f"{what}: records said to be lost", "", [stats["lost"]])
+    yield Figure(f"{what}: RSS before the load", "MB", [running.ready_bytes / _MB])
     yield Figure(f"{what}: RSS at its highest", "MB", [running.peak_bytes / _MB])
     yield Figure(f"{what}: Ctrl-C to its end", "s", [running.stop_s])
     yield Figure(f"{what}: its own CPU", "µs/process", [running.cpu_s / count * 1e6])

@@ -45,6 +45,7 @@ class Tool:
 
     Attributes:
         ready_s: seconds from its start until it traced.
+        ready_bytes: its resident memory then.
         cpu_s: CPU seconds since then; once stopped, to its end.
         stop_s: seconds from SIGINT to its end.
         status: its exit status, once it has ended.
@@ -55,7 +56,7 @@ class Tool:
     def __init__(self, command: Sequence[str], out: Path, err: Path) -> None:
         self.err = err
         self.ready_s = self.cpu_s = self.stop_s = 0.0
-        self.peak_bytes = 0
+        self.ready_bytes = self.peak_bytes = 0
         self._before_s = 0.0
         self.status: int | None = None
         self._begun = time.monotonic()
@@ -90,6 +91,7 @@ class Tool:
         if self.has_ended():
             raise NotRunError(f"it ended at once: {last_line(self.err)}")
         self.ready_s = time.monotonic() - self._begun
+        self.ready_bytes = self.resident_bytes()
         self._before_s = self.cpu_now_s()
 
     def cpu_now_s(self) -> float:
