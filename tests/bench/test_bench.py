@@ -143,3 +143,29 @@ def test_what_a_tool_tells_is_judged_against_what_was_spawned(lib: Any) -> None:
         "right end": 50.0,
         "records with a wrong name": 1.0,
     }
+
+
+def test_what_was_compiled_is_aside_for_a_cold_start_and_back_afterwards(
+    lib: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    starting = lib("starting")
+    kept, never_there = tmp_path / "kept", tmp_path / "never-there"
+    kept.mkdir()
+    (kept / "program").write_text("compiled before")
+    monkeypatch.setattr(starting, "COMPILED", (kept, never_there))
+    with starting._nothing_compiled():
+        assert not kept.exists()
+        kept.mkdir()
+        (kept / "program").write_text("compiled meanwhile")
+    assert (kept / "program").read_text() == "compiled before"
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_shape_that_takes_too_long_is_given_up_and_said_to_be(
+    lib: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "src")
+    first, *rest = lib("growth").growth("children of one", [600, 700], "", 0.0)
+    assert not rest
+    assert first.samples == []
+    assert "given up after 0.0 s" in first.note

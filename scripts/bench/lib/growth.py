@@ -71,11 +71,11 @@ def _timed(shape: str, size: int, style: str, out: Any, seconds: float) -> tuple
     done = 0
     with internals.calm_collector():
         pipeline = internals.new_pipeline(raws, style, "", out, _MANY)
-        begun = time.process_time()
+        begun, until = time.process_time(), time.monotonic() + seconds
         for raw in raws:
             internals.pump(pipeline)
             done += len(raw.records)
-            if time.process_time() - begun > seconds:
+            if time.monotonic() > until:
                 return None, done
         internals.finish(pipeline)
         return (time.process_time() - begun) / done * 1e6, done
@@ -91,8 +91,8 @@ def gaps(sizes: list[int], count: int, seconds: float) -> Iterator[Figure]:
             pipeline = internals.new_pipeline(chain(known, _losses(sender, count)), capacity=_MANY)
             for _ in known:
                 internals.pump(pipeline)
-            begun, told = time.process_time(), 0
-            while told < count and time.process_time() - begun < seconds:
+            begun, until, told = time.process_time(), time.monotonic() + seconds, 0
+            while told < count and time.monotonic() < until:
                 internals.pump(pipeline)
                 told += 1
             us = (time.process_time() - begun) / told * 1e6

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +30,8 @@ _NOTHING = ["true"]
 @contextmanager
 def _nothing_compiled() -> Iterator[None]:
     """Have no compiled programs on disk."""
-    aside = [(path, path.with_name(path.name + ".bench-aside")) for path in COMPILED]
+    suffix = f".aside-{os.getpid()}"
+    aside = [(path, path.with_name(path.name + suffix)) for path in COMPILED]
     moved = [(path, other) for path, other in aside if path.is_dir()]
     for path, other in moved:
         path.rename(other)
@@ -41,12 +44,7 @@ def _nothing_compiled() -> Iterator[None]:
 
 def _put_back(aside: Path, path: Path) -> None:
     if path.is_dir():
-        for file in path.rglob("*"):
-            if not file.is_dir():
-                file.unlink()
-        for directory in sorted(path.rglob("*"), reverse=True):
-            directory.rmdir()
-        path.rmdir()
+        shutil.rmtree(path)
     aside.rename(path)
 
 
