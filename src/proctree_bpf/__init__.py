@@ -84,7 +84,7 @@ from proctree_bpf.library import (
     snapshot,
     snapshot_process_tree,
 )
-from proctree_bpf.sources.base import EventSource, SourceUnavailableError
+from proctree_bpf.sources.base import EventSource, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
 from proctree_bpf.sources.proc_socket import ProcConnector, try_create_connector
@@ -149,6 +149,7 @@ __all__ = [
     "ReplaySource",
     "Sameness",
     "Setid",
+    "SourceFailedError",
     "SourceUnavailableError",
     "Tracker",
     "TreeStore",

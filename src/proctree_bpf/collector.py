@@ -12,7 +12,7 @@ from proctree_bpf.core.tracker import ProcessEvent, Tracker
 from proctree_bpf.core.view import Process
 from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, Pipeline, SelfFilter
 from proctree_bpf.sources import procfs
-from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.choose import SourceOptions, candidates
 from proctree_bpf.sources.replay import ReplaySource
 
@@ -113,7 +113,7 @@ class Collector:
 
         Raises:
             SourceUnavailableError: the source cannot be used.
-            OSError: ``/proc`` cannot be read.
+            SourceFailedError: it broke at once, or ``/proc`` cannot be listed any more.
             RuntimeError: it was started before.
 
         """
@@ -137,7 +137,9 @@ class Collector:
         In a child of the process that started it, do nothing: all that is the parent's.
 
         Raises:
-            BaseException: whatever ended the thread before.
+            SourceFailedError: the source broke while it ran. What it had told before is in
+                the tree, and was handed to ``on_event``.
+            BaseException: whatever else ended the thread before.
 
         """
         if self._is_parents:
@@ -193,13 +195,21 @@ class Collector:
             pipeline = self._start_best()
             try:
                 self.ready.set()
-                pipeline.run(self._stop, self._interval_s)
-                pipeline.finish()
+                self._trace(pipeline)
             finally:
                 pipeline.close()
         except BaseException as error:  # noqa: BLE001 - handed to whoever stops us
             self._error = error
             _log.debug("collector ended", exc_info=True)
+
+    def _trace(self, pipeline: Pipeline) -> None:
+        try:
+            pipeline.run(self._stop, self._interval_s)
+            pipeline.finish()
+        except SourceFailedError as error:
+            _log.warning("%s has failed: %s", pipeline.source.name, error)
+            pipeline.give_up()
+            raise
 
     def _sources(self) -> Iterator[EventSource]:
         if self._source is not None:

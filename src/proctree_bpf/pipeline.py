@@ -157,12 +157,15 @@ class Pipeline:
         self.narrow = narrow
         self.is_shared = False
         """Whether other threads look at the tree, so that each change needs its lock."""
+        self.between: Callable[[], object] = lambda: None
+        """Called between pieces of work; what it raises ends them."""
         self._order = ReorderBuffer()
         # Gaps that wait for their place among the events; the count decides between equals.
         self._gaps: list[tuple[int, int, Gap]] = []
         self._watermark_ns = 0
         self._complete_ns = 0
         self._ended = False
+        self._is_broken = False
         self._repair: _Repair | None = None
         self._repair_wanted = False
         self._next_repair_ns = 0
@@ -177,7 +180,7 @@ class Pipeline:
 
         Raises:
             SourceUnavailableError: the source cannot be used.
-            OSError: ``/proc`` cannot be listed.
+            SourceFailedError: it broke meanwhile, or ``/proc`` cannot be listed any more.
             FilterError: the filter asks for a process that is not there.
 
         """
@@ -196,6 +199,10 @@ class Pipeline:
 
         A source with a descriptor is polled when that is readable, any other every
         ``interval_s`` seconds, if there is anything new.
+
+        Raises:
+            SourceFailedError: the source has broken; see ``give_up``.
+
         """
         rested_until = 0.0
         descriptor = self.source.fileno()
@@ -235,7 +242,12 @@ class Pipeline:
         self._sink.flush()
 
     def finish(self) -> None:
-        """Stop the source and write what its buffers still held."""
+        """Stop the source and write what its buffers still held.
+
+        Raises:
+            SourceFailedError: the source has broken; see ``give_up``.
+
+        """
         stopped_ns = self.source.now_ns()
         self.source.stop()
         patience = time.monotonic() + _STOP_PATIENCE_S
@@ -249,6 +261,19 @@ class Pipeline:
             self._advance()
         self._apply_repair()
         self._catch_up()
+        self._write_before(inf)
+        self._sink.flush()
+        self._sink.finish()
+
+    def give_up(self) -> None:
+        """Write what a source had told before it broke; it is not asked again.
+
+        The records call the tree uncertain: what belongs between them may be missing.
+        """
+        self._is_broken = True
+        self.tracker.uncertain = True
+        if self.narrowing is not None:
+            self.narrowing.hold_ns = inf
         self._write_before(inf)
         self._sink.flush()
         self._sink.finish()
@@ -295,6 +320,9 @@ class Pipeline:
         return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
 
     def _poll(self) -> None:
+        if self._is_broken:
+            return
+        self.between()
         delivery = self.source.poll()
         self._ended = delivery.end
         self._order.push(delivery.events)
@@ -375,6 +403,7 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.narrowing.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _SLICE):
+            self.between()
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
                 self._poll()
             self._write(ready[begin : begin + _SLICE])

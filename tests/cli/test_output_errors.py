@@ -96,9 +96,49 @@ class TestFullDisk:
             result = trace.wait()
         assert (result.code, result.out) == (70, "")
         assert "disk is full" in result.sentence_after_start()
-        *whole, _last = kept.read_text().splitlines()
+        assert " missing" in result.sentence_after_start()
+        *whole, nothing_more = kept.read_text().split("\n")
         assert len(whole) > 10
         assert all("event" in json.loads(line) for line in whole)
+        assert nothing_more == ""
+
+    def test_a_recording_that_the_disk_has_no_room_for_is_replayed_up_to_there(
+        self, tmp_path: Path
+    ) -> None:
+        disk, kept = tmp_path / "disk", tmp_path / "kept"
+        disk.mkdir()
+        script = f'"$@"; code=$?; cat "{disk}/record" > "{kept}"; exit $code'
+        before = [
+            *in_own_mounts(f"mount -t tmpfs -o size=256k none '{disk}'"), "sh", "-c", script, "sh"
+        ]  # fmt: skip
+        options = ("-f", "jsonl", "-o", "/dev/null", "--record", f"{disk}/record")
+        with tracing(*options, before=before) as trace:
+            wait_until(
+                "the disk is full of records",
+                lambda: subprocess.run(["true"], check=True) and trace.process.poll() is not None,
+            )
+            result = trace.wait()
+        assert (result.code, result.out) == (70, "")
+        assert "disk is full" in result.sentence_after_start()
+        again = run("trace", "-f", "jsonl", "--source", f"replay:{kept}")
+        assert again.code == 0
+        assert "is cut short at byte" in again.err.splitlines()[0]
+        assert len(again.records()) > 10
+
+    def test_statistics_that_do_not_fit_leave_the_earlier_ones(self, tmp_path: Path) -> None:
+        disk, kept = tmp_path / "disk", tmp_path / "kept"
+        disk.mkdir()
+        fill = f"echo earlier > '{disk}/stats'; cat /dev/zero > '{disk}/zeros' 2>&- || true"
+        script = f'"$@"; code=$?; cat "{disk}/stats" > "{kept}"; ls -A "{disk}" >&2; exit $code'
+        mounts = in_own_mounts(f"mount -t tmpfs -o size=64k none '{disk}'\n{fill}")
+        before = [*mounts, "sh", "-c", script, "sh"]
+        words = ("trace", "-d", "0", "-o", "/dev/null", "--stats-file", f"{disk}/stats")
+        result = run(*words, before=before)
+        assert result.code == 70
+        assert kept.read_text() == "earlier\n"
+        *_, told, stats, zeros = result.err.splitlines()
+        assert "disk is full" in told
+        assert (stats, zeros) == ("stats", "zeros")
 
     @pytest.mark.parametrize("option", _FILE_OPTIONS)
     def test_a_device_that_is_always_full(self, option: str) -> None:
@@ -111,6 +151,25 @@ class TestFullDisk:
     def test_the_statistics_that_fail_are_the_ones_named(self) -> None:
         result = run("trace", "-d", "0", "--stats-file", "/dev/full")
         assert "/dev/full" in result.err.splitlines()[-1]
+
+
+@pytest.mark.kernel
+def test_what_a_rotation_by_copy_and_truncate_leaves_has_no_hole(tmp_path: Path) -> None:
+    out = tmp_path / "events"
+    with tracing("-f", "jsonl", "-o", str(out), "--source", "bpf") as trace:
+        for _ in range(2):
+            wait_until(
+                "something is written",
+                lambda: subprocess.run(["true"], check=True) and out.stat().st_size > 1000,
+            )
+            os.truncate(out, 0)
+        wait_until(
+            "it goes on", lambda: subprocess.run(["true"], check=True) and out.stat().st_size
+        )
+        assert trace.stop().code == 0
+    data = out.read_bytes()
+    assert data
+    assert b"\0" not in data
 
 
 @pytest.mark.parametrize("words", [("tree",), ("--help",), ("--version",), ("chain", "1")])

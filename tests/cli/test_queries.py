@@ -212,6 +212,38 @@ def test_is_descendant_answers_as_json_with_the_same_exit_status(family: Family)
     assert (result.code, json.loads(result.out)["is_descendant"]) == (1, False)
 
 
+@pytest.fixture(scope="module")
+def long_named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
+    """A family with a name of which the kernel keeps 15 bytes."""
+    directory = tmp_path_factory.mktemp("long")
+    with living_family(directory, "prt-a-name-longer-than-15") as members:
+        assert Path(f"/proc/{members.kid}/comm").read_text() == "prt-a-name-long\n"
+        yield members
+
+
+def test_a_name_longer_than_the_kernel_keeps_is_found_by_what_it_keeps(long_named: Family) -> None:
+    assert set(pids("find", "--cmd", long_named.name)) == long_named.pids
+    assert set(pids("find", "--cmd", long_named.name[:15])) == long_named.pids
+    assert lines("is-descendant", long_named.kid, long_named.name) == ["yes"]
+    assert lines("is-descendant", long_named.kid, long_named.name[:15]) == ["yes"]
+    assert ask("is-descendant", long_named.kid, long_named.name[:14]).out == "no\n"
+
+
+def test_a_kernel_thread_is_found_by_the_whole_name_that_proc_shows_and_by_the_kernels() -> None:
+    shown: dict[str, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        pid, _, rest = stat.read_text(errors="surrogateescape").partition(" (")
+        name, _, numbers = rest.rpartition(") ")
+        # A worker's name changes with what it does.
+        if len(name) > 15 and int(numbers.split()[6]) & 0x200000 and "kworker" not in name:
+            shown[name] = int(pid)
+    if not shown:
+        pytest.skip("no kernel thread here has a longer name")
+    for name, pid in list(shown.items())[:3]:
+        assert pid in pids("find", "--cmd", name)
+        assert pid in pids("find", "--cmd", name[:15])
+
+
 @pytest.mark.parametrize(
     "query", ["tree", "chain", "children", "descendants", "siblings", "is-descendant"]
 )

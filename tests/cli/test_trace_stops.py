@@ -51,7 +51,7 @@ def test_a_signal_ends_it_with_everything_written(tmp_path: Path, number: signal
 # The main thread waits in every way it can while another sends it signals.
 _SHOOTING = """
 import random, signal, sys, threading
-from proctree_bpf.cli.trace import _Stopper, _stopped_by_signals
+from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
 def shoot():
     for _ in range(ROUNDS):
         ready.acquire()
@@ -62,8 +62,8 @@ ROUNDS, ready = 5_000, threading.Semaphore(0)
 sys.setswitchinterval(1e-5)
 threading.Thread(target=shoot, daemon=True).start()
 for _ in range(ROUNDS):
-    stop = _Stopper(lambda: False)
-    with _stopped_by_signals(stop):
+    stop = Stopper()
+    with stopped_by_signals(stop):
         ready.release()
         while not stop.is_set():
             stop.wait(0)
@@ -104,32 +104,6 @@ def test_nohup_keeps_it_running() -> None:
         assert trace.process.poll() is None
         result = trace.stop(signal.SIGTERM)
     assert actions(of_process(result.records(), pid)) == ["exec", "exit"]
-
-
-def test_a_second_signal_ends_even_one_that_cannot_write() -> None:
-    read, write = os.pipe()
-    with tracing("-f", "jsonl", "-e", "fork,exec,exit", stdout=write) as trace:
-        os.close(write)
-        stat = Path(f"/proc/{trace.pid}/wchan")
-        # Nobody reads: once the pipe is full, the trace waits in write(2).
-        wait_until(
-            "the pipe is full",
-            lambda: subprocess.run(["true"], check=True) and "pipe" in stat.read_text(),
-        )
-        trace.process.send_signal(signal.SIGINT)
-        status = Path(f"/proc/{trace.pid}/status")
-
-        def interrupt_is_default_again() -> bool:
-            caught = next(
-                line for line in status.read_text().splitlines() if line.startswith("SigCgt")
-            )
-            return not int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1
-
-        wait_until("the first signal is taken", interrupt_is_default_again)
-        assert trace.process.poll() is None
-        trace.process.send_signal(signal.SIGINT)
-        assert trace.wait().code == -signal.SIGINT
-        os.close(read)
 
 
 def test_a_duration_is_kept(tmp_path: Path) -> None:

@@ -126,3 +126,46 @@ def test_completion_offers_the_commands() -> None:
         "COMP_CWORD": "1",
     }
     assert sorted(run(env=asked).out.split()) == sorted(_COMMANDS)
+
+
+_HOSTILE = "\x1b[2J\u202egnp.exe\u2066\x07\nError: no\x9b31m"
+_PLACES = [
+    (_HOSTILE,),
+    (f"--{_HOSTILE}",),
+    ("trace", f"--{_HOSTILE}"),
+    ("trace", f"-{_HOSTILE}"),
+    ("trace", f"--ttl{_HOSTILE}=1"),
+    ("trace", "--ttl", _HOSTILE),
+    ("trace", "--perf-pages", _HOSTILE),
+    ("trace", "-f", _HOSTILE),
+    ("trace", "-e", _HOSTILE),
+    ("trace", "--fields", _HOSTILE),
+    ("trace", "--color", _HOSTILE),
+    ("trace", "--source", _HOSTILE),
+    ("trace", "--source", f"replay:/{_HOSTILE}"),
+    ("trace", "--wait", _HOSTILE),
+    ("trace", "--filter-in", _HOSTILE),
+    ("trace", "--as-user", _HOSTILE, "true"),
+    ("trace", "--ancestor-pid", _HOSTILE),
+    ("trace", "--ancestor-re", f"({_HOSTILE}"),
+    ("trace", f"--quiet={_HOSTILE}"),
+    ("trace", "-o", f"/{_HOSTILE}/x"),
+    ("trace", "--stats-file", f"/{_HOSTILE}/x"),
+    ("trace", "--record", f"/{_HOSTILE}/x"),
+    ("trace", "--", f"/{_HOSTILE}"),
+    ("chain", _HOSTILE),
+    ("chain", "1", _HOSTILE),
+    ("tree", "-f", _HOSTILE),
+    ("find", f"--{_HOSTILE}"),
+    ("doctor", _HOSTILE),
+    ("is-descendant", "1", "a", _HOSTILE),
+]
+
+
+@pytest.mark.parametrize("words", _PLACES, ids=lambda words: " ".join(words)[:16].strip())
+def test_a_hostile_word_is_repeated_harmlessly(words: tuple[str, ...]) -> None:
+    result = run(*words)
+    assert result.code in {2, 65, 77, 127}
+    lines = result.err.split("\n")
+    assert all(line.isprintable() for line in lines), result.err
+    assert not any(line.startswith("Error: no") for line in lines), result.err

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proctree_bpf.cli.display import DisplayOptions, Format
+from proctree_bpf.cli.rendering import make_clock, make_sink
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter
 from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.perf_stream import Drain
+from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import (
     MAGIC,
     FrameKind,
+    Looks,
+    SnapshotPart,
     decode_recording,
     encode_drain,
     encode_end,
     encode_frame,
     encode_header,
+    encode_received,
+    encode_snapshot,
+    encode_walk,
 )
+from proctree_bpf.codecs.walk_stream import Walk
 from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.core.model import ProcInfo
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.replay import ReplaySource
 from support import sources_messages as wire
@@ -186,3 +201,60 @@ def test_whatever_a_drain_counts_a_replay_opens_and_goes_on_or_is_refused(
     except SourceUnavailableError:
         return
     assert source.poll().end
+
+
+_HUGE = st.sampled_from([0, 1, 2, 7, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1])
+_NAMES = st.text(st.characters() | st.sampled_from("\ud800\udcff\x00\x1b"), max_size=4)
+# Few PIDs, so that they come and go.
+_PIDS = st.integers(0, 3) | _HUGE
+_ANY_STATS = st.builds(Stat, _PIDS, _NAMES, st.sampled_from("RSZX"), _PIDS, _HUGE, _HUGE, _HUGE)
+_MAYBE = st.none() | _HUGE
+_ANY_INFOS = st.builds(
+    ProcInfo, cmd=_NAMES, user=_NAMES, ppid=_HUGE, tgid=_HUGE, start_time_ns=_HUGE, uid=_MAYBE,
+    gid=_MAYBE, args_raw=st.none() | st.binary(max_size=9), inherited=st.booleans(),
+    cgroup_id=_MAYBE, ns_pid=_MAYBE, exec_ns=_MAYBE, status=_MAYBE, exited_ns=_MAYBE,
+    cpu_ns=_MAYBE,
+)  # fmt: skip
+_ANY_READINGS = st.tuples(_ANY_STATS, _ANY_INFOS)
+_ANY_LOOKS = st.lists(st.none() | _ANY_STATS | _ANY_READINGS, max_size=4).map(Looks)
+_ANY_PARTS = st.builds(
+    SnapshotPart, _HUGE, _HUGE, st.just(value=True), st.lists(_ANY_READINGS, max_size=4)
+).map(encode_snapshot)
+_ANY_WALKS = st.builds(
+    encode_walk, st.builds(Walk, _HUGE, st.lists(_ANY_STATS, max_size=4)), _ANY_LOOKS
+)
+_ANY_RECEIVED = st.builds(
+    encode_received,
+    st.builds(Received, st.lists(_DATAGRAMS, max_size=2), st.booleans(), _HUGE, _HUGE),
+    _ANY_LOOKS,
+)
+_ANY_RECORDINGS = st.one_of(
+    st.tuples(st.just("proc-walker"), st.lists(_ANY_PARTS | _ANY_WALKS, max_size=5)),
+    st.tuples(st.just("proc-connector"), st.lists(_ANY_PARTS | _ANY_RECEIVED, max_size=5)),
+)
+
+
+@given(_ANY_RECORDINGS, st.sampled_from(list(Format)), st.sampled_from([0, 2**62, -(2**62)]))
+@unhurried
+def test_whatever_the_numbers_are_a_recording_is_written_or_refused(
+    recorded: tuple[str, list[bytes]], style: Format, offset_ns: int
+) -> None:
+    """Through tree and sinks: what a decoder lets pass must not break those behind it."""
+    name, frames = recorded
+    head = encode_header({"source": name, "wall_offset_ns": offset_ns})
+    source = _replay(head + b"".join(frames) + encode_end())
+    try:
+        source.load()
+    except SourceUnavailableError:
+        return
+    tracker = Tracker(PidTree(), ProcCache(), lambda _uid: "user")
+    display, out = DisplayOptions(), io.StringIO()
+    clock = make_clock(display, source, 0)
+    pipeline = Pipeline(
+        source, tracker, make_sink(style, display, out, tracker, source, clock=clock)
+    )
+    pipeline.start()
+    pipeline.run(threading.Event(), 0.0)
+    pipeline.finish()
+    pipeline.close()
+    out.getvalue().encode("utf-8", "backslashreplace")

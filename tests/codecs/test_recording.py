@@ -83,7 +83,7 @@ def _drains(draw: st.DrawFn) -> Drain:
 
 def _content(data: bytes) -> Any:
     """Return the content of the one frame of a recording with a header."""
-    _, frame = decode_recording(encode_header({"source": "x"}) + data + encode_end())
+    _, frame = decode_recording(encode_header({"source": "x"}) + data + encode_end()).frames
     return frame.content
 
 
@@ -91,7 +91,7 @@ class TestRoundTrips:
     @given(_HEADERS)
     @unhurried
     def test_a_header_comes_back_with_the_format(self, header: dict[str, Any]) -> None:
-        (frame,) = decode_recording(encode_header(header) + encode_end())
+        (frame,) = decode_recording(encode_header(header) + encode_end()).frames
         assert frame == Frame(FrameKind.HEADER, {"format": FORMAT, **header})
 
     @given(_PARTS)
@@ -118,7 +118,7 @@ class TestRoundTrips:
     @unhurried
     def test_frames_come_back_in_their_order(self, walks: list[tuple[Walk, Looks]]) -> None:
         data = b"".join(encode_walk(*walk) for walk in walks)
-        frames = decode_recording(encode_header({"source": "x"}) + data + encode_end())
+        frames = decode_recording(encode_header({"source": "x"}) + data + encode_end()).frames
         assert [frame.content for frame in frames[1:]] == walks
 
 
@@ -146,12 +146,20 @@ def json_frame(kind: FrameKind, content: object) -> bytes:
 
 
 class TestDamage:
-    def test_cut_at_any_byte_it_is_noticed(self) -> None:
-        whole = recording(*_FRAMES.values())
-        decode_recording(whole)
+    def test_cut_at_any_byte_it_is_noticed_and_has_what_was_whole_before(self) -> None:
+        head, frames = encode_header({"source": "x"}), list(_FRAMES.values())
+        whole = recording(*frames)
+        complete = decode_recording(whole)
+        assert complete.cut_at is None
+        ends = [len(head) + sum(map(len, frames[:count])) for count in range(len(frames) + 1)]
         for end in range(len(whole)):
-            with pytest.raises(DecodeError):
-                decode_recording(whole[:end])
+            if end < len(head):
+                with pytest.raises(DecodeError):
+                    decode_recording(whole[:end])
+                continue
+            count = sum(place <= end for place in ends)
+            cut = decode_recording(whole[:end])
+            assert cut == (complete.frames[:count], ends[count - 1])
 
     @every_frame
     def test_any_changed_byte_is_noticed(self, kind: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
-from proctree_bpf.core.filter_terms import TERMS, FilterError, parse_terms, question
+from proctree_bpf.core.filter_terms import TERMS, FilterError, Question, parse_terms, question
 from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
@@ -68,6 +68,19 @@ class World:
 
 
 class TestAncestor:
+    @pytest.mark.parametrize("term", ["ancestor", "name"])
+    def test_of_a_name_counts_what_the_kernel_keeps(self, term: str) -> None:
+        """Also for questions that were not parsed, and where ``/proc`` shows a longer one."""
+        long = "rcu_tasks_rude_kthread"
+        world = World(f"{term}={long}")
+        tree, cache = world.tracker.tree, world.tracker.cache
+        made = Filter([Question(TERMS[term], (long,))], tree, cache)
+        for wanted in (world.filter, made):
+            world.filter = wanted
+            child = world.fork(200, SHELL)
+            assert world.exec(child, long)
+            assert not world.exec(world.fork(201, SHELL), "rcu_tasks")
+
     def test_what_runs_under_it_is_wanted(self) -> None:
         world = World("ancestor=sshd")
         child = world.fork(200, SHELL)

@@ -260,6 +260,19 @@ class TestFinding:
         assert find_by_cmd(tree, "bas") == []
         assert find_by_cmd(tree, "") == []
 
+    @pytest.mark.parametrize("asked", ["a-name-of-15-by", "a-name-of-15-bytes-and-more"])
+    @pytest.mark.parametrize("shown", ["a-name-of-15-by", "a-name-of-15-bytes, of a thread"])
+    def test_of_a_name_counts_what_the_kernel_keeps(self, asked: str, shown: str) -> None:
+        tree = grow((1, 0, "init"), (10, 1, shown), (20, 10, "sh"))
+        assert find_by_cmd(tree, asked) == [10]
+        assert is_descendant(tree, 20, asked)
+        assert ancestry(tree, 20, asked) is Answer.YES
+        assert find_by_cmd(tree, asked[:14]) == []
+
+    def test_a_name_is_cut_in_the_middle_of_a_letter_as_the_kernel_does(self) -> None:
+        tree = grow((1, 0, "init"), (10, 1, "fourteen-bytes\udcc3"))
+        assert find_by_cmd(tree, "fourteen-bytes\u00e9t\u00e9") == [10]
+
     def test_processes_are_found_by_their_user(self, tree: PidTree) -> None:
         cache = ProcCache()
         for pid, user in ((40, "ada"), (20, "ada"), (10, "root")):

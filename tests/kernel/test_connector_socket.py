@@ -70,6 +70,20 @@ class TestSocket:
         assert before_ns <= event.timestamp_ns <= monotonic_ns()
         assert event.cpu in range(os.cpu_count() or 1)
 
+    @pytest.mark.parametrize("to_all", [False, True], ids=["to us", "to all listeners"])
+    def test_what_another_process_sends_is_not_taken_for_the_kernels(
+        self, connector: ProcConnector, *, to_all: bool
+    ) -> None:
+        """With CAP_NET_ADMIN, anybody can; as a container may have it with the host's network."""
+        message = wire.event(wire.COMM, wire.comm_body(os.getpid(), b"prt-forged"))
+        with socket.socket(fileno=os.dup(connector.fileno())) as ours:
+            port = ours.getsockname()[0]
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 11) as forger:
+            forger.bind((0, 0))
+            forger.sendto(message, (0, 1) if to_all else (port, 0))
+        write_own_name()
+        assert self.own(connector).comm != b"prt-forged"
+
     def test_numbers_of_a_cpu_have_no_holes(self, connector: ProcConnector) -> None:
         for _ in range(20):
             touch_every_cpu()

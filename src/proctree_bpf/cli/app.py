@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -11,8 +12,8 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from proctree_bpf.cli import queries
-from proctree_bpf.cli.command import CommandOptions, Wait
+from proctree_bpf.cli import queries, usage
+from proctree_bpf.cli.command import SIGNAL_STATUS, CommandOptions, Wait
 from proctree_bpf.cli.display import (
     MOST,
     Colour,
@@ -32,7 +33,14 @@ from proctree_bpf.cli.display import (
     split_list,
 )
 from proctree_bpf.cli.doctor import run_doctor
-from proctree_bpf.cli.exits import CliError, CommandEnded, ExitCode, output_failed, say
+from proctree_bpf.cli.exits import (
+    CliError,
+    CommandEnded,
+    EndedBySignal,
+    ExitCode,
+    output_failed,
+    say,
+)
 from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
 from proctree_bpf.cli.filtering import FilterIn
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
@@ -49,8 +57,10 @@ _MAX_SECONDS = 1_000_000_000  # thirty years
 _debug = threading.Event()
 """Whether --debug was given: to us, not to a command that is traced."""
 
+_NAME = "proctree-bpf"
+
 app = typer.Typer(
-    name="proctree-bpf",
+    name=_NAME,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -126,7 +136,7 @@ def trace(
     ] = Format.TABLE,
     output: Annotated[
         Optional[Path],
-        typer.Option("--output", "-o", metavar="FILE", help="Write there."),
+        typer.Option("--output", "-o", metavar="FILE", help="Write there.", readable=False),
     ] = None,
     duration: Annotated[
         Optional[float],
@@ -150,7 +160,9 @@ def trace(
     quiet: Quiet = False,
     stats_file: Annotated[
         Optional[Path],
-        typer.Option("--stats-file", metavar="FILE", help="Write statistics there as JSON."),
+        typer.Option(
+            "--stats-file", metavar="FILE", help="Write statistics there as JSON.", readable=False
+        ),
     ] = None,
     source: Annotated[
         str,
@@ -162,7 +174,11 @@ def trace(
     ] = AUTO,
     record: Annotated[
         Optional[Path],
-        typer.Option(metavar="FILE", help="Write what the source reads there, for replay:FILE."),
+        typer.Option(
+            metavar="FILE",
+            help="Write what the source reads there, for replay:FILE.",
+            readable=False,
+        ),
     ] = None,
     exclude_self: Annotated[bool, typer.Option(help="Leave out this program's own events.")] = True,
     interval: Annotated[
@@ -369,11 +385,13 @@ def siblings(pid: Pid, style: Style = queries.Format.TEXT) -> None:
 
 @app.command(short_help="List processes by name and user.")
 def find(
-    cmd: Annotated[Optional[str], typer.Option(metavar="NAME", help="Exact name (comm).")] = None,
+    cmd: Annotated[Optional[str], typer.Option(metavar="NAME", help="Name (comm).")] = None,
     user: Annotated[Optional[str], typer.Option(metavar="USER", help="User name.")] = None,
     style: Style = queries.Format.TEXT,
 ) -> None:
     """List the processes with a name, of a user, or both; exit status 1 if there are none.
+
+    The kernel keeps 15 bytes of a name; a longer NAME is cut like that.
 
     \b
     Example:
@@ -389,6 +407,8 @@ def is_descendant(
     style: Style = queries.Format.TEXT,
 ) -> None:
     """Say whether PID is, or runs under, a process named NAME: exit status 0 yes, 1 no.
+
+    The kernel keeps 15 bytes of a name; a longer NAME is cut like that.
 
     \b
     Example:
@@ -415,15 +435,23 @@ def doctor(
 def main() -> None:
     """Run ``proctree-bpf``: every error becomes one sentence and a documented exit status."""
     keep_standard_descriptors()
+    code: int
     try:
-        app()
-        code: int = ExitCode.DONE
+        code = app(prog_name=_NAME, standalone_mode=False) or ExitCode.DONE
     except CommandEnded as ended:
         code = ended.status
+    except EndedBySignal as ended_by:
+        signal.signal(ended_by.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended_by.number)
+        code = SIGNAL_STATUS + ended_by.number  # should the signal be blocked
     except CliError as error:
         _explain(error)
         say(str(error))
         code = error.code
+    except typer.Abort:
+        code = SIGNAL_STATUS + signal.SIGINT
+    except usage.ParserError as error:
+        code = usage.show(error)
     except SystemExit as error:
         # typer ends with 1 when the reader of its help has gone.
         code = error.code if isinstance(error.code, int) else ExitCode.DONE

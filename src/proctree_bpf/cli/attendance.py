@@ -54,6 +54,19 @@ class Stopper(Protocol):
     def limit(self, seconds: float | None) -> None:
         """End it after so many seconds from now."""
 
+    def hurry(self, number: int) -> None:
+        """End it at once, because of a second signal."""
+
+    def is_due(self) -> bool:
+        """Tell whether it is to end, or its time is up."""
+
+    def is_final(self) -> bool:
+        """Tell whether it is to end at once."""
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether there is anything that a signal must not cut short."""
+
 
 class _Census:
     """Finds out from ``/proc`` that nobody is left although not every end was told.
@@ -171,6 +184,14 @@ class Attendance:
                 self._end()
         return self._stop.is_set() or self._is_over()
 
+    def is_due(self) -> bool:
+        """Tell whether the trace is over, or its time is up."""
+        return self.is_set() or self._stop.is_due()
+
+    def is_final(self) -> bool:
+        """Tell whether it is to end at once."""
+        return self._stop.is_final()
+
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep, but not past the end of the trace."""
         deadline = inf if timeout is None else time.monotonic() + timeout
@@ -183,9 +204,12 @@ class Attendance:
 
     def on_signal(self, number: int, _frame: FrameType | None) -> None:
         """Stop in good order; a second signal is final."""
-        signal.signal(number, signal.SIG_DFL)
-        self._told_by = number
-        if self._command.is_running and number != signal.SIGINT:
+        second, self._told_by = bool(self._told_by), number
+        if second or not self._stop.is_writing:
+            signal.signal(number, signal.SIG_DFL)
+        if second:
+            self._stop.hurry(number)
+        elif self._command.is_running and number != signal.SIGINT:
             self._command.send(number)
             self._stop.limit(_GRACE_S)
         else:

@@ -10,20 +10,21 @@ import resource
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proctree_bpf.cli.doctor_places import PLACES
 from proctree_bpf.cli.exits import ExitCode
+from proctree_bpf.cli.findings import Finding, Verdict, passed
 from proctree_bpf.cli.output import write_text
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.core.events import Exec, Fork
 from proctree_bpf.core.text import visible
-from proctree_bpf.sources import privilege, procfs
-from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources import privilege
+from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bcc_program import import_bcc
 from proctree_bpf.sources.bpf import BTF_PATH
 from proctree_bpf.sources.causes import what_helps
@@ -38,35 +39,12 @@ if TYPE_CHECKING:
 _PROOF_SECONDS = 3.0
 
 
-class Verdict(StrEnum):
-    """How a check ended. Only a source that receives nothing is a FAIL that counts."""
-
-    PASS = "PASS"  # noqa: S105 - a verdict
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of a check, and what mends it if it is not PASS."""
-
-    check: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
-    seconds: float | None = None
-
-
-def _passed(check: str, detail: str) -> Finding:
-    return Finding(check, Verdict.PASS, detail)
-
-
 def _check_bcc() -> Finding:
     try:
         bcc = import_bcc()
     except SourceUnavailableError as error:
         return Finding("bcc", Verdict.FAIL, error.reason, error.remedy)
-    return _passed("bcc", f"{getattr(bcc, '__version__', 'unknown version')}, {bcc.__file__}")
+    return passed("bcc", f"{getattr(bcc, '__version__', 'unknown version')}, {bcc.__file__}")
 
 
 def _check_shadow() -> Finding:
@@ -74,7 +52,7 @@ def _check_shadow() -> Finding:
     spec = importlib.util.find_spec("bcc")
     origin = Path(spec.origin) if spec is not None and spec.origin else None
     if origin is None or (origin.parent / "libbcc.py").exists():
-        return _passed("bcc is not shadowed", "no other module of that name comes first")
+        return passed("bcc is not shadowed", "no other module of that name comes first")
     return Finding(
         "bcc is not shadowed",
         Verdict.WARN,
@@ -91,7 +69,7 @@ def _check_libbcc() -> Finding:
         return Finding(
             "libbcc", Verdict.FAIL, str(error), "apt-get install libbpfcc (Fedora: dnf install bcc)"
         )
-    return _passed("libbcc", name)
+    return passed("libbcc", name)
 
 
 def _check_btf() -> Finding:
@@ -103,7 +81,7 @@ def _check_btf() -> Finding:
         return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error.strerror}", remedy)
     except (DecodeError, MissingFieldError) as error:
         return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error}", remedy)
-    return _passed("BTF", f"{BTF_PATH}, {len(macros)} offsets found")
+    return passed("BTF", f"{BTF_PATH}, {len(macros)} offsets found")
 
 
 def _check_tracepoints() -> Finding:
@@ -119,7 +97,7 @@ def _check_tracepoints() -> Finding:
             "tracepoints", Verdict.FAIL, f"not in this kernel: {', '.join(missing)}",
             "use a kernel built with CONFIG_TRACEPOINTS=y",
         )  # fmt: skip
-    return _passed("tracepoints", ", ".join(wanted))
+    return passed("tracepoints", ", ".join(wanted))
 
 
 def _check_capabilities() -> Finding:
@@ -133,7 +111,7 @@ def _check_capabilities() -> Finding:
     names = [name for name, number in wanted.items() if held >> number & 1]
     detail = ", ".join(names) or "none of " + ", ".join(wanted)
     if privilege.may_load_bpf():
-        return _passed("capabilities", detail)
+        return passed("capabilities", detail)
     return Finding("capabilities", Verdict.WARN, detail, "sudo proctree-bpf doctor")
 
 
@@ -146,15 +124,17 @@ def _sysctl(name: str) -> str:
 
 def _check_sysctl(name: str, meaning: str, remedy: str) -> Finding:
     value = _sysctl(name)
+    if not Path("/proc/sys").is_dir():
+        return passed(name, "not told: /proc does not show it")
     if privilege.may_load_bpf() or value in ("", "0", "-1"):
-        return _passed(name, value or "not in this kernel")
+        return passed(name, value or "not in this kernel")
     return Finding(name, Verdict.WARN, f"{value}: {meaning}", remedy)
 
 
 def _check_lockdown() -> Finding:
     mode = privilege.lockdown_mode()
     if mode != "confidentiality":
-        return _passed("lockdown", mode)
+        return passed("lockdown", mode)
     return Finding(
         "lockdown", Verdict.FAIL, "confidentiality: BPF may not read kernel memory",
         "boot without lockdown=confidentiality",
@@ -164,39 +144,7 @@ def _check_lockdown() -> Finding:
 def _check_memlock() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     text = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft // 1024} KiB"
-    return _passed("memlock", f"{text}; BCC raises it where the kernel counts BPF memory")
-
-
-def _check_pid_namespace() -> Finding:
-    if privilege.in_initial_pid_namespace():
-        return _passed("PID namespace", "the initial one")
-    return Finding(
-        "PID namespace", Verdict.WARN, "a container's own: only the /proc walker works here",
-        "run on the host, or start the container with --pid=host",
-    )  # fmt: skip
-
-
-def _check_user_namespace() -> Finding:
-    if privilege.in_initial_user_namespace():
-        return _passed("user namespace", "the initial one")
-    return Finding(
-        "user namespace", Verdict.WARN, "not the host's: its root may not load BPF programs",
-        "run on the host, not in a rootless container",
-    )  # fmt: skip
-
-
-def _check_proc() -> Finding:
-    try:
-        pids = procfs.list_pids()
-    except OSError as error:
-        remedy = what_helps(error, "mount -t proc proc /proc")
-        return Finding("/proc", Verdict.FAIL, str(error.strerror), remedy)
-    if 1 not in pids:
-        return Finding(
-            "/proc", Verdict.WARN, f"shows {len(pids)} processes only (hidepid)",
-            "sudo mount -o remount,hidepid=0 /proc",
-        )  # fmt: skip
-    return _passed("/proc", f"shows {len(pids)} processes")
+    return passed("memlock", f"{text}; BCC raises it where the kernel counts BPF memory")
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (
@@ -214,9 +162,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     ),
     _check_lockdown,
     _check_memlock,
-    _check_pid_namespace,
-    _check_user_namespace,
-    _check_proc,
+    *PLACES,
 )
 
 
@@ -248,6 +194,8 @@ def _check_source(name: str) -> Finding:
     try:
         wrong = _prove(source)
     except SourceUnavailableError as error:
+        return Finding(check, Verdict.FAIL, error.reason, error.remedy)
+    except SourceFailedError as error:
         return Finding(check, Verdict.FAIL, error.reason, error.remedy)
     except OSError as error:
         remedy = what_helps(error, "report this as a bug")

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Refusal, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.causes import forbidden, shortage, what_helps
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 69
     """No source of events can be used on this machine."""
     INTERNAL = 70
-    """A fault of this program, of BPF, or of the output while it ran."""
+    """A fault of this program, of BPF, of another source or of the output while it ran."""
     NO_PRIVILEGE = 77
     NOT_EXECUTABLE = 126
     """The command to trace cannot be run; as a shell has it."""
@@ -52,6 +52,14 @@ class CommandEnded(Exception):  # noqa: N818 - no error of ours
     def __init__(self, status: int) -> None:
         super().__init__(f"exit status {status}")
         self.status = status
+
+
+class EndedBySignal(Exception):  # noqa: N818 - no error of ours
+    """The end by a signal that is to be seen in how we end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
 
 
 _CODE_OF_REFUSAL = {
@@ -77,10 +85,12 @@ def no_source(refusals: list[SourceUnavailableError]) -> CliError:
 
     The exit status is the one of the best source.
     """
-    if len(refusals) == 1:
+    # All may lack the same.
+    distinct = list(dict.fromkeys(refusal.reason for refusal in refusals))
+    if len(distinct) == 1:
         sentence = f"{refusals[0].reason}; {refusals[0].remedy}."
     else:
-        reasons = "; ".join(refusal.reason for refusal in refusals)
+        reasons = "; ".join(distinct)
         sentence = f"no source of events can be used: {reasons}; {refusals[0].remedy}."
     return CliError(sentence, _CODE_OF_REFUSAL[refusals[0].refusal])
 
@@ -110,13 +120,28 @@ def calling(call: str) -> Iterator[None]:
         ) from error
 
 
-def output_failed(error: OSError, name: object = "the output") -> CliError:
+def source_failed(error: SourceFailedError) -> CliError:
+    """Say that a source broke while it ran."""
+    return CliError(
+        f"the source of events has failed: {error.reason}; "
+        f"what was written before is intact; {error.remedy}.",
+        ExitCode.INTERNAL,
+    )
+
+
+def output_failed(error: OSError, name: object = "the output", *, lost_lines: int = 0) -> CliError:
     """Say that what was written did not arrive."""
     short = shortage(error)
     if short is not None:
         return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
     why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+    missing = f": at least {counted(lost_lines, 'line')} missing" if lost_lines else ""
     return CliError(
-        f"{name} could not be written ({why}); what was written before is intact.",
+        f"{name} could not be written ({why}){missing}; what was written before is intact.",
         ExitCode.INTERNAL,
     )
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things, as one says it."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

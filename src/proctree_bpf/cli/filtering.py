@@ -13,7 +13,7 @@ from proctree_bpf.core.text import visible
 from proctree_bpf.decidable import decidable, is_glob
 from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.cgroups import CgroupPaths, cgroup_root
+from proctree_bpf.sources.cgroups import CgroupPaths, hierarchy
 from proctree_bpf.sources.procfs import uid_of_user
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class FilterPlan:
         self._is_refused = False
         self._slots = min(slots, _MOST_SLOTS)
         self._of_command = of_command
-        self._cgroups = CgroupPaths(cgroup_root())
+        self._cgroups = CgroupPaths(hierarchy())
         self._part: Sought | str = self._decidable(needed_here)
         if options.where is FilterIn.KERNEL and isinstance(self._part, str):
             raise CliError(
@@ -128,11 +128,21 @@ class FilterPlan:
         for question in self._options.questions:
             for path in question.alternatives if question.term.name == "cgroup" else ():
                 if self._cgroups.directory(path) is None:
+                    self._check_cgroup_namespace()
                     raise CliError(
                         f"there is no cgroup {visible(path)} in the cgroup v2 hierarchy; "
                         "give a path as /proc/PID/cgroup shows it after '0::'.",
                         ExitCode.NO,
                     )
+
+    def _check_cgroup_namespace(self) -> None:
+        there = self._cgroups.hierarchy
+        if there is not None and there.is_foreign:
+            raise CliError(
+                f"{there.mount} shows the cgroups of another cgroup namespace; mount this "
+                "one's with 'mount -t cgroup2 cgroup2 DIRECTORY', or give a path below there.",
+                ExitCode.UNAVAILABLE,
+            )
 
     def source_options(self, options: SourceOptions) -> SourceOptions:
         """Have the BPF source prepared for a filter, if the kernel is to decide it."""

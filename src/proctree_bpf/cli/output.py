@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import select
 import stat
 import sys
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
+from proctree_bpf.cli.channel import Channel
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
+from proctree_bpf.cli.outlet import Outlet
+from proctree_bpf.cli.places import open_for_writing
 from proctree_bpf.sources.causes import what_helps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_BUFFER_BYTES = 65_536
-
-
-def open_keeping(path: Path) -> int:
-    """Open a file for writing, made if need be but not emptied yet; return its descriptor.
-
-    What an earlier run left stays until ``start_over``: a run that cannot start should
-    not cost it.
-
-    Raises:
-        OSError: it cannot be written.
-
-    """
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
 def start_over(descriptor: int) -> None:
@@ -45,8 +31,17 @@ def is_named(path: Path | None) -> TypeGuard[Path]:
     return path is not None and str(path) != "-"
 
 
+def unwritable(path: Path, error: OSError, option: str) -> CliError:
+    """Say that a file cannot be written: another name will do."""
+    return CliError(
+        f"{path} cannot be written ({error.strerror}); "
+        f"{what_helps(error, f'choose another file for {option}')}.",
+        ExitCode.USAGE,
+    )
+
+
 @contextmanager
-def opened(path: Path | None, standard: int = 1) -> Iterator[TextIO]:
+def opened(path: Path | None, standard: int = 1) -> Iterator[Outlet]:
     """Open the output: a file, emptied by ``start_over``, or where ``standard`` leads.
 
     ``-`` is stdout. Writes are buffered; sinks flush after each batch.
@@ -55,43 +50,32 @@ def opened(path: Path | None, standard: int = 1) -> Iterator[TextIO]:
         CliError: it cannot be written.
 
     """
-    if not is_named(path):
-        descriptor = os.dup(standard if path is None else 1)
-        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-            raise output_failed(OSError(errno.EBADF, os.strerror(errno.EBADF)))
-    else:
-        try:
-            descriptor = open_keeping(path)
-        except OSError as error:
-            raise CliError(
-                f"{path} cannot be written ({error.strerror}); "
-                f"{what_helps(error, 'choose another file for -o')}.",
-                ExitCode.USAGE,
-            ) from error
-    out = open(  # noqa: PTH123, SIM115 - a descriptor; closed below, when its reader may be gone
-        descriptor, "w", _BUFFER_BYTES, encoding="utf-8", errors="backslashreplace"
-    )
+    try:
+        if is_named(path):
+            descriptor = open_for_writing(path)
+        else:
+            descriptor = os.dup(standard if path is None else 1)
+    except OSError as error:
+        raise unwritable(path, error, "-o") if path is not None else output_failed(error) from error
+    try:
+        out = Outlet(Channel(descriptor, shared=not is_named(path)))
+    except OSError as error:
+        raise output_failed(error) from error
     try:
         yield out
     except BaseException:
-        discard(out)
+        out.discard()
+        with suppress(OSError):
+            out.close()
         raise
     else:
         out.close()
 
 
-def discard(out: TextIO) -> None:
-    """Close a file without another attempt to write what it still holds."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, out.fileno())
-    os.close(null)
-    out.close()
-
-
 class ReaderGone:
     """Tells whether the reader of a pipe has closed it (``| head``), before a write fails."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Outlet) -> None:
         self._poll = select.poll()
         self._poll.register(out.fileno(), 0)
 

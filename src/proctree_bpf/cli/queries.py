@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, say
+from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, say
 from proctree_bpf.cli.output import write_text
 from proctree_bpf.core import lineage
 from proctree_bpf.core.chain import format_chain
@@ -16,7 +16,8 @@ from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
 from proctree_bpf.library import snapshot
 from proctree_bpf.sinks.describe import command_text
-from proctree_bpf.sources import procfs
+from proctree_bpf.sources import place, procfs
+from proctree_bpf.sources.base import SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,16 +44,19 @@ class Snapshot:
         """Read ``/proc``.
 
         Raises:
-            CliError: it cannot be listed.
+            CliError: it cannot be listed, or is of another place.
 
         """
         tree, cache = PidTree(), ProcCache()
         try:
+            place.require_proc()
             snapshot(tree, cache)
+        except SourceUnavailableError as error:
+            raise no_source([error]) from error
         except OSError as error:
             raise no_proc(error) from error
-        if 1 not in tree:
-            say("/proc hides the processes of others (hidepid); run as root to see them all")
+        for trouble in filter(None, (place.hiding(), place.boot_id_trouble())):
+            say(f"{trouble.reason}; {trouble.remedy}")
         return cls(tree, cache)
 
     def require(self, pid: int) -> PidNode:

@@ -3,51 +3,55 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-import select
 import signal
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
+import proctree_bpf_entry
 from proctree_bpf.cli import output
+from proctree_bpf.cli.advice import after_losses
 from proctree_bpf.cli.attendance import Attendance, attended
-from proctree_bpf.cli.command import Command, CommandOptions, held
+from proctree_bpf.cli.channel import Channel
+from proctree_bpf.cli.command import SIGNAL_STATUS, Command, CommandOptions, held
 from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.exits import (
     CliError,
     CommandEnded,
+    EndedBySignal,
     ExitCode,
-    calling,
+    counted,
     no_proc,
     no_source,
     output_failed,
     say,
+    source_failed,
 )
 from proctree_bpf.cli.filtering import FilterPlan
+from proctree_bpf.cli.outlet import FrameOutlet, GivenUp, Outlet
+from proctree_bpf.cli.places import open_for_writing
 from proctree_bpf.cli.rendering import make_clock, make_sink
+from proctree_bpf.cli.stats_file import StatsFile
+from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline, SelfFilter
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources import place, procfs
+from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
 from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
 from proctree_bpf.sources.replay import ReplaySource
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
     from contextlib import AbstractContextManager
     from pathlib import Path
-    from types import FrameType
 
     from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.events import Gap
@@ -55,11 +59,6 @@ if TYPE_CHECKING:
     from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.choose import SourceOptions
-
-_WHAT_HELPS = (
-    "names and ancestors near a gap may be incomplete; a larger --perf-pages or fewer events help"
-)
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,68 +108,13 @@ class _EventFilter:
         self._sink.finish()
 
 
-class _Stopper:
-    """Set by a signal, a time limit, or a reader that has gone away."""
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a trace has ended: its statistics, and what to say if not all was written."""
 
-    def __init__(self, reader_gone: output.ReaderGone) -> None:
-        # Not a threading.Event: a handler that sets one while its lock is held hangs.
-        self._is_set = False
-        with calling("eventfd"):
-            self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll = select.poll()
-        self._poll.register(self._wakeup, select.POLLIN)
-        self._reader_gone = reader_gone
-        self._deadline: float | None = None
-        self.pipe_closed = False
-
-    def set(self) -> None:
-        """Stop; may be called from a signal handler."""
-        self._is_set = True
-        os.eventfd_write(self._wakeup, 1)
-
-    def is_set(self) -> bool:
-        """Tell whether it was told to stop."""
-        return self._is_set
-
-    def limit(self, seconds: float | None) -> None:
-        """Stop after so many seconds from now."""
-        if seconds is not None:
-            self._deadline = time.monotonic() + seconds
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Sleep, but not past the time limit."""
-        with calling("poll"):
-            is_gone = self._reader_gone()
-        if is_gone:
-            self.pipe_closed = True
-            self.set()
-        if self._deadline is not None:
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                self.set()
-            timeout = left if timeout is None else min(timeout, max(left, 0.0))
-        with calling("poll"):
-            self._poll.poll(None if timeout is None else timeout * 1000)
-        return self._is_set
-
-
-@contextmanager
-def _stopped_by_signals(stop: _Stopper) -> Iterator[None]:
-    """Let the first SIGINT, SIGTERM or SIGHUP stop in good order; a second one is final."""
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    # nohup's wish is respected.
-    hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    caught = [number for number in _STOP_SIGNALS if number != signal.SIGHUP or not hangup_ignored]
-    before = {number: signal.signal(number, on_signal) for number in caught}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    summary: dict[str, Any]
+    given_up: str | None
+    failure: SourceFailedError | None
 
 
 def run_trace(options: TraceOptions) -> None:
@@ -181,6 +125,10 @@ def run_trace(options: TraceOptions) -> None:
         CommandEnded: a command was traced.
 
     """
+    if proctree_bpf_entry.was_interrupted():
+        if options.command is not None:
+            raise CommandEnded(SIGNAL_STATUS + signal.SIGINT)
+        return
     with held(options.command) as command:
         _run_trace(options, command)
 
@@ -189,28 +137,47 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
     begun = time.perf_counter()
     _calm_garbage_collector()
     # Tried before anything else: a name that cannot be written should not cost a trace.
-    stats = _open_for_writing(options.stats_file, "--stats-file")
+    stats = StatsFile(options.stats_file, "--stats-file") if options.stats_file else None
     recorder = _open_recorder(options.record, options.wall_offset_ns)
+    stop = Stopper()
     try:
         # A command has stdout for itself.
         with output.opened(options.output, 1 if command is None else 2) as out:
-            stop = _Stopper(output.ReaderGone(out))
+            stop.reader_gone = output.ReaderGone(out)
             signals: AbstractContextManager[Attendance | None] = (
-                _stopped_by_signals(stop) if command is None else attended(command, stop)
+                stopped_by_signals(stop) if command is None else attended(command, stop)
             )
             with signals as attendance:
-                summary = _trace(options, out, stop, recorder, begun=begun, attendance=attendance)
-        if recorder is not None:
-            recorder.finish()
-    except BaseException as error:
+                _let_end(attendance or stop, options, out, recorder)
+                ended = _trace(options, out, stop, recorder, begun=begun, attendance=attendance)
+                if recorder is not None and ended.given_up is None:
+                    recorder.finish()
+                if stats is not None:
+                    stats.write(ended.summary, attendance or stop)
+    except RecordingError as error:
+        raise output_failed(error, options.record) from error
+    except GivenUp as error:
+        raise CliError(f"{error}; what was written before is whole.", ExitCode.INTERNAL) from error
+    finally:
         if recorder is not None:
             recorder.abandon()
-        if isinstance(error, RecordingError):
-            raise output_failed(error, options.record) from error
-        raise
-    _write_stats(stats, summary, options.stats_file)
+        if stats is not None:
+            stats.close()
+    _end(ended, stop)
     if attendance is not None:
         raise CommandEnded(attendance.exit_status)
+
+
+def _end(ended: _Ended, stop: Stopper) -> None:
+    """Tell what could not be written, and end by the signal that was final."""
+    if ended.given_up is not None and not stop.final:
+        raise CliError(ended.given_up, ExitCode.INTERNAL)
+    if ended.given_up is not None:
+        say(ended.given_up)
+    if stop.final:
+        raise EndedBySignal(stop.final)
+    if ended.failure is not None:
+        raise source_failed(ended.failure) from ended.failure
 
 
 def _calm_garbage_collector() -> None:
@@ -224,13 +191,13 @@ def _calm_garbage_collector() -> None:
 
 def _trace(
     options: TraceOptions,
-    out: TextIO,
-    stop: _Stopper,
+    out: Outlet,
+    stop: Stopper,
     recorder: Recorder | None,
     *,
     begun: float,
     attendance: Attendance | None,
-) -> dict[str, Any]:
+) -> _Ended:
     plan = FilterPlan(
         options.filters,
         options.cache.capacity,
@@ -242,6 +209,7 @@ def _trace(
     source = pipeline.source
     if attendance is not None:
         pipeline.hides = attendance.hides
+    pipeline.between = stop.check
     try:
         startup = time.perf_counter() - begun
         if not options.display.quiet:
@@ -251,21 +219,16 @@ def _trace(
             attendance.begin(lambda: pipeline.complete_until_ns)
         tracing = time.monotonic()
         stop.limit(options.duration_s)
-        try:
-            pipeline.run(attendance or stop, options.interval_s)
-            pipeline.finish()
-        except BrokenPipeError:
-            stop.pipe_closed = True
-        except RecordingError:
-            raise
-        except OSError as error:
-            raise output_failed(error) from error
+        stop.is_writing = True
+        given_up, failure = _run(pipeline, attendance or stop, stop, options, out)
         elapsed = time.monotonic() - tracing
         summary = pipeline.summary()
         summary["written"] = sink.written
+        summary["failure"] = failure.reason if failure is not None else None
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
+        summary["unwritten_lines"] = 0 if stop.pipe_closed else out.lost_lines
         if options.display.quiet:
             _say_only_loss(summary)
         else:
@@ -275,13 +238,63 @@ def _trace(
             say(attendance.farewell)
     finally:
         pipeline.close()
-    if stop.pipe_closed:
-        output.discard(out)
-    return summary
+    if stop.pipe_closed or given_up is not None:
+        out.discard()
+    unwritten = None if given_up is None else _unwritten(given_up, out.lost_lines)
+    return _Ended(summary, unwritten, failure)
+
+
+def _let_end(
+    ending: Attendance | Stopper, options: TraceOptions, out: Outlet, recorder: Recorder | None
+) -> None:
+    """Tell whoever may wait for a reader when to stop waiting."""
+    on_wait = (lambda: None) if options.display.quiet else _say_waiting
+    out.end_with(ending, on_wait)
+    if recorder is not None and isinstance(recorder.out, FrameOutlet):
+        recorder.out.end_with(ending, on_wait)
+
+
+def _run(
+    pipeline: Pipeline,
+    until: Attendance | Stopper,
+    stop: Stopper,
+    options: TraceOptions,
+    out: Outlet,
+) -> tuple[GivenUp | None, SourceFailedError | None]:
+    """Trace to the end; return why that is an early one, if it is.
+
+    That is so if nobody reads what is written, or if the source breaks.
+    """
+    failure = None
+    try:
+        try:
+            pipeline.run(until, options.interval_s)
+            pipeline.finish()
+        except SourceFailedError as error:
+            failure = error
+            pipeline.give_up()
+    except BrokenPipeError:
+        stop.pipe_closed = True
+    except GivenUp as error:
+        return error, failure
+    except RecordingError:
+        raise
+    except OSError as error:
+        raise output_failed(error, lost_lines=out.lost_lines) from error
+    return None, failure
+
+
+def _unwritten(given_up: GivenUp, lines: int) -> str:
+    what = f"{counted(lines, 'line')} and what came after are missing"
+    return f"{given_up}: {what}; what was written before is whole."
+
+
+def _say_waiting() -> None:
+    say("waiting for who reads the output; a second signal ends it at once")
 
 
 def _start_best(
-    options: TraceOptions, out: TextIO, recorder: Recorder | None, plan: FilterPlan
+    options: TraceOptions, out: Outlet, recorder: Recorder | None, plan: FilterPlan
 ) -> tuple[Pipeline, _EventFilter]:
     """Start the best source that can be used, and say of each better one why it cannot."""
     refusals: list[SourceUnavailableError] = []
@@ -292,7 +305,8 @@ def _start_best(
         tree, cache = PidTree(options.cache), ProcCache(options.cache)
         tracker = Tracker(tree, cache, procfs.uid_to_username)
         clock = make_clock(options.display, source, options.wall_offset_ns)
-        shown = make_sink(options.format, options.display, out, tracker, source, clock=clock)
+        text = cast("TextIO", out)  # as much of one as a sink wants
+        shown = make_sink(options.format, options.display, text, tracker, source, clock=clock)
         sink = _EventFilter(shown, options.events)
         pipeline = Pipeline(source, tracker, sink)
         plan.attach(pipeline, tree, cache)
@@ -308,6 +322,8 @@ def _start_best(
         else:
             for refusal in refusals:
                 say(f"not as good as it could be: {refusal.reason}; {refusal.remedy}")
+            if not isinstance(source, ReplaySource):
+                _say_what_is_missing()
             return pipeline, sink
     raise no_source(refusals)
 
@@ -324,6 +340,9 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     except SourceUnavailableError as error:
         _say_log(error, options)
         raise
+    except SourceFailedError as error:
+        pipeline.close()
+        raise source_failed(error) from error
     except RecordingError:
         pipeline.close()
         raise
@@ -333,6 +352,12 @@ def _start(pipeline: Pipeline, options: TraceOptions) -> None:
     finally:
         if isinstance(pipeline.source, BpfSource) and pipeline.source.filter_refusal:
             _say_log(pipeline.source.filter_refusal, options)
+
+
+def _say_what_is_missing() -> None:
+    trouble = place.boot_id_trouble()
+    if trouble is not None:
+        say(f"{trouble.reason}; {trouble.remedy}")
 
 
 def _say_log(error: SourceUnavailableError, options: TraceOptions) -> None:
@@ -346,14 +371,19 @@ def _load(source: ReplaySource) -> None:
         source.load()
     except SourceUnavailableError as error:
         raise no_source([error]) from error
+    if source.cut_short:
+        say(source.cut_short)
 
 
 def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
-    descriptor = _open_for_writing(path, "--record")
-    if descriptor is None:
+    if path is None:
         return None
-    file = open(descriptor, "wb")  # noqa: PTH123, SIM115 - a descriptor that the recorder closes
-    return Recorder(file, lambda: output.start_over(descriptor), offset_ns)
+    try:
+        descriptor = open_for_writing(path, private=True)
+    except OSError as error:
+        raise output.unwritable(path, error, "--record") from error
+    out = FrameOutlet(Channel(descriptor, shared=False), path)
+    return Recorder(out, lambda: output.start_over(descriptor), offset_ns)
 
 
 def _needed_here(options: TraceOptions) -> str | None:
@@ -377,45 +407,16 @@ def _say_summary(
     for line in tally.lines():
         say(line)
     if summary.get("lost"):
-        say(_WHAT_HELPS)
+        say(after_losses(summary["source"]))
     if blind_spots:
         say(f"{summary['source']} cannot know: {'; '.join(blind_spots)}")
 
 
 def _say_only_loss(summary: dict[str, Any]) -> None:
     if summary.get("lost"):
-        say(f"{_loss(summary)}; {_WHAT_HELPS}")
+        say(f"{_loss(summary)}; {after_losses(summary['source'])}")
 
 
 def _loss(summary: dict[str, Any]) -> str:
     lost = summary.get("lost", 0)
     return f"{lost} records LOST ({summary['gaps']} gaps)" if lost else ""
-
-
-def _unwritable(path: Path, error: OSError, option: str) -> CliError:
-    return CliError(
-        f"{path} cannot be written ({error.strerror}); "
-        f"{what_helps(error, f'choose another file for {option}')}.",
-        ExitCode.USAGE,
-    )
-
-
-def _open_for_writing(path: Path | None, option: str) -> int | None:
-    if path is None:
-        return None
-    try:
-        return output.open_keeping(path)
-    except OSError as error:
-        raise _unwritable(path, error, option) from error
-
-
-def _write_stats(descriptor: int | None, summary: dict[str, Any], path: Path | None) -> None:
-    if descriptor is None:
-        return
-    try:
-        output.start_over(descriptor)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-            json.dump(summary, file, indent=2)
-            file.write("\n")
-    except OSError as error:
-        raise output_failed(error, path) from error

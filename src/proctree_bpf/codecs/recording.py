@@ -2,8 +2,8 @@ r"""Recordings: what a source read, byte for byte, so that a run can be had agai
 
 A file is ``PTREC1\r\n`` and then frames: kind (1 byte), length (4), payload, CRC-32 (4)
 of kind, length and payload; numbers little-endian. The first frame is the header, the
-last one says that the recording is complete. Payloads are JSON, but for the drains of
-perf buffers, which are binary.
+last one says that the recording is complete; without it, it was cut short. Payloads are
+JSON, but for the drains of perf buffers, which are binary.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _CRC = struct.Struct("<I")
 _DRAIN_HEAD = struct.Struct("<QQHHI")
 _U64 = struct.Struct("<Q")
 _RECORD = struct.Struct("<HI")
+
+_MOST_U64 = 2**64 - 1
 
 Reading = tuple[Stat, ProcInfo]
 
@@ -131,44 +133,69 @@ def encode_end() -> bytes:
     return encode_frame(FrameKind.END, b"")
 
 
-def decode_recording(data: bytes) -> list[Frame]:
-    """Decode a whole file; its first frame is the header, the END frame is left out.
+class Recording(NamedTuple):
+    """A decoded file: its first frame is the header, the END frame is left out.
+
+    ``cut_at`` is the byte at which it is cut short, None if it is complete. All frames
+    before that are whole.
+    """
+
+    frames: list[Frame]
+    cut_at: int | None
+
+
+def decode_recording(data: bytes) -> Recording:
+    """Decode a file; one of a recorder that was killed, or had no more room, up to the cut.
 
     Raises:
-        DecodeError: it is no recording, of another version, damaged or cut short.
+        DecodeError: it is no recording, of another version, or damaged.
 
     """
     if not data.startswith(MAGIC):
         raise DecodeError("not a recording of proctree-bpf")
     frames: list[Frame] = []
     position = len(MAGIC)
-    while position < len(data):
-        kind, payload, position = _next_frame(data, position)
+    while True:
+        found = _next_frame(data, position)
+        if found is None:
+            _check_cut(data, frames)
+            return Recording(frames, position)
+        kind, payload, position = found
         if kind is FrameKind.END:
             if position != len(data):
                 raise DecodeError("bytes follow the end of the recording")
             _check_header(frames)
-            return frames
+            return Recording(frames, None)
         frames.append(Frame(kind, _decode_payload(kind, payload)))
         if len(frames) == 1:
             _check_header(frames)  # the frames of another version need not be readable
-    raise DecodeError("the recording is cut short")
 
 
-def _next_frame(data: bytes, position: int) -> tuple[FrameKind, bytes, int]:
+def _check_cut(data: bytes, frames: list[Frame]) -> None:
+    if not frames:
+        raise DecodeError("the recording is cut short before its header ends")
+    # A length that was changed looks like a cut, but for the end of the file.
+    if data.endswith(encode_end()):
+        raise DecodeError("the recording is damaged: a frame reaches beyond its end")
+
+
+def _next_frame(data: bytes, position: int) -> tuple[FrameKind, bytes, int] | None:
+    """Return a frame and where the next one begins; None if it is cut short."""
     end_of_head = position + _FRAME.size
     if end_of_head > len(data):
-        raise DecodeError("the recording is cut short")
+        return None
     number, length = _FRAME.unpack_from(data, position)
-    end_of_payload = end_of_head + length
-    if end_of_payload + _CRC.size > len(data):
-        raise DecodeError("the recording is cut short")
-    if zlib.crc32(data[position:end_of_payload]) != _CRC.unpack_from(data, end_of_payload)[0]:
-        raise DecodeError(f"the recording is damaged at byte {position}")
     try:
         kind = FrameKind(number)
     except ValueError as error:
         raise DecodeError(f"frame kind {number} is not understood") from error
+    if kind is FrameKind.END and length:
+        raise DecodeError(f"the recording is damaged at byte {position}")
+    end_of_payload = end_of_head + length
+    if end_of_payload + _CRC.size > len(data):
+        return None
+    if zlib.crc32(data[position:end_of_payload]) != _CRC.unpack_from(data, end_of_payload)[0]:
+        raise DecodeError(f"the recording is damaged at byte {position}")
     return kind, data[end_of_head:end_of_payload], end_of_payload + _CRC.size
 
 
@@ -263,6 +290,8 @@ def _to_bytes(text: str) -> bytes:
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError("not an integer")
+    if not 0 <= value <= _MOST_U64:
+        raise ValueError("an impossible number")
     return value
 
 
@@ -313,6 +342,8 @@ def _check_type(name: str, value: Any) -> None:
     wanted: type = {"str": str, "int": int, "bytes": bytes, "bool": bool}[kind.split(" ")[0]]
     if type(value) is not wanted:
         raise TypeError(name)
+    if wanted is int:
+        _integer(value)
 
 
 def _from_look(answer: Stat | Reading | None) -> Any:

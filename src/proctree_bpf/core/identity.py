@@ -72,12 +72,12 @@ def more_exact(a: ProcessKey, b: ProcessKey) -> ProcessKey:
 
 
 def entity_id(boot_id: str, key: ProcessKey) -> str | None:
-    """Return one id for one process on one boot of one machine, or None if unknown.
+    """Return one id for one process on one boot of one machine, or None if either is unknown.
 
     It uses ticks, so it is the same whether the process was learnt from BPF or
     from ``/proc``. ``boot_id`` is ``/proc/sys/kernel/random/boot_id``.
     """
-    if not key.start_time_ns:
+    if not key.start_time_ns or not boot_id:
         return None
     return f"{_short(boot_id)}-{key.pid}-{key.ticks}"
 

@@ -19,7 +19,7 @@ from proctree_bpf.core.model import OMITTED, UNKNOWN_NAME, Edge, PidNode, Proces
 from proctree_bpf.core.process import TrackedProcess, node_of
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.table import may_have_created
-from proctree_bpf.core.text import visible
+from proctree_bpf.core.text import COMM_BYTES, as_comm, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,12 +123,13 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
     """Tell whether a process or one of its ancestors is named ``target_cmd``.
 
     NO is only said if the whole chain was seen as it was made, and no exec of it can
-    have been lost.
+    have been lost. Names are compared as ``core.text.as_comm`` cuts them.
     """
+    target = as_comm(target_cmd)
     certain = True
     last: Placed | None = None
     for node in lineage(tree, pid):
-        if node.cmd == target_cmd:
+        if as_comm(node.cmd) == target:
             return Answer.YES
         if node.name_uncertain or (node.ppid and node.edge is Edge.OBSERVED):
             certain = False
@@ -141,10 +142,18 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
 def is_descendant(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> bool:
     """Tell whether a process, or one of its ancestors, is known to be named ``target_cmd``.
 
-    An unknown PID is nobody's descendant. See ``ancestry`` for an answer that tells
+    Names are compared as ``core.text.as_comm`` cuts them. An unknown PID is nobody's
+    descendant. See ``ancestry`` for an answer that tells
     "no" from "not known".
     """
-    return any(node.cmd == target_cmd for node in lineage(tree, pid))
+    target = as_comm(target_cmd)
+    for node in lineage(tree, pid):
+        name = node.cmd
+        if name == target:
+            return True
+        if (len(name) > COMM_BYTES or not name.isascii()) and as_comm(name) == target:
+            return True
+    return False
 
 
 class End(Enum):
@@ -343,11 +352,15 @@ def siblings(tree: TreeStore, pid: int | ProcessKey, *, live_only: bool = False)
 
 
 def find_by_cmd(tree: TreeStore, cmd: str, *, live_only: bool = False) -> list[int]:
-    """Return the PIDs of the processes with this name (comm), in ascending order."""
+    """Return the PIDs of the processes with this name (comm), in ascending order.
+
+    Names are compared as ``core.text.as_comm`` cuts them.
+    """
+    target = as_comm(cmd)
     return sorted(
         node.pid
         for node in every(tree)
-        if node.cmd == cmd and (not live_only or node.exited_ns is None)
+        if as_comm(node.cmd) == target and (not live_only or node.exited_ns is None)
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.sources.bpf_filter import Doubt
     from proctree_bpf.sources.procfs import Reading
+
+
+MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
+"""What to do where there is no ``/proc``."""
 
 
 class Refusal(Enum):
@@ -44,6 +49,36 @@ class SourceUnavailableError(Exception):
         self.remedy = remedy
         self.refusal = refusal
         self.log = log
+
+
+class SourceFailedError(Exception):
+    """A source that was open has broken; nothing more can be had of it.
+
+    Attributes:
+        reason: what failed, one clause, without a capital or a full stop.
+        remedy: what to do about it, in the same form.
+
+    """
+
+    def __init__(self, reason: str, remedy: str = "report this as a bug") -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+@contextmanager
+def failing_as(what: str, remedy: str = "report this as a bug") -> Iterator[None]:
+    """Let what the system refuses to a source that runs be the source's failure.
+
+    Raises:
+        SourceFailedError: in place of any OSError.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SourceFailedError(f"{what} ({why})", remedy) from error
 
 
 @dataclass(slots=True)
@@ -91,7 +126,12 @@ class EventSource(Protocol):
         """
 
     def poll(self) -> Delivery:
-        """Return at once with what has arrived since the last call."""
+        """Return at once with what has arrived since the last call.
+
+        Raises:
+            SourceFailedError: it has broken.
+
+        """
 
     def is_quiet(self) -> bool:
         """Tell, for much less than a poll costs, that nothing has come since the last one.
@@ -108,7 +148,7 @@ class EventSource(Protocol):
         where they were taken, so it does not ask for the time.
 
         Raises:
-            OSError: ``/proc`` cannot be listed.
+            SourceFailedError: ``/proc`` cannot be listed any more, or it has broken.
 
         """
 
@@ -119,7 +159,12 @@ class EventSource(Protocol):
         """Return a descriptor that is readable when events are waiting, if it has one."""
 
     def stop(self) -> None:
-        """Receive nothing new; what was received before still comes from ``poll``."""
+        """Receive nothing new; what was received before still comes from ``poll``.
+
+        Raises:
+            SourceFailedError: it has broken.
+
+        """
 
     def close(self) -> None:
         """Give everything back to the kernel. May be called twice."""

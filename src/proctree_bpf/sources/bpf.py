@@ -12,7 +12,8 @@ from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.codecs.perf_stream import MISSES_ASKED_EVERY_NS, Drain, PerfStream
-from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources import place
+from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError, failing_as
 from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
 from proctree_bpf.sources.bpf_filter import KernelFilter, Sought
 from proctree_bpf.sources.causes import check_room, what_helps
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from proctree_bpf.sources.recorder import Recorder
 
 BTF_PATH = Path("/sys/kernel/btf/vmlinux")
+_UNREADABLE = "what the BPF programs have counted and sent cannot be read any more"
 DEFAULT_ARGS_BYTES = 4096
 MAX_ARGS_BYTES = 32_768
 DEFAULT_PERF_PAGES = 256
@@ -142,6 +144,7 @@ class BpfSource(LiveSource):
             )
 
     def _check_place(self) -> None:
+        place.require_proc()
         if not may_load_bpf():
             raise SourceUnavailableError(
                 "BPF needs root, or the capabilities CAP_BPF and CAP_PERFMON",
@@ -154,11 +157,12 @@ class BpfSource(LiveSource):
                 "run it on the host, or start the container with the host's PID namespace",
                 Refusal.UNSUPPORTED,
             )
+        place.require_everybody()
 
     def _layout(self) -> dict[str, int]:
         path = self._options.btf_path
         try:
-            return layout_macros(Btf(path.read_bytes()))
+            macros = layout_macros(Btf(path.read_bytes()))
         except OSError as error:
             raise SourceUnavailableError(
                 f"the kernel's type information {path} cannot be read ({error.strerror})",
@@ -177,15 +181,25 @@ class BpfSource(LiveSource):
                 "report this kernel as a bug",
                 Refusal.UNSUPPORTED,
             ) from error
+        trouble = place.sys_trouble(path) if path == BTF_PATH else None
+        if trouble is not None:
+            raise trouble.refusal()
+        return macros
 
     def poll(self) -> Delivery:
-        """Drain the buffers; return at once."""
+        """Drain the buffers; return at once.
+
+        Raises:
+            SourceFailedError: the kernel does not let us read them any more.
+
+        """
         if self._program is None or self._stream is None:
             raise RuntimeError("the source is not open")
         # The order of these three makes the watermark exact; see core/arrivals.py.
         taken_ns = boottime_ns()
-        counters = self._program.counters()
-        records = self._program.drain()
+        with failing_as(_UNREADABLE):
+            counters = self._program.counters()
+            records = self._program.drain()
         if taken_ns >= self._next_misses_ns:
             self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
             self._missed = self._program.missed()
@@ -198,8 +212,14 @@ class BpfSource(LiveSource):
         return Delivery(watermark_ns, events, gaps, doubt=doubt)
 
     def is_quiet(self) -> bool:
-        """Tell that no record was begun since the last poll."""
-        return self._program is not None and self._program.is_quiet()
+        """Tell that no record was begun since the last poll.
+
+        Raises:
+            SourceFailedError: the kernel does not let us read the counters any more.
+
+        """
+        with failing_as(_UNREADABLE):
+            return self._program is not None and self._program.is_quiet()
 
     def stop(self) -> None:
         """Detach; what the buffers hold still comes from ``poll``."""

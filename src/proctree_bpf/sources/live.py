@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.recording import SnapshotPart
 from proctree_bpf.sources import procfs
-from proctree_bpf.sources.base import Snapshot
+from proctree_bpf.sources.base import MOUNT_PROC, Snapshot, failing_as
 from proctree_bpf.sources.clock import boottime_ns
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class LiveSource:
         readings = procfs.iter_snapshot(self.proc)
         while True:
             part_begun_ns = self.now_ns()
-            some = list(islice(readings, _PROGRESS_EVERY))
+            with failing_as(f"{self.proc} cannot be listed any more", MOUNT_PROC):
+                some = list(islice(readings, _PROGRESS_EVERY))
             part = SnapshotPart(part_begun_ns, self.now_ns(), not some, some)
             whole += some
             self.meet(some)

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 # include/uapi/linux/capability.h
-CAP_NET_ADMIN, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 21, 38, 39
+CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 19, 21, 38, 39
 
-# PROC_USER_INIT_INO and PROC_PID_INIT_INO, include/linux/proc_ns.h: inodes of the initial ones.
-_INITIAL_USER_NS, _INITIAL_PID_NS = 0xEFFFFFFD, 0xEFFFFFFC
+# PROC_PID_INIT_INO and PROC_USER_INIT_INO, include/linux/proc_ns.h: the initial ones' inodes.
+_INITIAL_PID_NS, _INITIAL_USER_NS = 0xEFFFFFFC, 0xEFFFFFFD
 
 
 def effective_capabilities() -> int:
@@ -32,13 +32,6 @@ def may_load_bpf() -> bool:
     return has(CAP_SYS_ADMIN) or (has(CAP_BPF) and has(CAP_PERFMON))
 
 
-def in_initial_user_namespace() -> bool:
-    """Tell whether our capabilities are those of the host."""
-    with suppress(OSError):
-        return Path("/proc/self/ns/user").stat().st_ino == _INITIAL_USER_NS
-    return True
-
-
 def how_to_gain() -> str:
     """Say how to get the privileges that are lacking."""
     if in_initial_user_namespace():
@@ -50,6 +43,13 @@ def in_initial_pid_namespace() -> bool:
     """Tell whether PIDs here are the ones that the kernel's own records use."""
     with suppress(OSError):
         return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NS
+    return True
+
+
+def in_initial_user_namespace() -> bool:
+    """Tell whether capabilities and user ids here are those that the kernel means."""
+    with suppress(OSError):
+        return Path("/proc/self/ns/user").stat().st_ino == _INITIAL_USER_NS
     return True
 
 

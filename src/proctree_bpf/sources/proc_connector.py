@@ -6,6 +6,7 @@ where a short-lived process may be gone already.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -21,16 +22,28 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.cn_stream import SOURCE, ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.sources import own_name, procfs
-from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources import own_name, place, procfs
+from proctree_bpf.sources.base import (
+    MOUNT_PROC,
+    Delivery,
+    Refusal,
+    SourceFailedError,
+    SourceUnavailableError,
+    failing_as,
+)
 from proctree_bpf.sources.causes import forbidden, what_helps
 from proctree_bpf.sources.clock import both_clocks_ns
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.privilege import how_to_gain, in_initial_pid_namespace
+from proctree_bpf.sources.privilege import (
+    how_to_gain,
+    in_initial_pid_namespace,
+    in_initial_user_namespace,
+)
 from proctree_bpf.sources.proc_socket import ProcConnector, wait_readable
 from proctree_bpf.sources.recorder import RecordedLook
 
 if TYPE_CHECKING:
+    from proctree_bpf.codecs.recording import Looks
     from proctree_bpf.sources.procfs import Reading
     from proctree_bpf.sources.recorder import Recorder
 
@@ -41,6 +54,7 @@ _MOST_DATAGRAMS = 4096
 # Enough for a full receive buffer; the processes of others must not keep us from ending.
 _MOST_LAST_READS = 64
 _PROOF_SECONDS = 1.0
+_UNREADABLE = "the socket of the proc connector cannot be read any more"
 
 
 class ProcConnectorSource(LiveSource):
@@ -80,12 +94,7 @@ class ProcConnectorSource(LiveSource):
 
         """
         begun = time.perf_counter()
-        if not in_initial_pid_namespace():
-            raise SourceUnavailableError(
-                "the proc connector is silent in a container with PIDs of its own",
-                "run on the host, or start the container with the host's PID namespace",
-                Refusal.UNSUPPORTED,
-            )
+        self._check_place()
         try:
             connector = ProcConnector(receive_buffer=self._receive_buffer)
         except PermissionError as error:
@@ -93,6 +102,12 @@ class ProcConnectorSource(LiveSource):
                 "the proc connector needs root or CAP_NET_ADMIN on this kernel",
                 how_to_gain(),
                 Refusal.PRIVILEGE,
+            ) from error
+        except ConnectionRefusedError as error:  # nobody is at the other end here
+            raise SourceUnavailableError(
+                "the proc connector is in the host's network namespace only",
+                "run it there, with 'nsenter --net --target 1'",
+                Refusal.UNSUPPORTED,
             ) from error
         except OSError as error:
             raise SourceUnavailableError(
@@ -123,6 +138,24 @@ class ProcConnectorSource(LiveSource):
         self._seconds["subscribe"] = round(time.perf_counter() - begun, 6)
         if self.recorder is not None:
             self.recorder.begin(self.name, blind_spots=self.blind_spots)
+
+    def _check_place(self) -> None:
+        if self.proc == procfs.PROC:
+            place.require_proc()
+        if not in_initial_pid_namespace():
+            raise SourceUnavailableError(
+                "the proc connector is silent in a container with PIDs of its own",
+                "run on the host, or start the container with the host's PID namespace",
+                Refusal.UNSUPPORTED,
+            )
+        if not in_initial_user_namespace():
+            raise SourceUnavailableError(
+                "the proc connector is silent in a user namespace",
+                "run it on the host, as its root",
+                Refusal.UNSUPPORTED,
+            )
+        if self.proc == procfs.PROC:
+            place.require_everybody()
 
     def _prove(self) -> bool:
         """Make an event and wait for it; all that comes after it is kept for the first poll."""
@@ -155,19 +188,25 @@ class ProcConnectorSource(LiveSource):
         return []
 
     def _receive(self, most: int) -> list[bytes]:
-        """Read what the socket holds, up to a bound."""
+        """Read what the socket holds, up to a bound.
+
+        Raises:
+            OSError: it cannot be read.
+
+        """
         came: list[bytes] = []
         connector = self._connector
         if connector is None:
             return came
-        try:
-            while len(came) < most:
-                try:
-                    came.append(connector.recv_datagram())
-                except Overrun:
-                    self._overrun = True
-        except (WouldBlock, Interrupted, ConnectionClosed):
-            pass
+        while len(came) < most:
+            try:
+                came.append(connector.recv_datagram())
+            except Overrun:
+                self._overrun = True
+            except (WouldBlock, Interrupted):
+                break
+            except ConnectionClosed as error:
+                raise OSError(errno.EBADF, str(error)) from error
         return came
 
     def fileno(self) -> int | None:
@@ -177,18 +216,31 @@ class ProcConnectorSource(LiveSource):
     def poll(self) -> Delivery:
         """Read the socket, and ``/proc`` for what the messages leave open."""
         received_at = both_clocks_ns()
-        came = self._receive(_MOST_DATAGRAMS) if not self._stopped else []
+        with failing_as(_UNREADABLE):
+            came = self._receive(_MOST_DATAGRAMS) if not self._stopped else []
         complete = len(came) < _MOST_DATAGRAMS
         datagrams, self._backlog = self._backlog + came, []
         overrun, self._overrun = self._overrun, False
         received = Received(datagrams, overrun, *received_at, complete)
         events, gaps, watermark_ns = self._stream.feed(received)
         looks = self._look.take()
+        self._check_looks(looks)
         if self.recorder is not None:
             self.recorder.received(received, looks)
         if overrun:
             _touch_comm_on_every_cpu()  # the next sequence numbers tell how much was lost
         return Delivery(watermark_ns, events, gaps)
+
+    def _check_looks(self, looks: Looks) -> None:
+        """Insist that who was not found was gone, and not ``/proc``.
+
+        Raises:
+            SourceFailedError: it is not there any more.
+
+        """
+        some_are_gone = any(found is None for found in looks.answers)
+        if some_are_gone and self.proc == procfs.PROC and not place.proc_is_there():
+            raise SourceFailedError("/proc is not there any more", MOUNT_PROC)
 
     def meet(self, readings: list[Reading]) -> None:
         """Take note of processes that a snapshot shows, before the next poll."""
@@ -205,7 +257,8 @@ class ProcConnectorSource(LiveSource):
 
     def _read_all(self) -> None:
         for _ in range(_MOST_LAST_READS):
-            came = self._receive(_MOST_DATAGRAMS)
+            with failing_as(_UNREADABLE):
+                came = self._receive(_MOST_DATAGRAMS)
             self._backlog += came
             if len(came) < _MOST_DATAGRAMS:
                 return

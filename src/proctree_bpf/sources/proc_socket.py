@@ -21,6 +21,7 @@ from proctree_bpf.codecs.cn_proc import (
     WouldBlock,
     subscription,
 )
+from proctree_bpf.sources.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,6 +33,7 @@ _NETLINK_CONNECTOR = 11  # include/uapi/linux/netlink.h
 _LISTEN, _IGNORE = 1, 2  # enum proc_cn_mcast_op
 _SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 _DATAGRAM_BYTES = 65_536
+_KERNEL = 0  # the port from which the kernel sends: netlink(7)
 
 
 class ProcConnector:
@@ -66,7 +68,7 @@ class ProcConnector:
                 self._size(receive_buffer)
             self._socket.bind((0, CN_IDX_PROC))
             self._subscribe(None if self._wanted is None else sum(map(int, self._wanted)))
-            self.subscribed_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+            self.subscribed_ns = monotonic_ns()
         except BaseException:
             self._socket.close()
             raise
@@ -110,8 +112,11 @@ class ProcConnector:
         """Make ``recv`` raise WouldBlock instead of waiting."""
         self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature
 
-    def recv_datagram(self) -> bytes:
-        """Return one datagram, which may hold several messages.
+    def recv_datagram(self, flags: int = 0) -> bytes:
+        """Return one datagram of the kernel's, which may hold several messages.
+
+        Whoever has CAP_NET_ADMIN can send to the group, too: that is left out.
+        ``flags`` are those of recv(2).
 
         Raises:
             WouldBlock, Interrupted, Overrun, ConnectionClosed: see their docstrings.
@@ -119,7 +124,9 @@ class ProcConnector:
 
         """
         try:
-            data = self._socket.recv(_DATAGRAM_BYTES)
+            data, sender = self._socket.recvfrom(_DATAGRAM_BYTES, flags)
+            while sender[0] != _KERNEL:
+                data, sender = self._socket.recvfrom(_DATAGRAM_BYTES, flags)
         except BlockingIOError as error:
             raise WouldBlock("nothing to be read") from error
         except InterruptedError as error:
@@ -172,7 +179,7 @@ class ProcConnector:
                 raise ConnectionClosed("the socket is closed")
             if wait_readable(self.fileno(), left):
                 with suppress(WouldBlock):
-                    self._pending = NetlinkMessageIter(self.recv_datagram())
+                    self._pending = NetlinkMessageIter(self.recv_datagram(socket.MSG_DONTWAIT))
 
     def unsubscribe(self) -> None:
         """End the subscription; once, because older kernels count these."""

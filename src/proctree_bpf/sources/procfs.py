@@ -20,7 +20,7 @@ from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.clock import boottime_ns, shift
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,8 +97,15 @@ def _executable(directory: int) -> str | None:
     return path
 
 
+def _stat_of(raw: bytes) -> Stat:
+    """Parse a stat file; the start is told as outside of our time namespace."""
+    stat = parse_stat(raw)
+    ticks = shift().boottime_ns // TICK_NS
+    return replace(stat, start_ticks=max(stat.start_ticks - ticks, 0)) if ticks else stat
+
+
 def _entry(directory: int) -> Reading:
-    stat = parse_stat(_read("stat", directory))
+    stat = _stat_of(_read("stat", directory))
     status = parse_status(_read("status", directory))
     if status.tgid != stat.pid:
         raise DecodeError("a thread, not a process")
@@ -278,7 +285,7 @@ def read_stat(pid: int, proc: str = PROC) -> Stat | None:
     try:
         fd = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return parse_stat(os.read(fd, _STAT_BYTES))
+            return _stat_of(os.read(fd, _STAT_BYTES))
         finally:
             os.close(fd)
     except (OSError, DecodeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.recording import Looks
@@ -28,6 +28,16 @@ class RecordingError(OSError):
     """The recording cannot be written."""
 
 
+class Out(Protocol):
+    """As much of a binary file as a recorder wants."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write bytes."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class Recorder:
     """Writes frames to a binary file; the source says first who it is.
 
@@ -43,18 +53,18 @@ class Recorder:
 
     def __init__(
         self,
-        out: BinaryIO,
+        out: Out,
         before: Callable[[], object] = lambda: None,
         wall_offset_ns: int | None = None,
     ) -> None:
-        self._out = out
+        self.out = out
         self._before = before
         self._offset_ns = wall_offset_ns if wall_offset_ns is not None else clock_offset_ns()
         self._open = False
 
     def _write(self, data: bytes) -> None:
         try:
-            self._out.write(data)
+            self.out.write(data)
         except OSError as error:
             raise RecordingError(error.errno, error.strerror) from error
 
@@ -97,7 +107,7 @@ class Recorder:
             self._open = False
             self._write(recording.encode_end())
             try:
-                self._out.close()
+                self.out.close()
             except OSError as error:
                 raise RecordingError(error.errno, error.strerror) from error
 
@@ -105,7 +115,7 @@ class Recorder:
         """Close the file as it is: it will not pass for a complete recording."""
         self._open = False
         with suppress(OSError):
-            self._out.close()
+            self.out.close()
 
 
 class RecordedLook:

@@ -14,6 +14,7 @@ from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
 from proctree_bpf.codecs.walk_stream import SOURCE as WALKER
 from proctree_bpf.codecs.walk_stream import WalkStream
+from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from proctree_bpf.sources.procfs import Reading
 
 _BPF = "bpf"
+# ktime_t: the kernel's own times are less, and a calendar of four digits has room for them.
+_MOST_NS = 2**63 - 1
 
 
 class _RepliedLook:
@@ -53,6 +56,8 @@ def _check_facts(header: dict[str, Any]) -> None:
     for name, kind in (("boot_id", str), ("wall_offset_ns", int)):
         if type(header.get(name, kind())) is not kind:
             raise DecodeError(f"its header's {name} is not what it should be")
+    if abs(header.get("wall_offset_ns", 0)) > _MOST_NS:
+        raise DecodeError("its header's wall_offset_ns is impossible")
 
 
 def _copies(header: dict[str, Any]) -> int:
@@ -67,6 +72,27 @@ def _check_counters(drain: Drain, cpus: object, copies: int) -> None:
     counted = {len(counters.begun) for counters in drain.counters}
     if len(drain.counters) != cpus or counted != {len(KINDS) * copies}:
         raise DecodeError("a drain has counters for other CPUs or kinds")
+
+
+def _check_times(frame: Frame) -> None:
+    """Refuse a process that has started when no clock of the kernel can have been."""
+    if frame.kind is FrameKind.SNAPSHOT:
+        stats = [stat for stat, _ in frame.content.readings]
+        infos = [info for _, info in frame.content.readings]
+    elif frame.kind in (FrameKind.WALK, FrameKind.RECEIVED):
+        content, looks = frame.content
+        stats = list(content.stats) if frame.kind is FrameKind.WALK else []
+        stats += [answer for answer in looks.answers if isinstance(answer, Stat)]
+        entries = [answer for answer in looks.answers if isinstance(answer, tuple)]
+        stats += [stat for stat, _ in entries]
+        infos = [info for _, info in entries]
+    else:
+        return
+    times = [stat.start_ticks * TICK_NS for stat in stats]
+    for info in infos:
+        times += [info.start_time_ns, info.exec_ns or 0, info.exited_ns or 0, info.cpu_ns or 0]
+    if max(times, default=0) > _MOST_NS:
+        raise DecodeError(f"a frame of kind {frame.kind.name} tells of an impossible time")
 
 
 class ReplaySource:
@@ -86,6 +112,14 @@ class ReplaySource:
         self._walker = WalkStream(self._look)
         self._ready: int | None = None
         self.header: dict[str, Any] = {}
+        self.cut_at: int | None = None
+
+    @property
+    def cut_short(self) -> str:
+        """What to say of a recording that is not complete; else empty."""
+        if self.cut_at is None:
+            return ""
+        return f"{self._path} is cut short at byte {self.cut_at}; it is replayed up to there"
 
     @property
     def blind_spots(self) -> tuple[str, ...]:
@@ -96,7 +130,7 @@ class ReplaySource:
         """Read and check the whole file, unless that was done.
 
         Raises:
-            SourceUnavailableError: it cannot be read, or is no complete recording.
+            SourceUnavailableError: it cannot be read, or is no recording.
 
         """
         if not self.header:
@@ -106,12 +140,13 @@ class ReplaySource:
         """Read and check the whole file.
 
         Raises:
-            SourceUnavailableError: it cannot be read, or is no complete recording.
+            SourceUnavailableError: it cannot be read, or is no recording.
 
         """
         try:
-            frames = decode_recording(self._path.read_bytes())
-            self._prepare(frames)
+            recording = decode_recording(self._path.read_bytes())
+            self.cut_at = recording.cut_at
+            self._prepare(recording.frames)
         except OSError as error:
             raise SourceUnavailableError(
                 f"{self._path} cannot be read ({error.strerror})",
@@ -144,11 +179,26 @@ class ReplaySource:
         for frame in self._frames:
             if frame.kind not in (wanted, FrameKind.SNAPSHOT):
                 raise DecodeError(f"a frame of kind {frame.kind.name} does not belong in it")
+            _check_times(frame)
             if frame.kind is FrameKind.DRAIN:
                 _check_counters(frame.content, cpus, copies)
+        if not self._ends_between_snapshots():
+            if self.cut_at is None:
+                raise DecodeError("its last snapshot is not complete")
+            self._leave_out_last_snapshot()
+
+    def _ends_between_snapshots(self) -> bool:
         parts = [frame.content for frame in self._frames if frame.kind is FrameKind.SNAPSHOT]
-        if parts and not parts[-1].last:
-            raise DecodeError("its last snapshot is not complete")
+        return not parts or parts[-1].last
+
+    def _leave_out_last_snapshot(self) -> None:
+        """Leave out the parts of a snapshot that is cut short: who is missing has not ended."""
+        for at in range(len(self._frames) - 1, -1, -1):
+            frame = self._frames[at]
+            if frame.kind is FrameKind.SNAPSHOT:
+                if frame.content.last:
+                    return
+                del self._frames[at]
 
     def read_snapshot(
         self, progress: Callable[[], object], not_before_ns: int = 0
@@ -242,4 +292,9 @@ class ReplaySource:
             summary = self._connector.summary()
         else:
             summary = self._walker.summary()
-        return {"startup_seconds": {}, "recorded_source": source, **summary}
+        return {
+            "startup_seconds": {},
+            "recorded_source": source,
+            "cut_short": self.cut_at is not None,
+            **summary,
+        }

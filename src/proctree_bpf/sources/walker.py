@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.walk_stream import SOURCE, Walk, WalkStream
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
+from proctree_bpf.sources import place, procfs
+from proctree_bpf.sources.base import (
+    MOUNT_PROC,
+    Delivery,
+    Refusal,
+    SourceUnavailableError,
+    failing_as,
+)
 from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordedLook
@@ -46,15 +52,19 @@ class WalkerSource(LiveSource):
         """Walk for the first time.
 
         Raises:
-            SourceUnavailableError: ``/proc`` cannot be listed.
+            SourceUnavailableError: ``/proc`` cannot be listed, or is of another place.
 
         """
+        if self.proc == procfs.PROC:
+            place.require_proc()
+            limits = filter(None, (place.hiding(), place.unmapped_users()))
+            self.blind_spots += tuple(limit.reason for limit in limits)
         try:
             procfs.list_pids(self.proc)
         except OSError as error:
             raise SourceUnavailableError(
                 f"{self.proc} cannot be listed ({error.strerror})",
-                what_helps(error, "mount it with 'mount -t proc proc /proc'"),
+                what_helps(error, MOUNT_PROC),
                 Refusal.UNSUPPORTED,
             ) from error
         if self.recorder is not None:
@@ -64,7 +74,7 @@ class WalkerSource(LiveSource):
         """Walk if it is time to.
 
         Raises:
-            OSError: ``/proc`` cannot be listed.
+            SourceFailedError: ``/proc`` cannot be listed any more.
 
         """
         if self._last is not None:
@@ -77,7 +87,8 @@ class WalkerSource(LiveSource):
     def _walk(self) -> Delivery:
         now_ns = self.now_ns()
         self._next_ns = now_ns + self._interval_ns
-        walk = Walk(now_ns, list(procfs.iter_stats(self.proc)))
+        with failing_as(f"{self.proc} cannot be listed any more", MOUNT_PROC):
+            walk = Walk(now_ns, list(procfs.iter_stats(self.proc)))
         events, self._watermark_ns = self._stream.feed(walk)
         looks = self._look.take()
         if self.recorder is not None:
@@ -88,7 +99,7 @@ class WalkerSource(LiveSource):
         """Walk for the last time; the next poll tells of it.
 
         Raises:
-            OSError: ``/proc`` cannot be listed.
+            SourceFailedError: ``/proc`` cannot be listed any more.
 
         """
         if self._last is None:

@@ -1,0 +1,296 @@
+"""The only file of the benchmark that imports the product. Small functions, one seam each.
+
+It is run by the product's own Python, perhaps of an older checkout. When the product changes
+inside, only this changes here.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+from unittest import mock
+
+from workload import BEGUN_NS, CPUS, KINDS
+
+from proctree_bpf import (
+    CacheParams,
+    PidTree,
+    ProcCache,
+    ProcessKey,
+    Tracker,
+    build_chain_string,
+    children,
+    descendants,
+    is_descendant,
+    snapshot,
+)
+from proctree_bpf.cli.display import DisplayOptions, Format
+from proctree_bpf.cli.rendering import make_clock, make_sink
+from proctree_bpf.codecs.perf_stream import Drain, PerfStream
+from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.core.events import Exec, Exit, Fork
+from proctree_bpf.core.filters import Filter
+from proctree_bpf.core.reorder import ReorderBuffer
+from proctree_bpf.core.view import Process
+from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.sinks.base import NullSink
+from proctree_bpf.sources.base import Delivery
+from proctree_bpf.sources.bpf import BpfOptions, BpfSource
+from proctree_bpf.sources.procfs import uid_to_username
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from workload import Raw
+
+_NOBODY = ProcessKey(4_194_303, 1)
+
+
+def drain_of(raw: Raw) -> Drain:
+    """Return a drain as the product has it."""
+    none = (0,) * KINDS
+    return Drain(raw.taken_ns, [CpuCounters(begun, none) for begun in raw.begun], raw.records)
+
+
+def new_stream() -> PerfStream:
+    """Return what decodes drains and accounts for them."""
+    return PerfStream("bpf", CPUS, BEGUN_NS)
+
+
+class Canned:
+    """An ``EventSource`` that has its drains in memory."""
+
+    name = "bpf"
+    blind_spots = ()
+
+    def __init__(self, raws: Iterable[Raw]) -> None:
+        self._stream = new_stream()
+        self._drains = iter(raws)
+        self._watermark_ns = BEGUN_NS
+
+    def open(self) -> None:
+        """Do nothing."""
+
+    def poll(self) -> Delivery:
+        """Deliver the next drain."""
+        raw = next(self._drains, None)
+        if raw is None:
+            return Delivery(self._watermark_ns, end=True)
+        events, gaps, self._watermark_ns = self._stream.feed(drain_of(raw))
+        return Delivery(self._watermark_ns, events, gaps)
+
+    def is_quiet(self) -> bool:
+        """Tell that there is more."""
+        return False
+
+    def read_snapshot(self, progress: Callable[[], object], not_before_ns: int = 0) -> None:
+        """Show no process."""
+        del progress, not_before_ns
+
+    def now_ns(self) -> int:
+        """Return the time of the last drain."""
+        return self._watermark_ns
+
+    def fileno(self) -> int | None:
+        """Have no descriptor."""
+        return None
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def stats(self) -> dict[str, Any]:
+        """Have nothing to tell."""
+        return {}
+
+
+class _ExecsAndExits:
+    """Hands on what ``trace`` shows unless told otherwise."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self.gap, self.flush, self.finish = sink.gap, sink.flush, sink.finish
+
+    def write(self, applied: Any) -> None:
+        if isinstance(applied.event, (Exec, Exit)):
+            self._sink.write(applied)
+
+
+def new_stores(capacity: int | None = None) -> tuple[PidTree, ProcCache]:
+    """Return an empty tree and an empty cache."""
+    params = CacheParams(capacity) if capacity else None
+    return PidTree(params), ProcCache(params)
+
+
+def new_pipeline(
+    raws: Iterable[Raw],
+    style: str = "",
+    terms: str = "",
+    out: TextIO | None = None,
+    capacity: int | None = None,
+) -> Pipeline:
+    """Return a pipeline that has been started: no style writes nothing, no terms filter nothing."""
+    source = Canned(raws)
+    tree, cache = new_stores(capacity)
+    tracker = Tracker(tree, cache, uid_to_username)
+    sink: Any = NullSink()
+    if style and out is not None:
+        display = DisplayOptions()
+        clock = make_clock(display, source, 0)
+        sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
+        sink = sink if style == "tree" else _ExecsAndExits(sink)
+    wanted = Filter.parse(terms, tree, cache) if terms else None
+    pipeline = Pipeline(source, tracker, sink, hides=SelfFilter(_NOBODY).hides, wanted=wanted)
+    pipeline.start()
+    return pipeline
+
+
+def pump(pipeline: Pipeline) -> bool:
+    """Take one drain all the way; return whether there was one."""
+    pipeline.pump()
+    return not pipeline._ended  # noqa: SLF001 - run() sleeps between drains
+
+
+def finish(pipeline: Pipeline) -> None:
+    """End a pipeline."""
+    pipeline.finish()
+    pipeline.close()
+
+
+def applied_count(pipeline: Pipeline) -> int:
+    """Return how many events changed something."""
+    return int(pipeline.summary()["applied"])
+
+
+def gap_count(pipeline: Pipeline) -> int:
+    """Return how many losses were noticed."""
+    return int(pipeline.summary()["gaps"])
+
+
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """Look for garbage as rarely as ``trace`` does."""
+    from proctree_bpf.cli import trace  # noqa: PLC0415 - the whole command line
+
+    before = gc.get_threshold()
+    calm: Callable[[], None] = getattr(trace, "_calm_garbage_collector", gc.freeze)
+    gc.collect()
+    calm()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+# Single stages.
+
+
+def decode(raws: Iterable[Raw]) -> tuple[float, list[tuple[list[Any], int]]]:
+    """Decode and account; return CPU seconds, and each drain's events and watermark."""
+    stream = new_stream()
+    drains = [drain_of(raw) for raw in raws]
+    begun = time.process_time()
+    fed = [stream.feed(drain) for drain in drains]
+    seconds = time.process_time() - begun
+    return seconds, [(events, watermark_ns) for events, _, watermark_ns in fed]
+
+
+def order(decoded: list[tuple[list[Any], int]]) -> tuple[float, list[Any]]:
+    """Put events in order; return CPU seconds, and the events."""
+    buffer, ready = ReorderBuffer(), []
+    begun = time.process_time()
+    for events, watermark_ns in decoded:
+        buffer.push(events)
+        ready += buffer.release(watermark_ns)
+    ready += buffer.release(float("inf"))
+    return time.process_time() - begun, ready
+
+
+def apply(events: list[Any]) -> float:
+    """Apply events to a tree; return CPU seconds."""
+    tracker = Tracker(*new_stores(), uid_to_username)
+    begun = time.process_time()
+    for event in events:
+        tracker.apply(event)
+    return time.process_time() - begun
+
+
+def drain_live(load: Callable[[], object], pages: int) -> tuple[float, int]:
+    """Let ``load`` fill the buffers; return the CPU seconds of draining them, and the records."""
+    drained: list[Drain] = []
+
+    def keep(_stream: PerfStream, drain: Drain) -> tuple[list[Any], list[Any], int]:
+        drained.append(drain)
+        return [], [], drain.taken_ns
+
+    source = BpfSource(BpfOptions(perf_pages=pages))
+    source.open()
+    try:
+        with mock.patch.object(PerfStream, "feed", keep):
+            source.poll()
+            drained.clear()
+            load()
+            begun = time.process_time()
+            source.poll()
+            return time.process_time() - begun, sum(len(drain.records) for drain in drained)
+    finally:
+        source.close()
+
+
+# Questions.
+
+
+class Forest:
+    """A tree of so many nodes, with one chain of the given depth that begins at a root."""
+
+    top_name = "top"
+
+    def __init__(self, nodes: int, depth: int) -> None:
+        self.tree, self.cache = new_stores(2 * nodes)
+        self._tracker = Tracker(self.tree, self.cache, uid_to_username)
+        self._now_ns = BEGUN_NS
+        self._pid = 0
+        above = ProcessKey(0, 0)
+        chain = []
+        for level in range(depth + 1):
+            above = self._born(above, self.top_name if level == 0 else "link")
+            chain.append(above)
+        self.top, self.deepest = chain[0], chain[-1]
+        bushes = [self._born(chain[0], "bush") for _ in range(max(1, nodes // 100))]
+        while self._pid < nodes:
+            self._born(bushes[self._pid % len(bushes)], "leaf")
+        self.bush = bushes[0]
+
+    def _born(self, creator: ProcessKey, name: str) -> ProcessKey:
+        self._pid += 1
+        self._now_ns += 1_000
+        key = ProcessKey(self._pid, self._now_ns)
+        fork = Fork(self._now_ns, key, creator, creator, self._pid, 0, 0, 1, name)
+        self._tracker.apply(fork)
+        return key
+
+    def questions(self) -> dict[str, Callable[[], object]]:
+        """Return what can be asked, by a name."""
+        tree, cache, deepest = self.tree, self.cache, self.deepest
+        return {
+            "is_descendant, yes at the top": lambda: is_descendant(tree, deepest, self.top_name),
+            "is_descendant, no": lambda: is_descendant(tree, deepest, "nobody"),
+            "chain string": lambda: build_chain_string(tree, cache, deepest),
+            "parents": lambda: Process(tree, cache, deepest).parents(),
+            "get_node by PID": lambda: tree.get_node(deepest.pid),
+            "children of one among many": lambda: children(tree, self.bush),
+        }
+
+    def subtree(self) -> tuple[Callable[[], object], int]:
+        """Return the question for all descendants of the top, and how many there are."""
+        return lambda: descendants(self.tree, self.top), len(descendants(self.tree, self.top))
+
+
+def proc_pass() -> int:
+    """Read all of ``/proc`` into empty stores; return how many processes there were."""
+    return snapshot(*new_stores())

@@ -1,0 +1,44 @@
+"""Measures what happens inside one process: ``worker.py TASK ARGUMENTS-AS-JSON``.
+
+Run by the product's Python. Writes a figure a line to stdout, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import asking
+import growth
+import stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from figures import Figure
+
+
+TASKS: dict[str, Callable[..., Iterator[Figure]]] = {
+    "yardstick": stages.yardstick_alone,
+    "cpu": stages.stages,
+    "queries": asking.queries,
+    "psutil": asking.beside_psutil,
+    "proc": asking.proc_passes,
+    "memory": growth.memory,
+    "growth": growth.growth,
+    "gaps": growth.gaps,
+}
+
+
+def main() -> None:
+    """Do a task."""
+    arguments: dict[str, Any] = json.loads(sys.argv[2])
+    for figure in TASKS[sys.argv[1]](**arguments):
+        sys.stdout.write(json.dumps(asdict(figure)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
