@@ -246,8 +246,8 @@ class TestFields:
         page.scene.fork(20, comm="cc", uid=1000, cgroup_id=4242)
         page.scene.exec(20, "cc", comm="cc", uid=1000)
         ended = page.scene.exit(20, 0, after_ns=SECOND_NS)
-        info = replace(ended.info, cpu_ns=250_000_000)
-        (row,) = page.show(replace(ended, info=info))
+        process = replace(ended.process, cpu_ns=250_000_000)
+        (row,) = page.show(replace(ended, process=process))
         time, *rest = row.split()
         assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", time)
         assert rest == [

@@ -128,7 +128,7 @@ def _traced(recording: Path, options: tuple[str, ...], *, terminal: bool) -> dic
 
 def _director(recording: Path) -> str:
     """Return the PID of the process that began everything of the scene."""
-    frames = decode_recording(recording.read_bytes())
+    frames = decode_recording(recording.read_bytes()).frames
     parts = [frame.content for frame in frames if frame.kind is FrameKind.SNAPSHOT]
     found = [info.tgid for part in parts for _, info in part.readings if info.cmd == DIRECTOR]
     return str(min(found))

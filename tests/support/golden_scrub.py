@@ -129,7 +129,7 @@ def cast_of(path: Path, director: int, tracer: int) -> Cast:
 def scrub(path: Path, director: int, tracer: int) -> bytes:
     """Return a recording without what is private."""
     cast = cast_of(path, director, tracer)
-    header, *frames = decode_recording(path.read_bytes())
+    header, *frames = decode_recording(path.read_bytes()).frames
     parts = [recording.encode_header(_header(header.content))]
     parts += [_frame(cast, frame) for frame in frames]
     return b"".join([*parts, recording.encode_end()])
@@ -265,7 +265,7 @@ def _datagram(cast: Cast, data: bytes) -> bytes:
 def programs(data: bytes) -> set[str]:
     """Return the paths of all program files that a recording tells of."""
     found: set[str | None] = set()
-    for frame in decode_recording(data)[1:]:
+    for frame in decode_recording(data).frames[1:]:
         content = frame.content
         if frame.kind is FrameKind.DRAIN:
             events = [decode(record).event for _, record in content.records]
