@@ -36,9 +36,9 @@ DEFAULT_INTERVAL_S = 0.02
 # The buffers are drained again after this many records, so that a slow sink does not make
 # the kernel drop: at most a few ms of work.
 _SLICE = 512
-# Beyond this many events in memory (some 250 MB) the kernel's buffers may fill, and what
+# Beyond this many events in memory (some 30 MB) the kernel's buffers may fill, and what
 # it drops is counted. Unbounded memory would end worse.
-_MAX_HELD = 400_000
+_MAX_HELD = 100_000
 _REPAIR_EVERY_NS = 1_000_000_000
 _STOP_PATIENCE_S = 3.0
 # A source in which nothing happens is only glanced at, which costs those who are watched a
@@ -159,6 +159,12 @@ class Pipeline:
         """Whether other threads look at the tree, so that each change needs its lock."""
         self.between: Callable[[], object] = lambda: None
         """Called between pieces of work; what it raises ends them."""
+        self.is_due: Callable[[], bool] = lambda: False
+        """Tells whether to stop: then nothing that happens later is recorded any more."""
+        self.on_left: Callable[[int], object] = lambda _count: None
+        """Told how many events are still to be written once the source has stopped."""
+        self.on_crowded: Callable[[], object] = lambda: None
+        """Told once that living processes had to be forgotten."""
         self._order = ReorderBuffer()
         # Gaps that wait for their place among the events; the count decides between equals.
         self._gaps: list[tuple[int, int, Gap]] = []
@@ -166,6 +172,8 @@ class Pipeline:
         self._complete_ns = 0
         self._ended = False
         self._is_broken = False
+        self._stopped_ns: int | None = None
+        self._was_crowded = False
         self._repair: _Repair | None = None
         self._repair_wanted = False
         self._next_repair_ns = 0
@@ -240,6 +248,9 @@ class Pipeline:
         self._poll()
         self._advance()
         self._sink.flush()
+        if self.tracker.table.evicted_living and not self._was_crowded:
+            self._was_crowded = True
+            self.on_crowded()
 
     def finish(self) -> None:
         """Stop the source and write what its buffers still held.
@@ -248,8 +259,7 @@ class Pipeline:
             SourceFailedError: the source has broken; see ``give_up``.
 
         """
-        stopped_ns = self.source.now_ns()
-        self.source.stop()
+        stopped_ns = self._stop_source()
         patience = time.monotonic() + _STOP_PATIENCE_S
         self._poll()
         self._advance()
@@ -264,6 +274,13 @@ class Pipeline:
         self._write_before(inf)
         self._sink.flush()
         self._sink.finish()
+
+    def _stop_source(self) -> int:
+        """Let nothing more be recorded; return since when."""
+        if self._stopped_ns is None:
+            self._stopped_ns = self.source.now_ns()
+            self.source.stop()
+        return self._stopped_ns
 
     def give_up(self) -> None:
         """Write what a source had told before it broke; it is not asked again.
@@ -293,6 +310,7 @@ class Pipeline:
             "orphans": tracked.orphans,
             "presumed_exits": tracked.presumed_exits,
             "evicted": tracked.evicted,
+            "evicted_living": self.tracker.table.evicted_living,
             "expired": tracked.expired,
             "late": self._order.late,
             "written": dict(self.stats.written),
@@ -404,6 +422,10 @@ class Pipeline:
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _SLICE):
             self.between()
+            if self._stopped_ns is not None:
+                self.on_left(len(ready) - begin + len(self._order))
+            elif self.is_due():
+                self._stop_source()
             if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
                 self._poll()
             self._write(ready[begin : begin + _SLICE])

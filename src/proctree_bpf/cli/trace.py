@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import proctree_bpf_entry
 from proctree_bpf.cli import output
-from proctree_bpf.cli.advice import after_losses
 from proctree_bpf.cli.attendance import Attendance, attended
+from proctree_bpf.cli.backlog import Backlog
 from proctree_bpf.cli.channel import Channel
 from proctree_bpf.cli.command import SIGNAL_STATUS, Command, CommandOptions, held
 from proctree_bpf.cli.display import DisplayOptions, Format
@@ -34,6 +34,7 @@ from proctree_bpf.cli.places import open_for_writing
 from proctree_bpf.cli.rendering import make_clock, make_sink
 from proctree_bpf.cli.stats_file import StatsFile
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
+from proctree_bpf.cli.told import say_crowded, say_only_loss, say_start, say_summary
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
@@ -209,11 +210,15 @@ def _trace(
     source = pipeline.source
     if attendance is not None:
         pipeline.hides = attendance.hides
+    pipeline.is_due = stop.is_due
     pipeline.between = stop.check
+    pipeline.on_crowded = lambda: say_crowded(options.cache.capacity)
+    if not options.display.quiet:
+        pipeline.on_left = Backlog().show
     try:
         startup = time.perf_counter() - begun
         if not options.display.quiet:
-            _say_start(pipeline, startup, attendance)
+            say_start(pipeline, startup, attendance)
         if attendance is not None:
             pipeline.tracker.note_release(attendance.command, boottime_ns())
             attendance.begin(lambda: pipeline.complete_until_ns)
@@ -230,9 +235,9 @@ def _trace(
         summary["traced_seconds"] = round(elapsed, 6)
         summary["unwritten_lines"] = 0 if stop.pipe_closed else out.lost_lines
         if options.display.quiet:
-            _say_only_loss(summary)
+            say_only_loss(summary)
         else:
-            _say_summary(summary, elapsed, sink.tally, source.blind_spots)
+            say_summary(summary, elapsed, sink.tally, source.blind_spots)
             plan.say_where(summary)
         if attendance is not None and attendance.farewell:
             say(attendance.farewell)
@@ -389,34 +394,3 @@ def _open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
 def _needed_here(options: TraceOptions) -> str | None:
     """Say why a filter in the kernel must not leave anything out, if so."""
     return "a recording is to have everything" if options.record is not None else None
-
-
-def _say_start(pipeline: Pipeline, startup: float, attendance: Attendance | None) -> None:
-    say(
-        f"tracing with {pipeline.source.name}, {pipeline.stats.snapshot} processes known, "
-        f"started in {startup:.2f} s; "
-        f"{'press Ctrl-C to stop' if attendance is None else attendance.welcome}"
-    )
-
-
-def _say_summary(
-    summary: dict[str, Any], elapsed: float, tally: Tally, blind_spots: tuple[str, ...]
-) -> None:
-    written = ", ".join(f"{count} {kind}" for kind, count in summary["written"].items())
-    say(f"{elapsed:.1f} s: {written} records written; {_loss(summary) or 'nothing lost'}")
-    for line in tally.lines():
-        say(line)
-    if summary.get("lost"):
-        say(after_losses(summary["source"]))
-    if blind_spots:
-        say(f"{summary['source']} cannot know: {'; '.join(blind_spots)}")
-
-
-def _say_only_loss(summary: dict[str, Any]) -> None:
-    if summary.get("lost"):
-        say(f"{_loss(summary)}; {after_losses(summary['source'])}")
-
-
-def _loss(summary: dict[str, Any]) -> str:
-    lost = summary.get("lost", 0)
-    return f"{lost} records LOST ({summary['gaps']} gaps)" if lost else ""
