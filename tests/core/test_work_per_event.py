@@ -95,22 +95,23 @@ class World:
         self.end(key)
 
 
-def records(lives: int) -> list[bytes]:
+def records(lives: int, creator: ProcessKey) -> list[bytes]:
     """Return the records of short lives, as the BPF side sends them."""
+    by, by_ns = creator
 
     def head(seq: int, ns: int, kind: int) -> tuple[int, ...]:
         return seq, ns, WIRE_VERSION, kind, 0, 0
 
     found = []
     for n in range(1, lives + 1):
-        ns, pid = 10**12 + n * STEP_NS, 100 + n
+        ns, pid = 2 * 10**12 + n * STEP_NS, 100 + n
         parts = b"true\0bin\0", b"/bin/true\0", b"/bin/true\0"
         comm = b"true"
         found += [
-            FORK.pack(*head(n, ns, 0), ns, 5, 5, 1, pid, 1, 1, pid, 0, 0, comm),
-            EXEC.pack(*head(n, ns + 1, 1), ns, 5, 1, pid, 1, 0, 0, comm, 10, 9, 10, 10, 0)
+            FORK.pack(*head(n, ns, 0), ns, by_ns, by_ns, 1, pid, by, by, pid, 0, 0, comm),
+            EXEC.pack(*head(n, ns + 1, 1), ns, by_ns, 1, pid, by, 0, 0, comm, 10, 9, 10, 10, 0)
             + b"".join(parts),
-            EXIT.pack(*head(n, ns + 2, 2), ns, 5, 1, 9, pid, 1, 0, 0, 0, 0, comm),
+            EXIT.pack(*head(n, ns + 2, 2), ns, by_ns, 1, 9, pid, by, 0, 0, 0, 0, comm),
         ]
     return found
 
@@ -119,7 +120,7 @@ def stages() -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield each part of the way of three events a life, in its order."""
     stream, order, world = PerfStream("bpf", 1, 0), ReorderBuffer(), World()
     counters = [CpuCounters((0,) * len(KINDS), (0,) * len(KINDS))]
-    drain = Drain(10**15, counters, [(0, record) for record in records(MANY)])
+    drain = Drain(10**15, counters, [(0, record) for record in records(MANY, world.shell)])
     fed: list[tuple[list[ProcEvent], list[Gap], int]] = []
     yield "decode", lambda: fed.append(stream.feed(drain))
     order.push(fed[0][0])
