@@ -69,7 +69,7 @@ from proctree_bpf.core.stores import (
     new_pid_tree_with,
 )
 from proctree_bpf.core.text import escape, unescape, visible
-from proctree_bpf.core.tracker import Applied, Tracker
+from proctree_bpf.core.tracker import Applied, ProcessEvent, Tracker
 from proctree_bpf.core.view import NoSuchProcessError, Process
 from proctree_bpf.library import (
     DefaultCache,
@@ -143,6 +143,7 @@ __all__ = [
     "ProcInfo",
     "ProcWalker",
     "Process",
+    "ProcessEvent",
     "ProcessKey",
     "ProcessLink",
     "Rename",
