@@ -170,49 +170,6 @@ class Tracker(TableWriter):
         else:
             self.stats.unchanged += 1
 
-    def take(self, event: ProcEvent) -> TrackedProcess | None:
-        """Apply one event; return its process, which goes on changing, or None as ``apply``.
-
-        For whoever holds ``table.lock``, or is alone.
-        """
-        for _, process in self.take_all((event,)):
-            return process
-        return None
-
-    def take_locked(self, event: ProcEvent) -> TrackedProcess | None:
-        """Apply one event while no other thread looks; see ``take``."""
-        with self.table.lock:
-            return self.take(event)
-
-    def _expire_at(self, event: ProcEvent) -> None:
-        """Forget what is due, before an event and not for its own moment.
-
-        Whoever writes it must find the process and those above it as they are now, whatever
-        the TTL.
-        """
-        self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
-        self.expire(event.timestamp_ns - 1)
-
-    def take_all(
-        self, events: Iterable[ProcEvent]
-    ) -> Iterator[tuple[ProcEvent, TrackedProcess | None]]:
-        """Apply events one by one, each when the next is asked for; see ``take``."""
-        handlers, stats = self._handlers, self.stats
-        for event in events:
-            if event.timestamp_ns >= self._next_expiry_ns:
-                self._expire_at(event)
-            process = handlers[type(event)](event)
-            if process is None:
-                if isinstance(event, Fork | Exec | Exit):
-                    stats.duplicates += 1
-                else:
-                    stats.unchanged += 1
-            else:
-                stats.applied += 1
-                if self.mirror is not None:
-                    self.tell(process)
-            yield event, process
-
     def note_gap(self, gap: Gap) -> None:
         """Take note that events were lost: until ``reconcile``, less is certain.
 
