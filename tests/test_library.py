@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import (
+    Collector,
     Edge,
     Exec,
     Exit,
@@ -507,3 +509,26 @@ class TestChains:
             links = build_chain_links(tree, cache, pid)
         assert [link.pid for link in links] == [pid, 2**30, *my_ancestors()]
         assert [link.cmd for link in links[:2]] == ["cat", "launcher"]
+
+
+def test_a_child_can_read_the_tree_whose_lock_another_thread_held_at_the_fork() -> None:
+    collector = Collector()
+    collector.tree.insert_node(7, PidNode(1, "seven", 5, 7))
+    assert isinstance(collector.tree, PidTree)
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with collector.tree.table.lock:  # type: ignore[attr-defined]
+            held.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(20)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # ends a child that waits for a lock that nobody will ever give back
+        os._exit(0 if collector.tree.get_node(7) is not None else 1)
+    over.set()
+    holder.join()
+    assert os.waitpid(child, 0)[1] == 0

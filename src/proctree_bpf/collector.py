@@ -14,6 +14,7 @@ from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, Pipeline, SelfFilter
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.choose import SourceOptions, candidates
+from proctree_bpf.sources.forks import owned_by
 from proctree_bpf.sources.replay import ReplaySource
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ class _CallbackSink:
         """Nothing is held back."""
 
 
+class _LockOfTheChild:
+    """Gives a child of this process a lock of its own: ours may be held by a thread it lacks."""
+
+    def __init__(self, tree: TreeStore) -> None:
+        self._table = tree.table if isinstance(tree, PidTree) else None
+
+    def leave_to_parent(self) -> None:
+        """Let the tree be read in the child, as it was at the fork."""
+        if self._table is not None:
+            self._table.lock = threading.RLock()
+
+
 class Collector:
     """Keeps a live process tree while its ``with`` block runs.
 
@@ -96,6 +109,8 @@ class Collector:
         # Not "or": an empty store is falsy.
         self.tree: TreeStore = tree if tree is not None else PidTree(params)
         self.cache: CacheStore = cache if cache is not None else ProcCache(params)
+        self._lock_of_the_child = _LockOfTheChild(self.tree)
+        owned_by(self._lock_of_the_child)
         self.ready = threading.Event()
         """Set once the source is attached and the first snapshot is in the tree."""
         self._source = source
