@@ -96,20 +96,27 @@ def _upwards(tree: TreeStore, node: Placed | None) -> Iterator[Placed]:
 def ancestors(process: TrackedProcess) -> Iterator[TrackedProcess]:
     """Yield the process and then its creators, nearest first, each once."""
     above = process
-    seen: set[TrackedProcess] | None = None
+    start_ns = process.start_time_ns
     while True:
         yield above
         creator = above.creator
         if creator is None:
             return
-        if seen is None and not 0 < creator.start_time_ns < above.start_time_ns:
+        creator_ns = creator.start_time_ns
+        if not 0 < creator_ns < start_ns:
             # Only where start times do not tell can two have created each other.
-            seen = set(_up_to(process, above))
-        if seen is not None:
-            if creator in seen:
-                return
-            seen.add(creator)
-        above = creator
+            yield from _unseen_above(creator, set(_up_to(process, above)))
+            return
+        above, start_ns = creator, creator_ns
+
+
+def _unseen_above(
+    process: TrackedProcess | None, seen: set[TrackedProcess]
+) -> Iterator[TrackedProcess]:
+    while process is not None and process not in seen:
+        yield process
+        seen.add(process)
+        process = process.creator
 
 
 def _up_to(process: TrackedProcess, last: TrackedProcess) -> Iterator[TrackedProcess]:
@@ -147,11 +154,13 @@ def is_descendant(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> bo
     "no" from "not known".
     """
     target = as_comm(target_cmd)
-    for node in lineage(tree, pid):
-        name = node.cmd
+    node = find(tree, pid)
+    line = ancestors(node) if isinstance(node, TrackedProcess) else _upwards(tree, node)
+    for each in line:
+        name = each.cmd
         if name == target:
             return True
-        if (len(name) > COMM_BYTES or not name.isascii()) and as_comm(name) == target:
+        if len(name) > COMM_BYTES and as_comm(name) == target:
             return True
     return False
 

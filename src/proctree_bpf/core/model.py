@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
+
+import msgspec
 
 from proctree_bpf.core.events import Exec, exit_code_of, exit_signal_of, split_args
 from proctree_bpf.core.identity import ProcessKey
@@ -191,8 +194,12 @@ class ProcInfo:
         return exit_signal_of(self.status)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessLink:
+@lru_cache(maxsize=4096)
+def _escaped(name: str) -> str:
+    return escape(name, CHAIN_SEPARATORS)
+
+
+class ProcessLink(msgspec.Struct, frozen=True, gc=False):
     """One link of an ancestry chain; ``str(link)`` is ``pid|cmd|user``, escaped.
 
     ``OMITTED`` at the end of a chain stands for all that were not asked for.
@@ -210,10 +217,9 @@ class ProcessLink:
         return self == OMITTED
 
     def __str__(self) -> str:
-        if self.omitted:
+        if not self.known and self.omitted:
             return OMISSION
-        names = (escape(name, CHAIN_SEPARATORS) for name in (self.cmd, self.user))
-        return "|".join((str(self.pid), *names))
+        return f"{self.pid}|{_escaped(self.cmd)}|{_escaped(self.user)}"
 
 
 OMITTED = ProcessLink(0, OMISSION, OMISSION, known=False)
