@@ -140,6 +140,7 @@ class Elements:
         self.next_key = ctypes.create_string_buffer(key_size)
         key = ctypes.addressof(self.key)
         self._element = _ELEMENT_ATTR.pack(fd, key, ctypes.addressof(self.value), 0)
+        self._key_alone = _ELEMENT_ATTR.pack(fd, key, 0, 0)
         self._step = _ELEMENT_ATTR.pack(fd, key, ctypes.addressof(self.next_key), 0)
         self._start = _ELEMENT_ATTR.pack(fd, 0, ctypes.addressof(self.next_key), 0)
 
@@ -153,7 +154,7 @@ class Elements:
 
     def delete(self) -> int:
         """Remove ``key``."""
-        return self._do(_DELETE, self._element)
+        return self._do(_DELETE, self._key_alone)
 
     def first(self) -> int:
         """Read some key into ``next_key``."""
