@@ -20,7 +20,7 @@ _LOG_ROOM = 16 << 20
 
 # The members of union bpf_attr that are used; those behind them are 0 where the kernel knows more.
 _MAP_ATTR = struct.Struct("=IIIII8x16s")
-_ELEMENT_ATTR = struct.Struct("=I4xQQQ")
+_ELEMENT_ATTR = struct.Struct("=i4xQQQ")
 _PROG_ATTR = struct.Struct("=IIQQIIQI4x16s")
 _TRACEPOINT_ATTR = struct.Struct("=QI4x")
 

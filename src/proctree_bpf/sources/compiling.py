@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from proctree_bpf.sources import bcc_program
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
@@ -21,7 +21,6 @@ from proctree_bpf.sources.causes import check_room, program_refused, shortage, w
 from proctree_bpf.sources.compiled import from_answer
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterable, Sequence
 
     from proctree_bpf.sources.compiled import Compiled
@@ -108,18 +107,21 @@ def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, flo
         "source": source.decode(),
         "flags": list(flags),
     }
-    done = _run(json.dumps(request).encode())
-    log = done.stderr.decode("utf-8", "replace")
+    status, told, log = _run(json.dumps(request).encode())
     try:
-        answer = json.loads(done.stdout)
+        answer = json.loads(told)
         if "failed" not in answer:
             return from_answer(answer), float(answer["import_seconds"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _ended_early(done.returncode, log) from error
+        raise _ended_early(status, log) from error
     raise _refusal(answer, log)
 
 
-def _run(request: bytes) -> subprocess.CompletedProcess[bytes]:
+def _run(request: bytes) -> tuple[int, bytes, str]:
+    """Return how the compiler's process ended, what it answers, and what it says besides.
+
+    Through files and not pipes: nothing need be waited for but its end.
+    """
     import subprocess  # noqa: PLC0415 - only where there is something to compile
 
     include = bpf_directory() / "include"
@@ -127,17 +129,27 @@ def _run(request: bytes) -> subprocess.CompletedProcess[bytes]:
     if "LD_LIBRARY_PATH" in os.environ:  # where this very process has its libraries from
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     try:
-        return subprocess.run(  # noqa: S603 - our own Python and file
-            [sys.executable, "-I", "-S", bcc_program.__file__],
-            input=request, capture_output=True, check=False, cwd=include, env=environment,
-            process_group=0,  # what the keyboard sends is for us, who then end
-        )  # fmt: skip
+        with _memory() as asked, _memory() as told, _memory() as log:
+            asked.write(request)
+            asked.seek(0)  # which flushes it, too
+            status = subprocess.run(  # noqa: S603 - our own Python and file
+                [sys.executable, "-I", "-S", bcc_program.__file__],
+                stdin=asked, stdout=told, stderr=log, check=False, cwd=include, env=environment,
+                process_group=0,  # what the keyboard sends is for us, who then end
+            ).returncode  # fmt: skip
+            for each in (told, log):
+                each.seek(0)
+            return status, told.read(), log.read().decode("utf-8", "replace")
     except OSError as error:
         raise SourceUnavailableError(
             f"BCC's compiler cannot be run ({error.strerror})",
             what_helps(error, "end some processes, or raise their number (ulimit -u)"),
             Refusal.UNSUPPORTED,
         ) from error
+
+
+def _memory() -> BinaryIO:
+    return os.fdopen(os.memfd_create("proctree-bpf-compiler", os.MFD_CLOEXEC), "w+b")
 
 
 def _refusal(answer: dict[str, Any], log: str) -> SourceUnavailableError:
