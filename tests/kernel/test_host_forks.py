@@ -10,6 +10,8 @@ import pytest
 
 from support.program import environment
 
+# Since Python 3.12 it warns of threads.
+_PYTHON = (sys.executable, "-W", "ignore::DeprecationWarning")
 _HOST = """
 import gc, os, subprocess, sys, time
 from proctree_bpf import BpfOptions, BpfSource, Collector, Exec
@@ -62,7 +64,7 @@ print("heard all")
 )
 def test_the_parent_hears_on_whatever_its_child_does_at_its_end(child: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _HOST.format(child=textwrap.indent(child, "    "))],
+        [*_PYTHON, "-c", _HOST.format(child=textwrap.indent(child, "    "))],
         env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=110, check=False,
     )  # fmt: skip
@@ -81,7 +83,7 @@ def test_a_child_that_lives_on_can_watch_for_itself() -> None:
     os._exit(pid not in told)
     """
     done = subprocess.run(
-        [sys.executable, "-c", _HOST.format(child=child)],
+        [*_PYTHON, "-c", _HOST.format(child=child)],
         env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=110, check=False,
     )  # fmt: skip
