@@ -24,9 +24,8 @@ _ATTR = struct.Struct("=IIQQQQQI12x")
 # The reader drains on a timer; a wake-up per event would cost more than all the rest.
 _WAKEUP_EVENTS = 128
 _HEAD, _TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, in words of 8 bytes
-_HEADER = struct.Struct("=IHH")
-_SAMPLE = 9  # PERF_RECORD_SAMPLE: a header, the size of the data, the data
-_SIZE = struct.Struct("=I")
+_HEADER = struct.Struct("=IHHI")  # with the size of a sample's data behind it
+_SAMPLE = 9  # PERF_RECORD_SAMPLE
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _number = _NUMBERS.get(os.uname().machine, _GENERIC_NUMBER)
@@ -65,19 +64,19 @@ class _Ring:
 
     def drain(self, records: list[tuple[int, bytes]]) -> None:
         head = self._words[_HEAD]
-        while self._tail != head:
-            kind, _, size = _HEADER.unpack(self._copy(self._tail, _HEADER.size))
+        whole = self._copy(self._tail, head - self._tail)
+        self._words[_TAIL] = self._tail = head
+        at = 0
+        while at < len(whole):
+            kind, _, size, length = _HEADER.unpack_from(whole, at)
             if kind == _SAMPLE:
-                record = self._copy(self._tail + _HEADER.size, size - _HEADER.size)
-                (length,) = _SIZE.unpack_from(record)
-                records.append((self.cpu, record[_SIZE.size : _SIZE.size + length]))
-            self._tail += size
-        self._words[_TAIL] = head
+                begin = at + _HEADER.size
+                records.append((self.cpu, whole[begin : begin + length]))
+            at += size
 
     def _copy(self, at: int, size: int) -> bytes:
-        begin = at % self._size
-        start, end = mmap.PAGESIZE + begin, min(begin + size, self._size) + mmap.PAGESIZE
-        copied = self._memory[start:end]
+        begin = at % self._size + mmap.PAGESIZE
+        copied = self._memory[begin : min(begin + size, self._size + mmap.PAGESIZE)]
         return copied + self._memory[mmap.PAGESIZE : mmap.PAGESIZE + size - len(copied)]
 
     def close(self) -> None:
