@@ -1,9 +1,10 @@
-"""The only file that imports bcc: compiles the BPF program, attaches it, drains its buffers."""
+"""The only file that imports bcc: compiles the BPF program, attaches it, reads its maps."""
 
 from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -19,6 +20,7 @@ from proctree_bpf.sources.bpf_filter import MAX_NAMES
 from proctree_bpf.sources.bpf_table import BpfTable
 from proctree_bpf.sources.compiling import sealed_off, source_text
 from proctree_bpf.sources.forks import momentary, never_destroy, owned_by
+from proctree_bpf.sources.perf_rings import PerfRings
 from proctree_bpf.sources.privilege import lockdown_mode
 
 if TYPE_CHECKING:
@@ -31,8 +33,6 @@ _TRACEPOINTS = {
     b"sched_process_exit": b"on_exit",
     b"task_rename": b"on_rename",
 }
-# The reader drains on a timer; a wake-up per event would cost more than all the rest.
-_WAKEUP_EVENTS = 128
 # One after another: BCC knows its maps in one file only.
 _SENDING, _FILTER, _PROGRAMS = "sending.bpf.c", "filter.bpf.c", "proctree.bpf.c"
 # What copy_number() of bpf/sending.bpf.c is until it is written: the parts of a 64-bit constant.
@@ -190,6 +190,7 @@ class BccProgram:
         self._functions: list[list[Any]] = []
         self._attached: list[bytes] = []
         self._attached_copies: list[int] = []
+        self._rings: PerfRings | None = None
         self._is_ours = True
         owned_by(self)
         log: list[str] = []
@@ -216,7 +217,8 @@ class BccProgram:
         self._possible = list(bcc.utils.get_possible_cpus())
         self._counters = ctypes.create_string_buffer(self._layout.size * len(self._possible))
         self._counted = b""
-        self._records: list[tuple[int, bytes]] = []
+        self._found: list[CpuCounters] = []
+        self._failing: list[int] = []
 
     def _load(self, bcc: Any, name: bytes, copy: int) -> Any:
         """Load a copy of a program."""
@@ -241,26 +243,14 @@ class BccProgram:
             SourceUnavailableError: the kernel refused.
 
         """
-        string_at = ctypes.string_at
+        number = struct.Struct("=I")
+        events = self.table("events", number.size, number.size)
 
-        def copy(cpu: int, data: Any, size: int) -> None:
-            self._records.append((cpu, string_at(data, size)))
+        def set_ring(cpu: int, fd: int) -> None:
+            if not events.put(number.pack(cpu), number.pack(fd)):
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
 
-        def lost(_count: int) -> None:
-            """Ignore the kernel's estimate: the program's own counters are exact."""
-
-        try:
-            with _captured_stderr():
-                self._bpf[b"events"].open_perf_buffer(
-                    copy, page_cnt=pages, lost_cb=lost, wakeup_events=_WAKEUP_EVENTS
-                )
-        except Exception as error:
-            raise SourceUnavailableError(
-                f"perf buffers of {pages} pages per CPU could not be opened",
-                "try a smaller --perf-pages",
-                Refusal.UNSUPPORTED,
-                str(error),
-            ) from error
+        self._rings = PerfRings(set_ring, pages)
 
     def attach(self) -> None:
         """Attach to the tracepoints; from here on, records arrive.
@@ -296,6 +286,12 @@ class BccProgram:
             self._possible, self._layout.iter_unpack(self._counted), strict=True
         ):
             found[cpu] = CpuCounters(values[:kinds], values[kinds:])
+        self._failing = [
+            cpu
+            for cpu, (now, before) in enumerate(zip(found, self._found, strict=False))
+            if now.failed != before.failed
+        ]
+        self._found = found
         return found
 
     def is_quiet(self) -> bool:
@@ -324,10 +320,7 @@ class BccProgram:
         """Return the records that are in the buffers, as (CPU, bytes)."""
         if not self._is_ours:
             raise RuntimeError("the BPF program is the parent process's")
-        self._bpf.perf_buffer_consume()
-        records = self._records.copy()
-        self._records.clear()
-        return records
+        return self._rings.drain(self._failing) if self._rings is not None else []
 
     def missed(self) -> int:
         """Count the runs that the kernel skipped because the program was running already.
@@ -353,6 +346,8 @@ class BccProgram:
         if not self._is_ours or self._bpf is None:
             return
         self.detach()
+        if self._rings is not None:
+            self._rings.close()
         known = {function.fd for function in self._bpf.funcs.values()}  # BCC closes these
         for functions in self._functions:
             for function in functions:
