@@ -12,6 +12,7 @@ from proctree_bpf.codecs.errors import DecodeError
 
 PERF_RECORD_SAMPLE = 9
 SAMPLE_HEAD = 12
+_HEADER = 8  # of any record; none that comes here is no more than that
 _TYPE = 0xFFFF_FFFF
 # The type, and the bits of the size that are 0 in a multiple of 8.
 _TYPE_OF_WHOLE_WORDS = 0x0007_0000_FFFF_FFFF
@@ -33,7 +34,7 @@ def take_samples(cpu: int, data: bytes, samples: list[tuple[int, bytes]]) -> Non
     while at < end:
         header = words[at >> 3]
         following = at + (header >> 48)
-        if not at < following <= end:
+        if not at + _HEADER < following <= end:
             raise DecodeError(f"a perf record of {header >> 48} bytes, where {end - at} are left")
         if header & _TYPE_OF_WHOLE_WORDS == PERF_RECORD_SAMPLE:
             append((cpu, data[at + SAMPLE_HEAD : following]))
