@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf.codecs.perf_samples import PERF_RECORD_SAMPLE, take_samples
 from proctree_bpf.sources import bcc_program, perf_rings
 from proctree_bpf.sources.perf_ring import OfflineError
 from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
@@ -22,9 +24,10 @@ from support.program import environment
 from support.spawner import unique
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.actor import Helpers
+    from support.filtered import Filtered
 
 _ONLINE = Path("/sys/devices/system/cpu/online")
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
@@ -188,6 +191,16 @@ class TestCpusThatComeAndGo:
             assert rings.cpus() == []
         assert told == [0] * 4
 
+    def test_until_the_next_drain_they_know_that_they_are_out_of_date(
+        self, rings: PerfRings, online: Path
+    ) -> None:
+        for text in ("\n", "0\n"):
+            assert rings.is_up_to_date()
+            online.write_text(text)
+            assert not rings.is_up_to_date()
+            rings.drain()
+        assert rings.is_up_to_date()
+
     def test_one_that_stays_keeps_its_ring(self, rings: PerfRings, told: list[int]) -> None:
         for _ in range(100):
             rings.drain([0, 5])
@@ -290,6 +303,28 @@ class TestWhatIsSentMeanwhile:
         assert watched.lost(cpu) == before
         watched.balances()
 
+    def test_comes_to_a_ring_also_if_the_reader_rested(
+        self,
+        begun: Callable[..., Filtered],
+        monkeypatch: pytest.MonkeyPatch,
+        cpu: int,
+        online: Path,
+        without: str,
+    ) -> None:
+        """Otherwise the first record there would wake it, and be lost."""
+        monkeypatch.setattr(bcc_program, "PerfRings", partial(PerfRings, online=online))
+        filtered = begun("ancestor=nobody-has-this")
+        filtered.until_on()
+        for text, has_ring in ((without, False), (_ONLINE.read_text(), True)):
+            filtered.pipeline.pump()
+            assert filtered.source.is_quiet()
+            online.write_text(text)
+            assert not filtered.source.is_quiet()
+            filtered.pipeline.pump()
+            rings = filtered.source._program._rings
+            assert (cpu in rings.cpus()) == has_ring
+            assert filtered.source.is_quiet()
+
     def test_before_its_cpu_went_is_read(
         self, watched: Watched, cpu: int, online: Path, without: str
     ) -> None:
@@ -297,6 +332,25 @@ class TestWhatIsSentMeanwhile:
         online.write_text(without)
         watched.settle()
         assert watched.kinds(sent) == {Fork: _COUNT, Exec: _COUNT, Exit: _COUNT}
+
+    def test_is_cut_where_the_kernel_says(self, watched: Watched, cpu: int) -> None:
+        """A raw sample has the size of its data before it, which need not be read."""
+        watched.settle()
+        watched.spawn(unique("cut"), _COUNT, cpu)
+        program = watched.source._program
+        assert program is not None
+        assert program._rings is not None
+        expected, found = [], []
+        for _, data in program._rings.take():
+            take_samples(0, data, found)
+            at = 0
+            while at < len(data):
+                kind, _, size, data_size = struct.unpack_from("=IHHI", data, at)
+                if kind == PERF_RECORD_SAMPLE:
+                    expected.append((0, data[at + 12 : at + 12 + data_size]))
+                at += size
+        assert len(expected) >= 3 * _COUNT
+        assert found == expected
 
     def test_when_its_event_has_died_is_lost_and_counted_until_the_next_drain(
         self, watched: Watched, cpu: int

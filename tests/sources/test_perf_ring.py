@@ -10,13 +10,14 @@ import pytest
 
 from proctree_bpf import SourceUnavailableError
 from proctree_bpf.codecs.perf_samples import take_samples
-from proctree_bpf.sources import perf_ring
+from proctree_bpf.sources import perf_ring, perf_rings
 from proctree_bpf.sources.perf_ring import Barrier, Ring
-from proctree_bpf.sources.perf_rings import cpus_in
+from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
 from support.fake_ring import FakeRing, lost, padded, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _WHOLE = mmap.PAGESIZE
 _FAR = 2**40
@@ -112,6 +113,57 @@ def test_the_fill_is_the_share_that_waits() -> None:
 )
 def test_the_list_of_cpus_is_understood(text: bytes, cpus: set[int]) -> None:
     assert cpus_in(text) == cpus
+
+
+def test_between_the_numbers_and_the_data_there_is_a_barrier_for_all_rings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Read a head, barrier, copy, barrier, write a tail: see the first lines of perf_ring.py."""
+    done: list[str] = []
+
+    class Told(Ring):
+        def head(self) -> int:
+            done.append("head")
+            return super().head()
+
+        def copy(self, head: int) -> bytes:
+            done.append("copy")
+            return super().copy(head)
+
+        def release(self, head: int) -> None:
+            done.append("release")
+            super().release(head)
+
+    fakes = [FakeRing(), FakeRing()]
+    monkeypatch.setattr(perf_rings, "Barrier", lambda: lambda: done.append("barrier"))
+    monkeypatch.setattr(perf_rings, "PerfEvent", lambda cpu, _: FakeEvent(cpu, Told, fakes[cpu]))
+    online = tmp_path / "online"
+    online.write_text("0-1\n")
+    rings = PerfRings(lambda _cpu, _fd: None, 1, online)
+    for fake in fakes:
+        fake.write(sample(b"x"))
+    assert rings.drain() == [(0, padded(b"x")), (1, padded(b"x"))]
+    barriers = [place for place, what in enumerate(done) if what == "barrier"]
+    first, second = barriers
+    assert set(done[:first]) == {"head"}
+    assert done[first + 1 : second] == ["copy"] * 2
+    assert done[second + 1 :] == ["release"] * 2
+    assert rings.drain() == []
+    assert done.count("barrier") == 2, "nothing was there to be read"
+    rings.close()
+
+
+class FakeEvent:
+    """Has a ring of which no kernel knows."""
+
+    fd = -1
+
+    def __init__(self, cpu: int, ring: type[Ring], fake: FakeRing) -> None:
+        self.cpu = cpu
+        self.ring = ring(memoryview(fake.memory))
+
+    def close(self) -> None:
+        """Nothing was opened."""
 
 
 class TestBarrier:

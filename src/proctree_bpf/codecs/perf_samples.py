@@ -8,14 +8,14 @@ record ends with them (perf_prepare_sample); so the record's size is enough.
 
 from __future__ import annotations
 
+import struct
+
 from proctree_bpf.codecs.errors import DecodeError
 
 PERF_RECORD_SAMPLE = 9
 SAMPLE_HEAD = 12
-_HEADER = 8  # of any record; none that comes here is no more than that
-_TYPE = 0xFFFF_FFFF
-# The type, and the bits of the size that are 0 in a multiple of 8.
-_TYPE_OF_WHOLE_WORDS = 0x0007_0000_FFFF_FFFF
+_LEAST = 16  # of a record: none that comes here is but its head
+_HEAD = struct.Struct("=IxxH")
 
 
 def take_samples(cpu: int, data: bytes, samples: list[tuple[int, bytes]]) -> None:
@@ -28,16 +28,13 @@ def take_samples(cpu: int, data: bytes, samples: list[tuple[int, bytes]]) -> Non
     end = len(data)
     if end % 8:
         raise DecodeError(f"{end} bytes of a perf ring are no whole words")
-    words = memoryview(data).cast("Q")
-    append = samples.append
+    append, unpack = samples.append, _HEAD.unpack_from
     at = 0
     while at < end:
-        header = words[at >> 3]
-        following = at + (header >> 48)
-        if not at + _HEADER < following <= end:
-            raise DecodeError(f"a perf record of {header >> 48} bytes, where {end - at} are left")
-        if header & _TYPE_OF_WHOLE_WORDS == PERF_RECORD_SAMPLE:
+        kind, size = unpack(data, at)
+        following = at + size
+        if size < _LEAST or size & 7 or following > end:
+            raise DecodeError(f"a perf record of {size} bytes, where {end - at} are left")
+        if kind == PERF_RECORD_SAMPLE:
             append((cpu, data[at + SAMPLE_HEAD : following]))
-        elif following & 7:
-            raise DecodeError(f"a perf record of {header >> 48} bytes, which are no whole words")
         at = following

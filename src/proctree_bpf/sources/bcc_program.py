@@ -295,8 +295,9 @@ class BccProgram:
         return found
 
     def is_quiet(self) -> bool:
-        """Tell that no record was begun since the counters were read."""
-        return self._read_counters() == self._counted
+        """Tell that no record was begun since the counters were read, nor any CPU has come."""
+        followed = self._rings is None or self._rings.is_up_to_date()
+        return followed and self._read_counters() == self._counted
 
     def _read_counters(self) -> bytes:
         if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:

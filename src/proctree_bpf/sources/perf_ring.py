@@ -47,10 +47,10 @@ class _Machine(NamedTuple):
     keeps_order: bool
 
 
-_MACHINES = {
-    "x86_64": _Machine(perf_event_open=298, membarrier=324, keeps_order=True),
-    "aarch64": _Machine(perf_event_open=241, membarrier=283, keeps_order=False),
-}
+_X86_64 = _Machine(perf_event_open=298, membarrier=324, keeps_order=True)
+_ARM64 = _Machine(perf_event_open=241, membarrier=283, keeps_order=False)
+# By what uname(2) says, which is the second of each under linux32(1).
+_MACHINES = {"x86_64": _X86_64, "i686": _X86_64, "aarch64": _ARM64, "armv8l": _ARM64}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall

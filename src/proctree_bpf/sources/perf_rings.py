@@ -104,6 +104,10 @@ class PerfRings:
         """Return what share of a ring waits to be read, of the one where it is greatest."""
         return max((event.ring.fill() for event in self._events.values()), default=0.0)
 
+    def is_up_to_date(self) -> bool:
+        """Tell that no CPU has come or gone since the last drain."""
+        return self._online_fd < 0 or self._list() == self._known
+
     def drain(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
         """Return what is in the rings as (CPU, bytes of a record), each CPU's in its order.
 
