@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.sources.causes import buffers_refused
 from support.program import PROGRAM, Result, environment, run
 
 if TYPE_CHECKING:
@@ -122,12 +121,6 @@ class TestRefusedCalls:
         assert result.code == 69
         assert "perf_event_open" in result.sentence()
         assert "--perf-pages" not in result.err
-
-    def test_buffers_that_are_too_large_still_are(self) -> None:
-        """BCC names the call on stderr."""
-        failed = Exception("Could not open perf buffer")
-        refusal = buffers_refused(failed, "mmap: Cannot allocate memory\n", 16_384)
-        assert "--perf-pages" in refusal.remedy
 
     @pytest.mark.parametrize("source", ["bpf", "proc-connector", "proc-walker"])
     def test_eventfd_is_no_matter_of_the_output(self, source: str) -> None:

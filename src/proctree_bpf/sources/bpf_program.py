@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -20,9 +21,9 @@ from proctree_bpf.sources.bpf_syscall import (
     open_raw_tracepoint,
 )
 from proctree_bpf.sources.bpf_table import BpfTable
-from proctree_bpf.sources.causes import buffers_refused, program_refused
+from proctree_bpf.sources.causes import program_refused
 from proctree_bpf.sources.compiled import numbered
-from proctree_bpf.sources.forks import momentary, never_destroy, owned_by
+from proctree_bpf.sources.forks import momentary, owned_by
 from proctree_bpf.sources.perf_rings import PerfRings
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ class BpfProgram:
         self._counters = Elements(self._maps["counters"], len(_FIRST), size)
         self._counters.key.raw = _FIRST
         self._counted = b""
+        self._found: list[CpuCounters] = []
+        self._failing: list[int] = []
 
     def _create_maps(self, compiled: Compiled) -> None:
         with momentary:
@@ -145,15 +148,14 @@ class BpfProgram:
             SourceUnavailableError: the kernel refused.
 
         """
-        events = BpfTable(self._maps["events"], len(_FIRST), len(_FIRST))
+        number = struct.Struct("=I")
+        events = self.table("events", number.size, number.size)
 
         def set_ring(cpu: int, fd: int) -> None:
-            events.put(struct.pack("=I", cpu), struct.pack("=i", fd))
+            if not events.put(number.pack(cpu), number.pack(fd)):
+                raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
 
-        try:
-            self._rings = PerfRings(set_ring, pages)
-        except OSError as error:
-            raise buffers_refused(error, str(error), pages) from error
+        self._rings = PerfRings(set_ring, pages)
 
     def attach(self) -> None:
         """Attach to the tracepoints; from here on, records arrive.
@@ -183,11 +185,18 @@ class BpfProgram:
             self._possible, self._layout.iter_unpack(self._counted), strict=True
         ):
             found[cpu] = CpuCounters(values[:kinds], values[kinds:])
+        self._failing = [
+            cpu
+            for cpu, (now, before) in enumerate(zip(found, self._found, strict=False))
+            if now.failed != before.failed
+        ]
+        self._found = found
         return found
 
     def is_quiet(self) -> bool:
-        """Tell that no record was begun since the counters were read."""
-        return self._read_counters() == self._counted
+        """Tell that no record was begun since the counters were read, nor any CPU has come."""
+        followed = self._rings is None or self._rings.is_up_to_date()
+        return followed and self._read_counters() == self._counted
 
     def _read_counters(self) -> bytes:
         number = self._counters.lookup()
@@ -209,7 +218,7 @@ class BpfProgram:
         """Return the records that are in the buffers, as (CPU, bytes)."""
         if not self._is_ours:
             raise RuntimeError("the BPF program is the parent process's")
-        return self._rings.drain() if self._rings is not None else []
+        return self._rings.drain(self._failing) if self._rings is not None else []
 
     def missed(self) -> int:
         """Count the runs that the kernel skipped because the program was running already.
@@ -244,11 +253,8 @@ class BpfProgram:
     def leave_to_parent(self) -> None:
         """Let go, in a child, of what is its parent's.
 
-        The memory of the buffers is not there, and what is now at its addresses must not be
-        unmapped. Only what holds the programs to the tracepoints is closed: the parent's
-        detaching would be in vain.
+        Only what holds the programs to the tracepoints is closed: the parent's detaching would
+        be in vain. The buffers see to themselves.
         """
         self._is_ours = False
-        if self._rings is not None:
-            never_destroy(self._rings)
         self.detach()

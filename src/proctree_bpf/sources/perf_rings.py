@@ -1,119 +1,201 @@
-"""A ring of each CPU's records, which BPF programs write with bpf_perf_event_output()."""
+"""The perf rings of all CPUs, which come and go with them.
+
+A BPF program sends each record to the ring of the CPU it runs on. Each drain reads which CPUs
+are online, for a microsecond: one without a ring gets one, and that of one that has gone
+is read to its end and closed. Nothing can be opened for a CPU beforehand (ENODEV), so what it
+sends between its start and the next drain is lost, and counted by the BPF side. So it is
+where a CPU goes and comes between two drains: its perf event has died without a trace in that
+list. Then the next record on it fails, and the caller, who counts failures, says so.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import mmap
 import os
-import struct
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proctree_bpf.sources import cpus
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.perf_samples import take_samples
+from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.forks import owned_by
+from proctree_bpf.sources.perf_ring import Barrier, OfflineError, PerfEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-_NUMBERS = {"x86_64": 298, "ppc64le": 319, "s390x": 331, "armv7l": 364, "i686": 336}
-_GENERIC_NUMBER = 241
-_CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC
-_ENABLE = 0x2400  # PERF_EVENT_IOC_ENABLE
-_SOFTWARE, _BPF_OUTPUT, _RAW = 1, 10, 1 << 10
-# The first 64 bytes of struct perf_event_attr: those of the oldest kernel.
-_ATTR = struct.Struct("=IIQQQQQI12x")
-# The reader drains on a timer; a wake-up per event would cost more than all the rest.
-_WAKEUP_EVENTS = 128
-_HEAD, _TAIL = 1024 // 8, 1032 // 8  # in struct perf_event_mmap_page, in words of 8 bytes
-_HEADER = struct.Struct("=IHHI")  # with the size of a sample's data behind it
-_SAMPLE = 9  # PERF_RECORD_SAMPLE
-
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_number = _NUMBERS.get(os.uname().machine, _GENERIC_NUMBER)
+ONLINE = Path("/sys/devices/system/cpu/online")
+_LONGEST_LIST = 4096  # a page, as all that sysfs shows
+# A ring that is this full is why records failed.
+_MUCH = 0.5
+_TRIED_AGAIN_AFTER_S = 1.0
 
 
-def _open_event(cpu: int) -> int:
-    attributes = _ATTR.pack(
-        _SOFTWARE, _ATTR.size, _BPF_OUTPUT, 1, _RAW, 0, 0, _WAKEUP_EVENTS
-    )  # fmt: skip
-    fd: int = _syscall(
-        ctypes.c_long(_number), attributes, ctypes.c_int(-1), ctypes.c_int(cpu),
-        ctypes.c_int(-1), ctypes.c_ulong(_CLOEXEC),
-    )  # fmt: skip
-    if fd < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{os.strerror(number)}: perf_event_open for CPU {cpu}")
-    return fd
-
-
-class _Ring:
-    def __init__(self, cpu: int, pages: int) -> None:
-        self.cpu = cpu
-        self.fd = _open_event(cpu)
-        self._size = pages * mmap.PAGESIZE
-        try:
-            self._memory = mmap.mmap(self.fd, mmap.PAGESIZE + self._size)
-        except (OSError, ValueError) as error:
-            os.close(self.fd)
-            number = error.errno if isinstance(error, OSError) else 0
-            raise OSError(number, f"mmap of {pages} pages for CPU {cpu}: {error}") from error
-        self._words = memoryview(self._memory).cast("Q")
-        self._tail = 0
-
-    def enable(self) -> None:
-        fcntl.ioctl(self.fd, _ENABLE, 0)
-
-    def drain(self, records: list[tuple[int, bytes]]) -> None:
-        head = self._words[_HEAD]
-        whole = self._copy(self._tail, head - self._tail)
-        self._words[_TAIL] = self._tail = head
-        at = 0
-        while at < len(whole):
-            kind, _, size, length = _HEADER.unpack_from(whole, at)
-            if kind == _SAMPLE:
-                begin = at + _HEADER.size
-                records.append((self.cpu, whole[begin : begin + length]))
-            at += size
-
-    def _copy(self, at: int, size: int) -> bytes:
-        begin = at % self._size + mmap.PAGESIZE
-        copied = self._memory[begin : min(begin + size, self._size + mmap.PAGESIZE)]
-        return copied + self._memory[mmap.PAGESIZE : mmap.PAGESIZE + size - len(copied)]
-
-    def close(self) -> None:
-        self._words.release()
-        self._memory.close()
-        os.close(self.fd)
+def cpus_in(text: bytes) -> set[int]:
+    """Return the CPUs of a list such as ``0-3,8``."""
+    cpus: set[int] = set()
+    for part in filter(None, text.strip().split(b",")):
+        first, _, last = part.partition(b"-")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return cpus
 
 
 class PerfRings:
-    """The rings of all CPUs that are online."""
+    """A ring for each CPU that is online; used by one thread.
 
-    def __init__(self, set_ring: Callable[[int, int], None], pages: int) -> None:
-        """Open rings of ``pages`` memory pages; ``set_ring`` gives a CPU's to the programs.
+    Args:
+        set_ring: tells BPF's array of perf events (CPU, descriptor); OSError if it cannot.
+        pages: the size of each ring, a power of two.
+        online: where the kernel lists the CPUs that are online.
 
-        Raises:
-            OSError: the kernel refused; nothing is left open.
+    Raises:
+        SourceUnavailableError: the kernel refused; nothing is left open.
 
-        """
-        self._rings: list[_Ring] = []
+    """
+
+    def __init__(
+        self, set_ring: Callable[[int, int], None], pages: int, online: Path = ONLINE
+    ) -> None:
+        self._set_ring = set_ring
+        self._pages = pages
+        self._barrier = Barrier()
+        self._events: dict[int, PerfEvent] = {}
+        self._known = b""
+        self._tried_s = 0.0
+        self.refused: dict[int, SourceUnavailableError] = {}
+        """CPUs that came online and cannot be heard, and why."""
+        self._online_fd = _opened_list(online)
+        owned_by(self)
         try:
-            for cpu in cpus.online():
-                ring = _Ring(cpu, pages)
-                self._rings.append(ring)
-                set_ring(cpu, ring.fd)
-                ring.enable()
+            self._known = self._list()
+            for cpu in sorted(cpus_in(self._known)):
+                with suppress(OfflineError):
+                    self._open(cpu)
         except BaseException:
             self.close()
             raise
 
-    def drain(self) -> list[tuple[int, bytes]]:
-        """Return the records that are in the rings, as (CPU, bytes)."""
-        records: list[tuple[int, bytes]] = []
-        for ring in self._rings:
-            ring.drain(records)
-        return records
+    def _list(self) -> bytes:
+        return os.pread(self._online_fd, _LONGEST_LIST, 0)
+
+    def _open(self, cpu: int) -> None:
+        """Open the ring of a CPU, in the place of the one that it may have had."""
+        event = PerfEvent(cpu, self._pages)
+        try:
+            self._set_ring(cpu, event.fd)
+        except OSError as error:
+            event.close()
+            raise SourceUnavailableError(
+                f"the perf buffer of CPU {cpu} could not be handed to BPF ({error.strerror})",
+                "report this as a bug",
+                Refusal.BROKEN,
+            ) from error
+        except BaseException:
+            event.close()
+            raise
+        self._events[cpu] = event
+
+    def cpus(self) -> list[int]:
+        """Return the CPUs that have a ring."""
+        return sorted(self._events)
+
+    def fill(self) -> float:
+        """Return what share of a ring waits to be read, of the one where it is greatest."""
+        return max((event.ring.fill() for event in self._events.values()), default=0.0)
+
+    def is_up_to_date(self) -> bool:
+        """Tell that no CPU has come or gone since the last drain."""
+        return self._online_fd < 0 or self._list() == self._known
+
+    def drain(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
+        """Return what is in the rings as (CPU, bytes of a record), each CPU's in its order.
+
+        ``failing``: the CPUs on which records have failed to be sent since the last drain.
+        """
+        samples: list[tuple[int, bytes]] = []
+        for cpu, data in self.take(failing):
+            with suppress(DecodeError):  # what was in the rest is missed by its numbers
+                take_samples(cpu, data, samples)
+        return samples
+
+    def take(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
+        """Empty the rings; return what ``take_samples`` takes, CPU by CPU.
+
+        See ``drain``.
+        """
+        if self._online_fd < 0:
+            return []
+        # Before the rings are read: who has gone by now writes nothing after that.
+        online = self._list()
+        dead = [cpu for cpu in failing if self._has_died(cpu)]
+        taken = self._empty()
+        if online != self._known or dead or self._is_due():
+            self._follow(online, dead)
+        return taken
+
+    def _empty(self) -> list[tuple[int, bytes]]:
+        found = [
+            (event.cpu, event.ring, event.ring.head())
+            for event in self._events.values()
+            if event.ring.waiting()
+        ]
+        if not found:
+            return []
+        self._barrier()
+        taken = [(cpu, ring.copy(head)) for cpu, ring, head in found]
+        self._barrier()
+        for _, ring, head in found:
+            ring.release(head)
+        return taken
+
+    def _has_died(self, cpu: int) -> bool:
+        event = self._events.get(cpu)
+        return event is not None and event.ring.fill() < _MUCH and event.is_dead()
+
+    def _is_due(self) -> bool:
+        return bool(self.refused) and time.monotonic() - self._tried_s > _TRIED_AGAIN_AFTER_S
+
+    def _follow(self, online: bytes, dead: list[int]) -> None:
+        """Have rings for the CPUs that are online; those of ``dead`` are no good any more."""
+        wanted = cpus_in(online)
+        for cpu in {*(self._events.keys() - wanted), *dead}:
+            self._events.pop(cpu).close()
+        self._known = online
+        self._tried_s = time.monotonic()
+        self.refused.clear()
+        for cpu in sorted(wanted - self._events.keys()):
+            try:
+                self._open(cpu)
+            except OfflineError:  # not quite there yet, or gone again
+                self._known = b""
+            except SourceUnavailableError as error:
+                self.refused[cpu] = error
 
     def close(self) -> None:
-        """Free the rings."""
-        while self._rings:
-            self._rings.pop().close()
+        """Give everything back to the kernel. May be called twice."""
+        while self._events:
+            self._events.popitem()[1].close()
+        self._close_list()
+
+    def leave_to_parent(self) -> None:
+        """Let go, in a child, of what is its parent's."""
+        while self._events:
+            self._events.popitem()[1].leave_to_parent()
+        self._close_list()
+
+    def _close_list(self) -> None:
+        if self._online_fd >= 0:
+            os.close(self._online_fd)
+            self._online_fd = -1
+
+
+def _opened_list(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SourceUnavailableError(
+            f"{path}, the list of CPUs, cannot be read ({error.strerror})",
+            "mount sysfs on /sys, and allow more open files if there are too many",
+            Refusal.UNSUPPORTED,
+        ) from error
