@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from proctree_bpf.sources import bcc_program
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
-from proctree_bpf.sources.causes import check_room, program_refused, shortage, what_helps
+from proctree_bpf.sources.causes import program_refused, shortage, what_helps
 from proctree_bpf.sources.compiled import from_answer
 
 if TYPE_CHECKING:
@@ -100,7 +100,6 @@ def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, flo
         SourceUnavailableError: the compiler cannot be had or refused.
 
     """
-    check_room()
     header_texts()
     request = {
         "path": [path for path in sys.path if path.startswith("/")],

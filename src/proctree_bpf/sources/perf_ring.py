@@ -238,8 +238,11 @@ def _not_opened(number: int, cpu: int) -> SourceUnavailableError:
     reason = f"the perf buffer of CPU {cpu} could not be opened: {os.strerror(number)}"
     short = shortage(OSError(number, reason))
     if short is not None:
+        limit = "ulimit -n" if number == errno.EMFILE else "sysctl fs.file-max"
         return SourceUnavailableError(
-            f"{reason}: {short.reason}", f"{short.remedy}: each CPU needs one", Refusal.UNSUPPORTED
+            reason,
+            f"allow more open files ({limit}): each CPU needs one, and {short.reason}",
+            Refusal.UNSUPPORTED,
         )
     if number in (errno.EPERM, errno.EACCES):
         return SourceUnavailableError(

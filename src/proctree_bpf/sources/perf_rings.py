@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.perf_samples import take_samples
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.forks import owned_by
 from proctree_bpf.sources.perf_ring import Barrier, OfflineError, PerfEvent
 
@@ -196,6 +197,6 @@ def _opened_list(path: Path) -> int:
     except OSError as error:
         raise SourceUnavailableError(
             f"{path}, the list of CPUs, cannot be read ({error.strerror})",
-            "mount sysfs on /sys, and allow more open files if there are too many",
+            what_helps(error, "mount sysfs on /sys"),
             Refusal.UNSUPPORTED,
         ) from error

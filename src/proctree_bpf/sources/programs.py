@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from proctree_bpf.codecs import btf, kernel_layout
 from proctree_bpf.sources import bcc_program, compiled, compiling, cpus
 from proctree_bpf.sources.bpf_filter import MAX_NAMES
+from proctree_bpf.sources.causes import check_room
 from proctree_bpf.sources.program_cache import ProgramCache
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class ProgramSource:
             SourceUnavailableError: they cannot be, or the kernel's BTF says too little.
 
         """
+        check_room()
         macros = dict(self._layout())
         flags = [f"-D{name}={value}" for name, value in {**macros, **wanted.defines()}.items()]
         made, import_seconds = compiling.compile_programs(wanted.source(), flags)
