@@ -22,6 +22,7 @@ from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
 from support.cpus import Watched
 from support.program import environment
 from support.spawner import unique
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +79,11 @@ def _run(script: str, *before: str) -> str:
 
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def until_quiet(filtered: Filtered) -> None:
+    """Pump until nothing was sent since: what follows in the same moment finds it at rest."""
+    wait_until("rest", lambda: (filtered.pipeline.pump(), filtered.source.is_quiet())[1])
 
 
 class TestOpening:
@@ -316,14 +322,13 @@ class TestWhatIsSentMeanwhile:
         filtered = begun("ancestor=nobody-has-this")
         filtered.until_on()
         for text, has_ring in ((without, False), (_ONLINE.read_text(), True)):
-            filtered.pipeline.pump()
-            assert filtered.source.is_quiet()
+            until_quiet(filtered)
             online.write_text(text)
             assert not filtered.source.is_quiet()
             filtered.pipeline.pump()
             rings = filtered.source._program._rings
             assert (cpu in rings.cpus()) == has_ring
-            assert filtered.source.is_quiet()
+        until_quiet(filtered)
 
     def test_before_its_cpu_went_is_read(
         self, watched: Watched, cpu: int, online: Path, without: str

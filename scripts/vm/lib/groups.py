@@ -15,6 +15,7 @@ _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
     "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|startup_race|resting)\.py"
+    r"|kernel/test_(perf_rings|cpu_hotplug)\.py"
     rf"|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
     "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
     rf"|{_OF_ONE}proc-connector|{_CONTRACT}test_the_connector_",
