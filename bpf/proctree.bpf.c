@@ -88,7 +88,7 @@ INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
 	u32 used = 0;
 
-#pragma unroll
+#pragma clang loop unroll_count(8) /* more is much code, less takes the verifier long */
 	for (int step = 0; step < MAX_PATH_STEPS; step++) {
 		if (dentry == mount_root) {
 			u64 above = read_u64(mount, OFF_MOUNT_PARENT);

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.sources.causes import buffers_refused
 from support.program import PROGRAM, Result, environment, run
 
 if TYPE_CHECKING:
@@ -96,19 +95,23 @@ class TestMemory:
         ],
     )
     def test_a_limit_that_is_too_low_is_named(self, limit: int, amount: int, remedy: str) -> None:
-        result = limited(limit, amount * 1024, *traced("--source", "bpf", "-d", "0"))
+        words = traced("--source", "bpf", "--no-program-cache", "-d", "0")
+        result = limited(limit, amount * 1024, *words)
         assert result.code == 69
         assert remedy in result.sentence()
 
     def test_the_next_best_source_takes_over(self) -> None:
-        result = limited(resource.RLIMIT_AS, 300_000 * 1024, *traced("-d", "0"))
+        result = limited(
+            resource.RLIMIT_AS, 300_000 * 1024, *traced("--no-program-cache", "-d", "0")
+        )
         assert result.code == 0, result.err
         assert "ulimit -v" in result.err
         assert "tracing with proc-connector" in result.err
 
     @pytest.mark.parametrize("limit", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
     def test_a_limit_that_is_high_enough_is_no_reason(self, limit: int) -> None:
-        result = limited(limit, 1 << 30, *traced("--source", "bpf", "-d", "0"))
+        words = traced("--source", "bpf", "--no-program-cache", "-d", "0")
+        result = limited(limit, 1 << 30, *words)
         assert result.code == 0, result.err
 
 
@@ -118,12 +121,6 @@ class TestRefusedCalls:
         assert result.code == 69
         assert "perf_event_open" in result.sentence()
         assert "--perf-pages" not in result.err
-
-    def test_buffers_that_are_too_large_still_are(self) -> None:
-        """BCC names the call on stderr."""
-        failed = Exception("Could not open perf buffer")
-        refusal = buffers_refused(failed, "mmap: Cannot allocate memory\n", 16_384)
-        assert "--perf-pages" in refusal.remedy
 
     @pytest.mark.parametrize("source", ["bpf", "proc-connector", "proc-walker"])
     def test_eventfd_is_no_matter_of_the_output(self, source: str) -> None:

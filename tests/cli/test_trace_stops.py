@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,7 @@ from support.program import (
     PROGRAM,
     actions,
     environment,
+    is_compiling,
     json_lines,
     of_command,
     of_process,
@@ -23,6 +24,9 @@ from support.program import (
     tracing,
 )
 from support.waiting import PATIENCE_S, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.kernel
 
@@ -79,13 +83,15 @@ def test_a_signal_while_it_starts_ends_it_too(tmp_path: Path) -> None:
     with (
         (tmp_path / "err").open("wb") as err,
         subprocess.Popen(
-            [*PROGRAM, "trace"], stdout=subprocess.DEVNULL, stderr=err, env=environment()
+            [*PROGRAM, "trace", "--no-program-cache"],
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+            env=environment(),
         ) as process,
     ):
-        maps = Path(f"/proc/{process.pid}/maps")
         try:
             # Once the compiler is loaded, hundreds of milliseconds of work lie ahead.
-            wait_until("bcc is loaded", lambda: "libbcc" in maps.read_text())
+            wait_until("bcc is loaded", lambda: is_compiling(process.pid))
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_S) == 0
         finally:

@@ -32,6 +32,7 @@ from proctree_bpf.codecs.perf_records import (
     WIRE_VERSION,
     decode,
 )
+from proctree_bpf.codecs.perf_samples import take_samples
 from proctree_bpf.codecs.perf_stream import Drain, PerfStream
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.codecs.recording import (
@@ -53,6 +54,7 @@ from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.core.model import ProcInfo
 from support.btf_blobs import HEADER as BTF_HEADER
 from support.btf_blobs import kernel_like
+from support.fake_ring import lost, sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,6 +160,18 @@ def test_a_stream_of_perf_records_never_fails(
     summary = stream.summary()
     assert summary["received"] + summary["undecodable"] == records
     assert set(ALWAYS_TOLD) <= set(summary["by_kind"]) <= set(KINDS)
+
+
+RINGS = [b"".join(map(sample, PERF_RECORDS)), lost(3) + sample(b"x") + lost(1)]
+
+
+@thorough
+@given(st.one_of(st.binary(max_size=200), st.builds(mutate, st.sampled_from(RINGS), mutations)))
+def test_what_a_ring_held_is_samples_or_a_decode_error(data: bytes) -> None:
+    samples: list[tuple[int, bytes]] = []
+    only_decode_error(lambda data: take_samples(0, data, samples), data)
+    assert sum(len(taken) for _, taken in samples) <= len(data)
+    assert all(len(taken) % 8 == 4 for _, taken in samples)
 
 
 # BTF

@@ -39,6 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kernel)
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="needs root: sudo scripts/test"))
+    # For the reason, see there.
+    items.sort(key=lambda item: item.path != _HERE / "test_cpu_hotplug.py")
 
 
 def pytest_terminal_summary(

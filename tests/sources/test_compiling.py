@@ -1,26 +1,47 @@
-"""What the compiler sees of the world, and that the world is as before when it is done."""
+"""What the compiler sees of the world, and that the world is as before all the while."""
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import threading
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from proctree_bpf.sources.compiling import bpf_directory, sealed_off, source_text
+import pytest
 
-if TYPE_CHECKING:
-    import pytest
+from proctree_bpf.sources import bcc_program, compiling
+from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.sources.compiling import bpf_directory, compile_programs, source_text
 
-_libc = ctypes.CDLL(None)
-_libc.getenv.restype = ctypes.c_char_p
+# In the place of BCC: tells what it sees.
+_TELL = """
+import json, os, sys
+json.load(sys.stdin)
+seen = {"environment": dict(os.environ), "directory": os.getcwd(),
+        "files": os.listdir("/proc/self/fd"), "path": sys.path, "group": os.getpgrp()}
+json.dump({"failed": "compile", "reason": json.dumps(seen), "errno": None}, sys.stdout)
+"""
 
 
-def c_variable(name: str) -> bytes | None:
-    value: bytes | None = _libc.getenv(name.encode())
-    return value
+@pytest.fixture
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is run in the place of the compiler."""
+    path = tmp_path / "compiler.py"
+    path.write_text(_TELL)
+    monkeypatch.setattr(bcc_program, "__file__", str(path))
+    return path
+
+
+def refusal() -> SourceUnavailableError:
+    with pytest.raises(SourceUnavailableError) as raised:
+        compile_programs(b"", [])
+    return raised.value
+
+
+def seen() -> dict[str, Any]:
+    return dict(json.loads(refusal().log.strip()))
 
 
 def test_the_text_includes_nothing() -> None:
@@ -29,55 +50,91 @@ def test_the_text_includes_nothing() -> None:
     assert text.count(b"struct pt_key {") == 1
 
 
-def test_c_code_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("compiler")
+def test_it_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPATH", "/somewhere")
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     before = dict(os.environ)
-    with sealed_off():
-        assert c_variable("CPATH") is None
-        assert c_variable("HOME") is None
-        assert c_variable("BCC_KERNEL_SOURCE") == os.fsencode(bpf_directory() / "include")
-        assert dict(os.environ) == before
-    assert c_variable("CPATH") == b"/somewhere"
-    assert c_variable("BCC_KERNEL_SOURCE") is None
+    environment = seen()["environment"]
+    assert environment.pop("BCC_KERNEL_SOURCE") == os.fspath(bpf_directory() / "include")
+    assert environment.pop("PATH").startswith("/usr/")
+    assert not environment.keys() - {"LC_CTYPE"}  # which Python sets for itself
     assert dict(os.environ) == before
 
 
-def test_what_another_thread_sets_meanwhile_stays_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRT_BEFORE", "x")
-    with sealed_off():
-        monkeypatch.setenv("PRT_MEANWHILE", "y")
-    assert c_variable("PRT_MEANWHILE") == b"y"
-    assert c_variable("PRT_BEFORE") == b"x"
-    assert c_variable("BCC_KERNEL_SOURCE") is None
-    assert c_variable("PATH") == os.fsencode(os.environ["PATH"])
-
-
-def test_the_working_directory_is_ours_meanwhile(
+@pytest.mark.usefixtures("compiler")
+def test_it_is_where_our_headers_are_and_we_stay_where_we_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with sealed_off():
-        assert Path.cwd() == bpf_directory() / "include"
+    directory = seen()["directory"]
+    assert directory == os.fspath(bpf_directory() / "include")
     assert Path.cwd() == tmp_path
 
 
-def test_a_fork_of_another_thread_waits_for_its_end(tmp_path: Path) -> None:
-    """So the child finds its own directory and environment."""
-    answer = tmp_path / "answer"
-    before = Path.cwd()
+@pytest.mark.usefixtures("compiler")
+def test_nothing_is_imported_from_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend("")
+    path = seen()["path"]
+    assert all(directory.startswith("/") for directory in path)
+    assert os.fspath(bpf_directory() / "include") not in path
 
-    def fork() -> None:
-        with warnings.catch_warnings(action="ignore"):  # of threads, since Python 3.12
-            pid = os.fork()
-        if pid == 0:
-            answer.write_text(f"{Path.cwd()} {c_variable('BCC_KERNEL_SOURCE')}")
-            os._exit(0)
-        os.waitpid(pid, 0)
 
-    thread = threading.Thread(target=fork)
-    with sealed_off():
-        thread.start()
-        thread.join(0.2)
-        assert thread.is_alive()
+@pytest.mark.usefixtures("compiler")
+def test_it_has_none_of_our_files() -> None:
+    read, write = os.pipe()
+    os.set_inheritable(read, True)  # noqa: FBT003 - os has it so
+    try:
+        assert len(seen()["files"]) == 4  # and the directory that it lists
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_the_keyboards_signals_are_for_us() -> None:
+    assert seen()["group"] != os.getpgrp()
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGABRT)", "signal 6"),
+        ("import sys\nsys.exit(3)", "without an answer"),
+        ("print('garbage')", "without an answer"),
+        ("print('{}')", "without an answer"),
+        ("print('[]')", "without an answer"),
+    ],
+)
+def test_a_compiler_that_crashes_is_said_to_and_takes_nobody_with_it(
+    compiler: Path, text: str, how: str
+) -> None:
+    compiler.write_text(f"import os\nos.write(2, b'prt-last-words')\n{text}\n")
+    error = refusal()
+    assert how in error.reason
+    assert "prt-last-words" in error.log
+    assert error.refusal is Refusal.UNSUPPORTED
+
+
+def test_a_fork_of_another_thread_need_not_wait_for_its_end(compiler: Path, tmp_path: Path) -> None:
+    """Nothing of this process is other than a child should find it."""
+    go = tmp_path / "go"
+    compiler.write_text(
+        f"import os, time\nwhile not os.path.exists({os.fspath(go)!r}): time.sleep(0.01)\n"
+    )
+    thread = threading.Thread(target=refusal)
+    thread.start()
+    before, environment = Path.cwd(), dict(os.environ)
+    with warnings.catch_warnings(action="ignore"):  # of threads, since Python 3.12
+        pid = os.fork()
+    if pid == 0:
+        os._exit(not (Path.cwd() == before and dict(os.environ) == environment))
+    assert os.waitpid(pid, 0)[1] == 0
+    assert thread.is_alive()
+    go.touch()
     thread.join()
-    assert answer.read_text() == f"{before} None"
+
+
+def test_without_a_python_that_can_be_run_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.sys, "executable", "/nowhere/python")
+    assert "cannot be run" in refusal().reason

@@ -110,28 +110,6 @@ def program_refused(error: BaseException, log: str, what: str = "load") -> Sourc
     )
 
 
-def buffers_refused(error: BaseException, log: str, pages: int) -> SourceUnavailableError:
-    """Say why perf buffers could not be opened: BCC tells which call failed on stderr only."""
-    text = f"{error}\n{log}"
-    cause = shortage(error, log)
-    if cause is None and "perf_event_open" in log:
-        cause = Cause(
-            "this kernel has no software events for perf_event_open(2)",
-            "use a kernel that is built with CONFIG_PERF_EVENTS",
-        )
-        if _is_about(errno.EPERM, error, log) or _is_about(errno.EACCES, error, log):
-            reason, remedy = forbidden("perf_event_open(2)")
-            cause = Cause(
-                f"the kernel refused perf_event_open (operation not permitted: {reason})", remedy
-            )
-    if cause is None:
-        cause = Cause(
-            f"perf buffers of {pages} pages per CPU could not be opened",
-            "try a smaller --perf-pages",
-        )
-    return SourceUnavailableError(*cause, Refusal.UNSUPPORTED, text)
-
-
 def check_room() -> None:
     """Foresee that the compiler finds too little memory: it would end the process.
 

@@ -7,7 +7,6 @@ that was to last for a moment only.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 from typing import Protocol
@@ -30,11 +29,6 @@ _owners: WeakSet[Owner] = WeakSet()
 def owned_by(owner: Owner) -> None:
     """Have ``leave_to_parent`` called in each child that is forked while the owner exists."""
     _owners.add(owner)
-
-
-def never_destroy(thing: object) -> None:
-    """Keep an object to the end of the process and beyond: no destructor of it ever runs."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _after_in_child() -> None:
