@@ -122,6 +122,9 @@ def calling(call: str) -> Iterator[None]:
 
 def source_failed(error: SourceFailedError) -> CliError:
     """Say that a source broke while it ran."""
+    short = shortage(error)
+    if short is not None:
+        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
     return CliError(
         f"the source of events has failed: {error.reason}; "
         f"what was written before is intact; {error.remedy}.",

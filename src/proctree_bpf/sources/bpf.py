@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,7 +241,8 @@ class BpfSource(LiveSource):
             self.recorder.drain(drain)
         events, gaps, watermark_ns = self._stream.feed(drain)
         # After the drain: whoever has received the record that raised it can see the doubt.
-        doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
+        with failing_as(_UNREADABLE):
+            doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
         return Delivery(watermark_ns, events, gaps, doubt=doubt)
 
     def is_quiet(self) -> bool:
@@ -270,6 +271,7 @@ class BpfSource(LiveSource):
         """Return received and lost records by CPU and kind, and seconds per start-up phase."""
         summary = self._stream.summary() if self._stream is not None else {}
         if self.kernel_filter is not None and self._program is not None:
-            summary["dropped_in_kernel"] = self._program.left_out()
+            with suppress(OSError):  # of a source that has failed nothing can be asked
+                summary["dropped_in_kernel"] = self._program.left_out()
         programs = "kept" if self._was_kept else "compiled"
         return {"startup_seconds": dict(self._seconds), "programs": programs, **summary}

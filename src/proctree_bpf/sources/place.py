@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from proctree_bpf.sources import clock, privilege, procfs
 from proctree_bpf.sources.base import MOUNT_PROC, Refusal, SourceUnavailableError
+from proctree_bpf.sources.causes import shortage
 
 # include/uapi/linux/magic.h
 _PROC_SUPER_MAGIC, _SYSFS_MAGIC = 0x9FA0, 0x62656572
@@ -79,7 +80,12 @@ def proc_trouble() -> Trouble | None:
     """Return why ``/proc`` says nothing, or not the truth, about the processes here."""
     if not proc_is_there():
         return Trouble("/proc is not mounted", MOUNT_PROC)
-    pids = _own_pids()
+    try:
+        pids = _own_pids()
+    except OSError as error:
+        short = shortage(error)
+        assert short is not None  # noqa: S101 - else it is not raised
+        return Trouble(*short)
     if pids != [os.getpid()]:
         return Trouble(
             "/proc shows the processes of another PID namespace",
@@ -92,9 +98,20 @@ def proc_trouble() -> Trouble | None:
 
 
 def _own_pids() -> list[int]:
-    """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost."""
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+    """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost.
+
+    Raises:
+        OSError: it cannot be read though it may be there: too many files are open.
+
+    """
+    try:
+        text = Path("/proc/self/status").read_text("ascii", "replace")
+    except OSError as error:
+        if shortage(error) is not None:
+            raise
+        return []
+    with suppress(ValueError):
+        for line in text.splitlines():
             if line.startswith("NSpid:"):
                 return [int(pid) for pid in line.split()[1:]]
     return []
