@@ -96,19 +96,23 @@ class TestMemory:
         ],
     )
     def test_a_limit_that_is_too_low_is_named(self, limit: int, amount: int, remedy: str) -> None:
-        result = limited(limit, amount * 1024, *traced("--source", "bpf", "-d", "0"))
+        words = traced("--source", "bpf", "--no-program-cache", "-d", "0")
+        result = limited(limit, amount * 1024, *words)
         assert result.code == 69
         assert remedy in result.sentence()
 
     def test_the_next_best_source_takes_over(self) -> None:
-        result = limited(resource.RLIMIT_AS, 300_000 * 1024, *traced("-d", "0"))
+        result = limited(
+            resource.RLIMIT_AS, 300_000 * 1024, *traced("--no-program-cache", "-d", "0")
+        )
         assert result.code == 0, result.err
         assert "ulimit -v" in result.err
         assert "tracing with proc-connector" in result.err
 
     @pytest.mark.parametrize("limit", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
     def test_a_limit_that_is_high_enough_is_no_reason(self, limit: int) -> None:
-        result = limited(limit, 1 << 30, *traced("--source", "bpf", "-d", "0"))
+        words = traced("--source", "bpf", "--no-program-cache", "-d", "0")
+        result = limited(limit, 1 << 30, *words)
         assert result.code == 0, result.err
 
 

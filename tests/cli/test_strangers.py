@@ -71,7 +71,7 @@ def trace(
     program: str, directory: Path, changes: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [program, "trace", "--source", "bpf", "-f", "jsonl", "-d", "0"],
+        [program, "trace", "--source", "bpf", "--no-program-cache", "-f", "jsonl", "-d", "0"],
         cwd=directory, env=environment(changes), stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
@@ -114,7 +114,8 @@ class TestTheCompiler:
         command = 'cd "$1"; rmdir "$1"; shift; exec "$@"'
         gone.mkdir()
         done = subprocess.run(
-            ["sh", "-c", command, "sh", gone, program, "trace", "--source", "bpf", "-d", "0"],
+            ["sh", "-c", command, "sh", gone, program, "trace", "--source", "bpf",
+             "--no-program-cache", "-d", "0"],
             env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip

@@ -16,8 +16,8 @@ from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, SourceUnavaila
 from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.perf_records import MAX_COPIES
 from proctree_bpf.sources import bpf, compiling
-from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
 from proctree_bpf.sources.bpf_filter import Sought
+from proctree_bpf.sources.bpf_program import BpfProgram
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def source(monkeypatch: pytest.MonkeyPatch, first: int) -> Iterator[BpfSource]:
     def macros(btf: Btf) -> dict[str, int]:
         return {**layout_macros(btf), "COPIES": MAX_COPIES}
 
-    def attach(program: BccProgram) -> None:
+    def attach(program: BpfProgram) -> None:
         program._attach_copies(program._functions[first:])
 
     monkeypatch.setattr(bpf, "layout_macros", macros)
     if first:
-        monkeypatch.setattr(BccProgram, "attach", attach)
-    source = BpfSource(BpfOptions(filter_for=Sought(("nobody",), ("/none",))))
+        monkeypatch.setattr(BpfProgram, "attach", attach)
+    source = BpfSource(BpfOptions(filter_for=Sought(("nobody",), ("/none",)), program_cache=None))
     source.open()
     assert source.filter_refusal is None
     yield source
@@ -119,8 +119,7 @@ def test_of_copies_that_were_loaded_nothing_stays_when_another_one_is_refused(
 
     monkeypatch.setattr(bpf, "layout_macros", macros)
     monkeypatch.setattr(compiling, "bpf_directory", lambda: tmp_path / "bpf")
-    import_bcc()
     before = _open_files()
     with pytest.raises(SourceUnavailableError, match="did not load"):
-        BpfSource().open()
+        BpfSource(BpfOptions(program_cache=None)).open()
     assert _open_files() == before

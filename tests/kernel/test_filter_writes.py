@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec
-from proctree_bpf.sources.bcc_program import import_bcc
 from proctree_bpf.sources.bpf_filter import Seed, StillFilteringError
+from proctree_bpf.sources.bpf_syscall import Elements, create_map
 from proctree_bpf.sources.bpf_table import BpfTable
 from proctree_bpf.sources.clock import boottime_ns
 
@@ -120,10 +120,8 @@ class TestWhatCannotBeWritten:
 @pytest.fixture
 def large() -> Iterator[BpfTable]:
     """A map with more entries than a walk once had steps."""
-    lib = import_bcc().libbcc.lib
-    fd = lib.bcc_create_map(_HASH, b"prt_large", 4, 1, 1_050_000, 0)
-    assert fd >= 0
-    yield BpfTable(lib, fd, 4, 1)
+    fd = create_map("prt_large", (_HASH, 4, 1, 1_050_000, 0))
+    yield BpfTable(fd, 4, 1)
     os.close(fd)
 
 
@@ -133,18 +131,15 @@ def test_a_large_table_is_walked_to_its_end(large: BpfTable) -> None:
     assert sorted(large.keys()) == sorted(keys)
 
 
-def test_a_walk_that_never_ends_is_not_taken_for_the_whole() -> None:
-    class Restless:
-        """The kernel's answers where each key is gone when the next one is asked for."""
+def test_a_walk_that_never_ends_is_not_taken_for_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def one_more(elements: Elements) -> int:
+        """Answer as the kernel where each key is gone when the next one is asked for."""
+        elements.next_key.raw = b"\1" * 4
+        return 0
 
-        def bpf_get_first_key(self, _fd: int, found: ctypes.Array[ctypes.c_char], _n: int) -> int:
-            found.raw = b"\1" * 4
-            return 0
-
-        def bpf_get_next_key(
-            self, _fd: int, _key: object, found: ctypes.Array[ctypes.c_char]
-        ) -> int:
-            return self.bpf_get_first_key(_fd, found, 4)
-
+    monkeypatch.setattr(Elements, "first", one_more)
+    monkeypatch.setattr(Elements, "step", one_more)
     with pytest.raises(OSError, match="faster than it can be read"):
-        BpfTable(Restless(), -1, 4, 1).keys()
+        BpfTable(-1, 4, 1).keys()

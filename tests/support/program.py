@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -111,6 +111,16 @@ def run(
         check=False,
     )
     return Result(done.returncode, (done.stdout or b"").decode(), done.stderr.decode())
+
+
+def is_compiling(pid: int) -> bool:
+    """Tell whether the program has a child that has loaded BCC's compiler."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if "libbcc" in Path(f"/proc/{child}/maps").read_text():
+                    return True
+    return False
 
 
 def in_own_mounts(script: str) -> list[str]:

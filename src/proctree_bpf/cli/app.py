@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
@@ -173,6 +174,10 @@ def trace(
             help="Pages per CPU's perf buffer, a power of two.",
         ),
     ] = DEFAULT_PERF_PAGES,
+    program_cache: Annotated[
+        bool,
+        typer.Option(help="Keep compiled BPF programs below /var/cache, for a faster start."),
+    ] = True,
     receive_buffer: Annotated[
         int,
         typer.Option(
@@ -262,6 +267,9 @@ def trace(
     display.check(style, events)
     if debug:
         _debug.set()
+    bpf = BpfOptions(max_args_bytes, perf_pages)
+    if not program_cache:
+        bpf = replace(bpf, program_cache=None)
     options = TraceOptions(
         format=style,
         events=events_of(style, events),
@@ -272,9 +280,7 @@ def trace(
         interval_s=interval / 1000,
         exclude_self=exclude_self,
         record=record,
-        source=SourceOptions(
-            source, BpfOptions(max_args_bytes, perf_pages), receive_buffer, walk_interval / 1000
-        ),
+        source=SourceOptions(source, bpf, receive_buffer, walk_interval / 1000),
         cache=CacheParams(capacity, ttl),
         filters=FilterOptions(questions, include_self, by_parent, filter_in),
         debug=debug,

@@ -24,8 +24,8 @@ from proctree_bpf.core.events import Exec, Fork
 from proctree_bpf.core.text import visible
 from proctree_bpf.sources import privilege, procfs
 from proctree_bpf.sources.base import SourceUnavailableError
-from proctree_bpf.sources.bcc_program import import_bcc
-from proctree_bpf.sources.bpf import BTF_PATH
+from proctree_bpf.sources.bcc_program import BccError, import_bcc
+from proctree_bpf.sources.bpf import BTF_PATH, BpfOptions
 from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.choose import LIVE, SourceOptions, candidates
 
@@ -64,7 +64,7 @@ def _passed(check: str, detail: str) -> Finding:
 def _check_bcc() -> Finding:
     try:
         bcc = import_bcc()
-    except SourceUnavailableError as error:
+    except BccError as error:
         return Finding("bcc", Verdict.FAIL, error.reason, error.remedy)
     return _passed("bcc", f"{getattr(bcc, '__version__', 'unknown version')}, {bcc.__file__}")
 
@@ -242,7 +242,8 @@ def _is_about(event: ProcEvent, pid: int) -> bool:
 
 
 def _check_source(name: str) -> Finding:
-    source = candidates(SourceOptions(name), None)[0]()
+    everything = SourceOptions(name, BpfOptions(program_cache=None))  # the compiler, too
+    source = candidates(everything, None)[0]()
     check = f"source {name}"
     begun = time.perf_counter()
     try:

@@ -1,68 +1,57 @@
-"""The only file that imports bcc: compiles the BPF program, attaches it, drains its buffers."""
+"""The only file that imports bcc: has it compile our programs, in a process of its own.
+
+LLVM's memory, its aborts, and what the compiler may see of the world stay in that process. It runs
+this file by its path, so nothing of the package may be imported here.
+"""
 
 from __future__ import annotations
 
-import atexit
 import ctypes
+import json
 import os
 import struct
 import sys
-import traceback
+import time
 import warnings
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.perf_records import KINDS
-from proctree_bpf.core.arrivals import CpuCounters
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
-from proctree_bpf.sources.bpf_filter import MAX_NAMES
-from proctree_bpf.sources.bpf_table import BpfTable
-from proctree_bpf.sources.causes import buffers_refused, program_refused, shortage
-from proctree_bpf.sources.compiling import sealed_off, source_text
-from proctree_bpf.sources.forks import momentary, never_destroy, owned_by
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-# Bytes throughout: BCC warns of str.
-_TRACEPOINTS = {
-    b"sched_process_fork": b"on_fork",
-    b"sched_process_exec": b"on_exec",
-    b"sched_process_exit": b"on_exit",
-    b"task_rename": b"on_rename",
-}
-# The reader drains on a timer; a wake-up per event would cost more than all the rest.
-_WAKEUP_EVENTS = 128
-# One after another: BCC knows its maps in one file only.
-_SENDING, _FILTER, _PROGRAMS = "sending.bpf.c", "filter.bpf.c", "proctree.bpf.c"
-# What copy_number() of bpf/sending.bpf.c is until it is written: the parts of a 64-bit constant.
-_COPY_MARK = struct.pack("=II", 0x655F6370, 0x70747265)
-_LOAD_CONSTANT = 0x18  # BPF_LD | BPF_DW | BPF_IMM
 _INSTALL_BCC = (
     "install the distribution's package (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc)"
 )
+_INSTRUCTION = struct.Struct("=BBhi")
+_LOAD_CONSTANT = 0x18  # BPF_LD | BPF_DW | BPF_IMM; it takes two instructions
+_PSEUDO_MAP_FD = 1
+# What the compiler is, by what is mapped of it.
+_COMPILER = ("libbcc", "libclang", "libLLVM")
+
+
+class BccError(Exception):
+    """BCC cannot be imported. ``reason`` and ``remedy`` are clauses."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
 
 
 def import_bcc() -> Any:
     """Import BCC's Python module.
 
     Raises:
-        SourceUnavailableError: it is not there, or another module has its name.
+        BccError: it is not there, or another module has its name.
 
     """
     try:
         with _deprecated_layouts():
-            import bcc  # noqa: PLC0415 - 70 MB that only this source needs
+            import bcc  # noqa: PLC0415 - 70 MB that only the compiler's process needs
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
     except Exception as error:  # what ctypes raises if libbcc is missing or does not fit
-        short = shortage(error)
-        if short is not None:
-            raise SourceUnavailableError(*short, Refusal.UNSUPPORTED) from error
-        raise SourceUnavailableError(
-            f"BCC's Python module cannot be imported ({error})", _INSTALL_BCC, Refusal.UNSUPPORTED
-        ) from error
+        raise BccError(f"BCC's Python module cannot be imported ({error})", _INSTALL_BCC) from error
     if not hasattr(bcc, "BPF"):
         raise _unrelated(bcc.__file__)
     return bcc
@@ -78,285 +67,124 @@ def _deprecated_layouts() -> Iterator[None]:
         yield
 
 
-def _unrelated(path: str | None) -> SourceUnavailableError:
-    return SourceUnavailableError(
+def _unrelated(path: str | None) -> BccError:
+    return BccError(
         f"the module bcc at {path} is not BCC but an unrelated project",
         f"remove it and {_INSTALL_BCC}",
-        Refusal.UNSUPPORTED,
     )
 
 
-@contextmanager
-def _captured_stderr() -> Iterator[list[str]]:
-    """Collect what C code writes to file descriptor 2: clang and libbpf print there."""
-    lines: list[str] = []
-    if sys.stderr is not None:
-        sys.stderr.flush()
-    sink = os.memfd_create("proctree-bpf-log", os.MFD_CLOEXEC)
-    with open(sink, "rb") as log, momentary:  # noqa: PTH123 - a descriptor, not a path
-        saved = os.dup(2)
-        os.dup2(sink, 2)
-        try:
-            yield lines
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            log.seek(0)
-            lines.append(log.read().decode("utf-8", "replace"))
+def _declare(lib: Any) -> None:
+    """Declare functions of libbcc that BCC's own module does not use."""
+    at = [ctypes.c_void_p, ctypes.c_size_t]
+    lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
+    lib.bpf_num_tables.restype = ctypes.c_size_t
+    lib.bpf_num_functions.argtypes = [ctypes.c_void_p]
+    lib.bpf_table_fd_id.argtypes = at
+    lib.bpf_table_name.argtypes = at
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    lib.bpf_function_name.argtypes = at
 
 
-def _numbered(code: bytes, copy: int) -> bytes:
-    """Write the number of a copy into its code, where ``copy_number()`` is."""
-    size = 8  # of an instruction; the constant is in two
-    numbered = bytearray(code)
-    found = 0
-    for at in range(0, len(code) - size, size):
-        low, high = code[at + 4 : at + 8], code[at + 12 : at + 16]
-        if code[at] == _LOAD_CONSTANT and low + high == _COPY_MARK:
-            struct.pack_into("=I", numbered, at + 4, copy)
-            struct.pack_into("=I", numbered, at + 12, 0)
-            found += 1
-    if not found:
-        raise ValueError("the compiled program has no place for its number")
-    return bytes(numbered)
+def _tables(lib: Any, module: Any) -> dict[int, dict[str, Any]]:
+    """Return what the kernel says of the maps that BCC has created, by descriptor."""
+    found = {}
+    for index in range(lib.bpf_num_tables(module)):
+        fd = lib.bpf_table_fd_id(module, index)
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as text:  # noqa: PTH123 - starts faster
+            lines = dict(line.rstrip("\n").split(":\t", 1) for line in text if ":\t" in line)
+        found[fd] = {
+            "name": lib.bpf_table_name(module, index).decode(),
+            "kind": int(lines["map_type"]),
+            "key_size": int(lines["key_size"]),
+            "value_size": int(lines["value_size"]),
+            "max_entries": int(lines["max_entries"]),
+            "flags": int(lines["map_flags"], 16),
+        }
+    return found
 
 
-def _skipped(function_fd: int) -> int:
-    """Read how many runs of a program were skipped; 0 where it is not told (before 5.12).
+def _function(
+    lib: Any, module: Any, index: int, tables: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a function's code, with the names of maps in the place of BCC's descriptors."""
+    name = lib.bpf_function_name(module, index)
+    size = lib.bpf_function_size(module, name)
+    code = bytearray(ctypes.string_at(lib.bpf_function_start(module, name), size))
+    uses = []
+    at = 0
+    while at < size:
+        operation, registers, offset, value = _INSTRUCTION.unpack_from(code, at)
+        if operation != _LOAD_CONSTANT:
+            at += _INSTRUCTION.size
+            continue
+        # The registers' halves are swapped where the byte order is.
+        source = registers >> 4 if sys.byteorder == "little" else registers & 0xF
+        if source == _PSEUDO_MAP_FD:
+            uses.append((at, tables[value]["name"]))
+            _INSTRUCTION.pack_into(code, at, operation, registers, offset, 0)
+        at += 2 * _INSTRUCTION.size
+    return {"name": name.decode(), "code": code.hex(), "uses": uses}
 
-    From ``recursion_misses`` in fdinfo (9ed9e9ba2337).
-    """
-    with suppress(OSError, ValueError):
-        text = Path(f"/proc/self/fdinfo/{function_fd}").read_text("ascii", "replace")
-        for line in text.splitlines():
-            if line.startswith("recursion_misses:"):
-                return int(line.split(":")[1])
-    return 0
+
+def _identity(path: str) -> list[Any]:
+    about = os.stat(path)  # noqa: PTH116 - starts faster
+    return [path, about.st_ino, about.st_size, about.st_mtime_ns]
 
 
-class BccProgram:
-    """The compiled program. ``open_buffers`` and then ``attach`` before ``drain``."""
+def _compiler_files(bcc: Any) -> list[list[Any]]:
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123
+        paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in maps if "/" in line}
+    mapped = [path for path in paths if os.path.basename(path).startswith(_COMPILER)]  # noqa: PTH119
+    return [_identity(path) for path in sorted([bcc.__file__, *mapped])]
 
-    def __init__(
-        self,
-        bcc: Any,
-        macros: Mapping[str, int],
-        max_args_bytes: int,
-        filter_slots: int | None = None,
-        *,
-        by_file: bool = False,
-    ) -> None:
-        """Compile; with room for ``filter_slots`` processes, also a filter.
 
-        ``by_file``: it can look for program files, too; every exec costs more then.
+def _compile(request: dict[str, Any]) -> dict[str, Any]:
+    begun = time.perf_counter()
+    bcc = import_bcc()
+    import_seconds = time.perf_counter() - begun
+    bpf = bcc.BPF(text=request["source"].encode(), cflags=request["flags"])
+    lib, module = bcc.libbcc.lib, bpf.module
+    _declare(lib)
+    tables = _tables(lib, module)
+    return {
+        "license": lib.bpf_module_license(module).decode(),
+        "kernel_version": lib.bpf_module_kern_version(module),
+        "maps": sorted(tables.values(), key=lambda table: table["name"]),
+        "functions": [
+            _function(lib, module, index, tables) for index in range(lib.bpf_num_functions(module))
+        ],
+        "compiler": _compiler_files(bcc),
+        "import_seconds": import_seconds,
+    }
 
-        Raises:
-            SourceUnavailableError: the compiler or the kernel refused.
 
-        """
-        self.cpus = max(bcc.utils.get_possible_cpus()) + 1
-        self.copies = macros.get("COPIES", 1)
-        """How often each program is attached: see bpf/sending.bpf.c."""
-        defines = {
-            **macros, "MAX_ARGS_BYTES": max_args_bytes, "SCRATCH_SLOTS": self.cpus
-        }  # fmt: skip
-        files = [_SENDING, _PROGRAMS]
-        if filter_slots is not None:
-            files.insert(1, _FILTER)
-            defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": filter_slots, "MAX_NAMES": MAX_NAMES}
-            defines |= {"FILTER_BY_FILE": 1} if by_file else {}
-        cflags = [f"-D{name}={value}" for name, value in defines.items()]
-        self._bpf: Any = None
-        self._functions: list[list[Any]] = []
-        self._attached: list[bytes] = []
-        self._attached_copies: list[int] = []
-        self._is_ours = True
-        owned_by(self)
-        log: list[str] = []
-        source = source_text(files)
-        try:
-            with sealed_off(), _captured_stderr() as log:
-                self._bpf = bcc.BPF(text=source, cflags=cflags)
-                # The last one to be loaded, number 0, is the one that BCC will attach.
-                for copy in reversed(range(self.copies)):
-                    self._functions.insert(0, [])
-                    for name in _TRACEPOINTS.values():
-                        self._functions[0].append(self._load(bcc, name, copy))
-        except SourceUnavailableError:
-            raise
-        except Exception as error:
-            self.close()
-            raise program_refused(error, "".join(log)) from error
-        self._lib = bcc.libbcc.lib
-        self._lookup = self._lib.bpf_lookup_elem
-        with _deprecated_layouts():
-            self._counters_fd = self._bpf[b"counters"].map_fd
-        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies}Q")
-        self._key = ctypes.c_uint32(0)
-        self._possible = list(bcc.utils.get_possible_cpus())
-        self._counters = ctypes.create_string_buffer(self._layout.size * len(self._possible))
-        self._counted = b""
-        self._records: list[tuple[int, bytes]] = []
+def _errno_of(error: BaseException | None) -> int | None:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
 
-    def _load(self, bcc: Any, name: bytes, copy: int) -> Any:
-        """Load a copy of a program."""
-        if self.copies > 1:
-            start = bcc.libbcc.lib.bpf_function_start(self._bpf.module, name)
-            size = bcc.libbcc.lib.bpf_function_size(self._bpf.module, name)
-            code = ctypes.string_at(start, size)
-            numbered = _numbered(code, copy)
-            ctypes.memmove(start, numbered, size)
-            try:
-                return self._bpf.load_func(name, self._bpf.RAW_TRACEPOINT)
-            finally:
-                ctypes.memmove(start, code, size)
-                if copy:
-                    self._bpf.funcs.pop(name, None)
-        return self._bpf.load_func(name, self._bpf.RAW_TRACEPOINT)
 
-    def open_buffers(self, pages: int) -> None:
-        """Open a perf buffer of ``pages`` memory pages on each online CPU.
+def main() -> None:
+    """Read a request from stdin, write what came of it to stdout, both as JSON."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed is for the log
+    request = json.load(sys.stdin)
+    sys.path[:] = request["path"]
+    try:
+        answer = _compile(request)
+    except BccError as error:
+        number = _errno_of(error)
+        answer = {"failed": "import", "reason": error.reason, "remedy": error.remedy}
+        answer |= {"errno": number}
+    except Exception as error:  # noqa: BLE001 - BCC raises Exception itself
+        answer = {"failed": "compile", "reason": str(error), "errno": _errno_of(error)}
+    with answers:
+        json.dump(answer, answers)
+    os._exit(0)  # what BCC would tidy up ends with the process
 
-        Raises:
-            SourceUnavailableError: the kernel refused.
 
-        """
-        string_at = ctypes.string_at
-
-        def copy(cpu: int, data: Any, size: int) -> None:
-            self._records.append((cpu, string_at(data, size)))
-
-        def lost(_count: int) -> None:
-            """Ignore the kernel's estimate: the program's own counters are exact."""
-
-        log: list[str] = []
-        try:
-            with _captured_stderr() as log:
-                self._bpf[b"events"].open_perf_buffer(
-                    copy, page_cnt=pages, lost_cb=lost, wakeup_events=_WAKEUP_EVENTS
-                )
-        except Exception as error:
-            # What BCC opened is closed by a destructor, which must run before the map is closed.
-            traceback.clear_frames(error.__traceback__)
-            raise buffers_refused(error, "".join(log), pages) from error
-
-    def attach(self) -> None:
-        """Attach to the tracepoints; from here on, records arrive.
-
-        Raises:
-            SourceUnavailableError: the kernel refused.
-
-        """
-        log: list[str] = []
-        try:
-            with _captured_stderr() as log:
-                for tracepoint, function in _TRACEPOINTS.items():
-                    self._bpf.attach_raw_tracepoint(tp=tracepoint, fn_name=function)
-                    self._attached.append(tracepoint)
-                self._attach_copies(self._functions[1:])
-        except Exception as error:
-            raise program_refused(error, "".join(log), "attach") from error
-
-    def _attach_copies(self, copies: list[list[Any]]) -> None:
-        """Attach programs in this order, in which the kernel then runs them."""
-        for functions in copies:
-            for tracepoint, function in zip(_TRACEPOINTS, functions, strict=True):
-                fd = self._lib.bpf_attach_raw_tracepoint(function.fd, tracepoint)
-                if fd < 0:
-                    number = ctypes.get_errno()
-                    raise OSError(number, f"{os.strerror(number)}: {tracepoint.decode()} again")
-                self._attached_copies.append(fd)
-
-    def counters(self) -> list[CpuCounters]:
-        """Read the counters of every possible CPU."""
-        self._counted = self._read_counters()
-        kinds = len(KINDS) * self.copies
-        found = [CpuCounters((0,) * kinds, (0,) * kinds)] * self.cpus
-        for cpu, values in zip(
-            self._possible, self._layout.iter_unpack(self._counted), strict=True
-        ):
-            found[cpu] = CpuCounters(values[:kinds], values[kinds:])
-        return found
-
-    def is_quiet(self) -> bool:
-        """Tell that no record was begun since the counters were read."""
-        return self._read_counters() == self._counted
-
-    def _read_counters(self) -> bytes:
-        if self._lookup(self._counters_fd, ctypes.byref(self._key), self._counters) != 0:
-            raise OSError(ctypes.get_errno(), "cannot read the BPF counters")
-        return self._counters.raw
-
-    def left_out(self) -> int:
-        """Count the events that the filter left out; only of a program that has one."""
-        size = struct.calcsize("=Q")
-        table = self.table("left_out", ctypes.sizeof(self._key), size * len(self._possible))
-        counts = table.get(bytes(self._key)) or b""
-        return sum(count for (count,) in struct.iter_unpack("=Q", counts))
-
-    def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
-        """Return one of the program's maps."""
-        with _deprecated_layouts():
-            fd = self._bpf[name.encode()].map_fd
-        return BpfTable(self._lib, fd, key_size, value_size)
-
-    def drain(self) -> list[tuple[int, bytes]]:
-        """Return the records that are in the buffers, as (CPU, bytes)."""
-        if not self._is_ours:
-            raise RuntimeError("the BPF program is the parent process's")
-        self._bpf.perf_buffer_consume()
-        records = self._records.copy()
-        self._records.clear()
-        return records
-
-    def missed(self) -> int:
-        """Count the runs that the kernel skipped because the program was running already.
-
-        It can only happen where tracepoints are preemptible. An event of which no copy told
-        was skipped by all, so there are no more of them than any one was skipped for.
-        """
-        return sum(
-            min(_skipped(function.fd) for function in copies)
-            for copies in zip(*self._functions, strict=True)
-        )
-
-    def detach(self) -> None:
-        """Detach from the tracepoints; records already sent can still be drained."""
-        while self._attached_copies:  # the last first: none shall be the first of those left
-            os.close(self._attached_copies.pop())
-        while self._attached:
-            with suppress(Exception):
-                self._bpf.detach_raw_tracepoint(self._attached.pop())
-
-    def close(self) -> None:
-        """Detach, and free buffers, maps and programs."""
-        if not self._is_ours or self._bpf is None:
-            return
-        self.detach()
-        known = {function.fd for function in self._bpf.funcs.values()}  # BCC closes these
-        for functions in self._functions:
-            for function in functions:
-                if function.fd not in known:
-                    os.close(function.fd)
-        self._functions = []
-        with suppress(Exception):
-            self._bpf.cleanup()
-        atexit.unregister(self._bpf.cleanup)
-
-    def leave_to_parent(self) -> None:
-        """Let go, in a child, of what is its parent's.
-
-        What BCC would do at the end takes the buffers out of the map that both have; and
-        their memory is not even there. Only what holds the programs to the tracepoints is closed:
-        the parent's detaching would be in vain.
-        """
-        self._is_ours = False
-        if self._bpf is None:
-            return
-        never_destroy(self._bpf)
-        atexit.unregister(self._bpf.cleanup)
-        for fd in (*self._attached_copies, *self._bpf.raw_tracepoint_fds.values()):
-            os.close(fd)
-        self._bpf.raw_tracepoint_fds.clear()
-        self._attached_copies.clear()
-        self._attached.clear()
+if __name__ == "__main__":
+    main()

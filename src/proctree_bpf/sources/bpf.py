@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,17 @@ from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.codecs.perf_stream import MISSES_ASKED_EVERY_NS, Drain, PerfStream
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError
-from proctree_bpf.sources.bcc_program import BccProgram, import_bcc
 from proctree_bpf.sources.bpf_filter import KernelFilter, Sought
-from proctree_bpf.sources.causes import check_room, what_helps
+from proctree_bpf.sources.bpf_program import BpfProgram
+from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.privilege import how_to_gain, in_initial_pid_namespace, may_load_bpf
+from proctree_bpf.sources.program_cache import default_directory
+from proctree_bpf.sources.programs import Programs, ProgramSource, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from proctree_bpf.sources.recorder import Recorder
 
@@ -40,6 +42,7 @@ class BpfOptions:
     ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two. If
     ``filter_for`` is not None, the kernel's side can leave out what does not come from what
     is sought, or from others that are seeded; it knows up to ``filter_slots`` processes.
+    Compiled programs are kept in ``program_cache`` for the next start, unless it is None.
     """
 
     max_args_bytes: int = DEFAULT_ARGS_BYTES
@@ -47,12 +50,17 @@ class BpfOptions:
     btf_path: Path = BTF_PATH
     filter_for: Sought | None = None
     filter_slots: int = DEFAULT_FILTER_SLOTS
+    program_cache: Path | None = field(default_factory=default_directory)
 
     def __post_init__(self) -> None:
         if not 0 < self.max_args_bytes <= MAX_ARGS_BYTES:
             raise ValueError(f"max_args_bytes must be between 1 and {MAX_ARGS_BYTES}")
         if self.perf_pages < 1 or self.perf_pages & (self.perf_pages - 1):
             raise ValueError("perf_pages must be a power of two")
+
+
+def _loaded(programs: Programs) -> BpfProgram:
+    return BpfProgram(programs.compiled, programs.macros.get("COPIES", 1))
 
 
 class BpfSource(LiveSource):
@@ -63,13 +71,14 @@ class BpfSource(LiveSource):
     def __init__(self, options: BpfOptions | None = None, recorder: Recorder | None = None) -> None:
         super().__init__(recorder=recorder)
         self._options = options or BpfOptions()
-        self._program: BccProgram | None = None
+        self._program: BpfProgram | None = None
         self._stream: PerfStream | None = None
         self._seconds: dict[str, float] = {}
         self.kernel_filter: KernelFilter | None = None
         """The filter in the kernel, once open, if ``filter_for`` asked for one."""
         self.filter_refusal: SourceUnavailableError | None = None
         """Why there is none although it was asked for: all is sent then."""
+        self._was_kept = False
         self._missed = 0
         self._next_misses_ns = 0
 
@@ -87,13 +96,10 @@ class BpfSource(LiveSource):
 
         """
         self._check_place()
-        check_room()
         with self._phase("btf"):
-            macros = self._layout()
-        with self._phase("import_bcc"):
-            bcc = import_bcc()
-        with self._phase("compile"):
-            program, sought = self._compile(bcc, macros)
+            blob = self._read_btf()
+        source = ProgramSource(blob, lambda: self._layout(blob), self._options.program_cache)
+        program, programs, sought = self._load_best(source)
         try:
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
@@ -104,23 +110,21 @@ class BpfSource(LiveSource):
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
-                    self.name, cpus=program.cpus, started_ns=started_ns, offsets=macros
+                    self.name, cpus=program.cpus, started_ns=started_ns, offsets=programs.macros
                 )
         except BaseException:
             program.close()
             raise
         self._program = program
 
-    def _compile(self, bcc: Any, macros: Mapping[str, int]) -> tuple[BccProgram, Sought | None]:
-        """Compile with the filter that is wanted; if only that cannot be, without it."""
+    def _load_best(self, source: ProgramSource) -> tuple[BpfProgram, Programs, Sought | None]:
+        """Load the programs with the filter that is wanted; if only that cannot be, without it."""
         options = self._options
         sought = options.filter_for
         if sought is not None:
+            wanted = Wanted(options.max_args_bytes, options.filter_slots, bool(sought.files))
             try:
-                program = BccProgram(
-                    bcc, macros, options.max_args_bytes, options.filter_slots,
-                    by_file=bool(sought.files),
-                )  # fmt: skip
+                return *self._load(source, wanted), sought
             except SourceUnavailableError as error:
                 if error.refusal is not Refusal.BROKEN:
                     raise
@@ -128,11 +132,35 @@ class BpfSource(LiveSource):
                 self.filter_refusal = SourceUnavailableError(
                     error.reason, error.remedy, error.refusal, error.log
                 )
-            else:
-                return program, sought
-        return BccProgram(bcc, macros, options.max_args_bytes), None
+        return *self._load(source, Wanted(options.max_args_bytes)), None
 
-    def _set_up_filter(self, program: BccProgram, sought: Sought) -> None:
+    def _load(self, source: ProgramSource, wanted: Wanted) -> tuple[BpfProgram, Programs]:
+        """Load programs that are kept; compile them if there are none, or the kernel wants others.
+
+        Raises:
+            SourceUnavailableError: the compiler or the kernel refused.
+
+        """
+        begun = time.perf_counter()
+        programs = source.kept(wanted)
+        program = None
+        if programs is not None:
+            try:
+                program = _loaded(programs)
+            except (SourceUnavailableError, LookupError, ValueError) as error:
+                if getattr(error, "refusal", Refusal.BROKEN) is not Refusal.BROKEN:
+                    raise
+        if programs is None or program is None:
+            programs = source.compile(wanted)
+            program = _loaded(programs)
+            source.keep(wanted, programs)
+        seconds = time.perf_counter() - begun
+        self._seconds["import_bcc"] = round(programs.import_seconds, 6)
+        self._seconds["compile"] = round(seconds - programs.import_seconds, 6)
+        self._was_kept = programs.is_kept
+        return program, programs
+
+    def _set_up_filter(self, program: BpfProgram, sought: Sought) -> None:
         """Say what is sought; if that cannot be said, the program sends everything."""
         try:
             self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
@@ -155,16 +183,21 @@ class BpfSource(LiveSource):
                 Refusal.UNSUPPORTED,
             )
 
-    def _layout(self) -> dict[str, int]:
+    def _read_btf(self) -> bytes:
         path = self._options.btf_path
         try:
-            return layout_macros(Btf(path.read_bytes()))
+            return path.read_bytes()
         except OSError as error:
             raise SourceUnavailableError(
                 f"the kernel's type information {path} cannot be read ({error.strerror})",
                 what_helps(error, "use a kernel that is built with CONFIG_DEBUG_INFO_BTF"),
                 Refusal.UNSUPPORTED,
             ) from error
+
+    def _layout(self, blob: bytes) -> dict[str, int]:
+        path = self._options.btf_path
+        try:
+            return layout_macros(Btf(blob))
         except MissingFieldError as error:
             raise SourceUnavailableError(
                 f"this kernel's type information has no {error}",
@@ -218,4 +251,5 @@ class BpfSource(LiveSource):
         summary = self._stream.summary() if self._stream is not None else {}
         if self.kernel_filter is not None and self._program is not None:
             summary["dropped_in_kernel"] = self._program.left_out()
-        return {"startup_seconds": dict(self._seconds), **summary}
+        programs = "kept" if self._was_kept else "compiled"
+        return {"startup_seconds": dict(self._seconds), "programs": programs, **summary}

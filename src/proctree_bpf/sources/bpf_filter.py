@@ -14,7 +14,7 @@ from proctree_bpf.sources.clock import boottime_ns
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from proctree_bpf.sources.bcc_program import BccProgram
+    from proctree_bpf.sources.bpf_program import BpfProgram
     from proctree_bpf.sources.bpf_table import BpfTable
 
 MAX_NAMES = 1024
@@ -115,7 +115,7 @@ class KernelFilter:
     OSError if the kernel refuses to have its maps read or written.
     """
 
-    def __init__(self, program: BccProgram, sought: Sought, max_args_bytes: int) -> None:
+    def __init__(self, program: BpfProgram, sought: Sought, max_args_bytes: int) -> None:
         self.max_args_bytes = max_args_bytes
         self._procs = program.table("procs", _KEY.size, _PROC.size)
         self._seeds = program.table("seeds", _KEY.size, _SEED.size)

@@ -1,34 +1,36 @@
-"""What the compiler in BCC reads, and all that it may see of the world while it runs.
+"""Compiles our programs, in a process that sees nothing of the world but our sources.
 
 BCC makes the current directory the first place where headers are looked for, and clang adds
 those that the environment names. Whoever can write there would write the program that the
-kernel runs for us. So the program is one text without includes, and for as long as it
-is compiled the current directory is the one of our own headers and the environment is empty
-but for what is needed.
+kernel runs for us. So the program is one text without includes, and the process that
+compiles it has the directory of our own headers and an environment of what is needed.
 """
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import re
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from proctree_bpf.sources import bcc_program
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
-from proctree_bpf.sources.causes import what_helps
-from proctree_bpf.sources.forks import momentary
+from proctree_bpf.sources.causes import check_room, program_refused, shortage, what_helps
+from proctree_bpf.sources.compiled import from_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import subprocess
+    from collections.abc import Iterable, Sequence
+
+    from proctree_bpf.sources.compiled import Compiled
 
 # Without this one BCC would look for headers of the running kernel: in its modules, and unpacked
 # below $TMPDIR.
 _FIRST_HEADER = "include/linux/kconfig.h"
 _INCLUDE = re.compile(rb'^#include "([^"]+)"$', re.MULTILINE)
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-_environ = ctypes.c_void_p.in_dll(ctypes.CDLL(None), "environ")
 
 
 def bpf_directory() -> Path:
@@ -77,55 +79,84 @@ def read_source(name: str) -> bytes:
         ) from error
 
 
-@contextmanager
-def sealed_off() -> Iterator[None]:
-    """Let BCC compile with our headers alone.
-
-    Both are the whole process's: other threads are in our directory meanwhile, as BCC has it in
-    any case. ``os.environ`` stays as it is.
+def header_texts() -> list[tuple[str, bytes]]:
+    """Return the headers that are compiled besides, which BCC's own ask for.
 
     Raises:
-        SourceUnavailableError: our headers are not there.
-        OSError: the directory cannot be changed.
+        SourceUnavailableError: one cannot be read.
 
     """
     include = bpf_directory() / "include"
     read_source(f"{include}/{_FIRST_HEADER}")
-    with (
-        momentary,
-        _working_directory(include),
-        _environment({"BCC_KERNEL_SOURCE": str(include), "PATH": _PATH}),
-    ):
-        yield
+    return [
+        (os.fspath(path.relative_to(include)), read_source(os.fspath(path)))
+        for path in sorted(include.rglob("*.h"))
+    ]
 
 
-@contextmanager
-def _working_directory(path: Path) -> Iterator[None]:
-    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, float]:
+    """Return compiled programs, and how long it took to import BCC, in seconds.
+
+    Raises:
+        SourceUnavailableError: the compiler cannot be had or refused.
+
+    """
+    check_room()
+    header_texts()
+    request = {
+        "path": [path for path in sys.path if path.startswith("/")],
+        "source": source.decode(),
+        "flags": list(flags),
+    }
+    done = _run(json.dumps(request).encode())
+    log = done.stderr.decode("utf-8", "replace")
     try:
-        os.chdir(path)
-        try:
-            yield
-        finally:
-            os.fchdir(before)
-    finally:
-        os.close(before)
+        answer = json.loads(done.stdout)
+        if "failed" not in answer:
+            return from_answer(answer), float(answer["import_seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _ended_early(done.returncode, log) from error
+    raise _refusal(answer, log)
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Let C code see these variables only."""
-    entries = [os.fsencode(f"{name}={value}") for name, value in variables.items()]
-    block = (ctypes.c_char_p * (len(entries) + 1))(*entries)
-    before, ours = _environ.value, ctypes.addressof(block)
-    _environ.value = ours
+def _run(request: bytes) -> subprocess.CompletedProcess[bytes]:
+    import subprocess  # noqa: PLC0415 - only where there is something to compile
+
+    include = bpf_directory() / "include"
+    environment = {"BCC_KERNEL_SOURCE": os.fspath(include), "PATH": _PATH}
+    if "LD_LIBRARY_PATH" in os.environ:  # where this very process has its libraries from
+        environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     try:
-        yield
-    finally:
-        if _environ.value == ours:
-            _environ.value = before
-        else:  # another thread has set a variable, and setenv(3) let go of what was before
-            for name in variables:
-                os.unsetenv(name)
-            for key, value in os.environb.items():
-                os.putenv(key, value)
+        return subprocess.run(  # noqa: S603 - our own Python and file
+            [sys.executable, "-I", "-S", bcc_program.__file__],
+            input=request, capture_output=True, check=False, cwd=include, env=environment,
+            process_group=0,  # what the keyboard sends is for us, who then end
+        )  # fmt: skip
+    except OSError as error:
+        raise SourceUnavailableError(
+            f"BCC's compiler cannot be run ({error.strerror})",
+            what_helps(error, "end some processes, or raise their number (ulimit -u)"),
+            Refusal.UNSUPPORTED,
+        ) from error
+
+
+def _refusal(answer: dict[str, Any], log: str) -> SourceUnavailableError:
+    number = answer.get("errno")
+    reason = str(answer["reason"])
+    error = OSError(number, reason) if number else Exception(reason)
+    if answer["failed"] == "import":
+        short = shortage(error, log)
+        if short is not None:
+            return SourceUnavailableError(*short, Refusal.UNSUPPORTED, log)
+        return SourceUnavailableError(reason, str(answer["remedy"]), Refusal.UNSUPPORTED, log)
+    return program_refused(error, log)
+
+
+def _ended_early(status: int, log: str) -> SourceUnavailableError:
+    how = f"was ended by signal {-status}" if status < 0 else "ended without an answer"
+    return SourceUnavailableError(
+        f"BCC's compiler {how}",
+        "give it more memory, or run again with --debug and report what it prints as a bug",
+        Refusal.UNSUPPORTED,
+        log,
+    )

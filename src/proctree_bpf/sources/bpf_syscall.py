@@ -1,0 +1,169 @@
+"""bpf(2) itself: maps, programs and raw tracepoints, with neither libbpf nor a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import struct
+
+# arch/*/syscalls; most others have the generic table's number.
+_NUMBERS = {"x86_64": 321, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
+_GENERIC_NUMBER = 280
+_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _TRACEPOINT_OPEN = (
+    0, 1, 2, 3, 4, 5, 17
+)  # fmt: skip
+_RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
+_NAME_ROOM = 16  # BPF_OBJ_NAME_LEN
+_LOG_ROOM = 16 << 20
+
+# The members of union bpf_attr that are used; those behind them are 0 where the kernel knows more.
+_MAP_ATTR = struct.Struct("=IIIII8x16s")
+_ELEMENT_ATTR = struct.Struct("=I4xQQQ")
+_PROG_ATTR = struct.Struct("=IIQQIIQI4x16s")
+_TRACEPOINT_ATTR = struct.Struct("=QI4x")
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_syscall.restype = ctypes.c_long
+_number = _NUMBERS.get(os.uname().machine, _GENERIC_NUMBER)
+
+
+class LoadError(OSError):
+    """The kernel did not take a program; ``log`` is what the verifier said."""
+
+    def __init__(self, number: int, text: str, log: str) -> None:
+        super().__init__(number, text)
+        self.log = log
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    result: int = _syscall(_number, command, attributes, len(attributes))
+    return result
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{os.strerror(number)}: {what}")
+
+
+def _lift_memory_limit() -> bool:
+    """Lift the limit that maps and programs counted against before Linux 5.11."""
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+        return False
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _create(command: int, attributes: bytes) -> int:
+    fd = _bpf(command, attributes)
+    if fd < 0 and ctypes.get_errno() == errno.EPERM:
+        if _lift_memory_limit():
+            fd = _bpf(command, attributes)
+        else:
+            ctypes.set_errno(errno.EPERM)
+    return fd
+
+
+def create_map(name: str, shape: tuple[int, int, int, int, int]) -> int:
+    """Create a map; return its descriptor, which is closed on exec.
+
+    ``shape`` is its kind, the sizes of a key and a value, how many there can be, and flags.
+
+    Raises:
+        OSError: the kernel refused.
+
+    """
+    room = name.encode()[: _NAME_ROOM - 1]
+    fd = _create(_MAP_CREATE, _MAP_ATTR.pack(*shape, room))
+    if fd < 0:
+        raise _error(f"the map {name}")
+    return fd
+
+
+def load_raw_tracepoint(name: str, code: bytes, license_text: str, kernel_version: int) -> int:
+    """Have a program verified; return its descriptor, which is closed on exec.
+
+    Raises:
+        LoadError: the kernel refused.
+
+    """
+    text = license_text.encode()
+    room = name.encode()[: _NAME_ROOM - 1]
+    instructions, terms = ctypes.create_string_buffer(code), ctypes.create_string_buffer(text)
+
+    def load(level: int, size: int, log: int) -> int:
+        attributes = _PROG_ATTR.pack(
+            _RAW_TRACEPOINT, len(code) // 8, ctypes.addressof(instructions),
+            ctypes.addressof(terms), level, size, log, kernel_version, room,
+        )  # fmt: skip
+        return _create(_PROG_LOAD, attributes)
+
+    fd = load(0, 0, 0)
+    if fd >= 0:
+        return fd
+    failed = _error(f"the program {name}")
+    log = ctypes.create_string_buffer(_LOG_ROOM)
+    fd = load(1, _LOG_ROOM, ctypes.addressof(log))
+    if fd >= 0:  # it was refused for a moment only
+        return fd
+    raise LoadError(failed.errno or 0, failed.strerror or "", log.value.decode("utf-8", "replace"))
+
+
+def open_raw_tracepoint(tracepoint: str, program: int) -> int:
+    """Attach a program; closing the descriptor that is returned detaches it.
+
+    Raises:
+        OSError: the kernel refused.
+
+    """
+    name = ctypes.create_string_buffer(tracepoint.encode())
+    fd = _bpf(_TRACEPOINT_OPEN, _TRACEPOINT_ATTR.pack(ctypes.addressof(name), program))
+    if fd < 0:
+        raise _error(f"the tracepoint {tracepoint}")
+    return fd
+
+
+class Elements:
+    """Reads and writes the elements of one map, through buffers of its own.
+
+    Each method returns 0, or the number of what the kernel says is wrong.
+    """
+
+    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
+        self.key = ctypes.create_string_buffer(key_size)
+        self.value = ctypes.create_string_buffer(value_size)
+        self.next_key = ctypes.create_string_buffer(key_size)
+        key = ctypes.addressof(self.key)
+        self._element = _ELEMENT_ATTR.pack(fd, key, ctypes.addressof(self.value), 0)
+        self._key_alone = _ELEMENT_ATTR.pack(fd, key, 0, 0)
+        self._step = _ELEMENT_ATTR.pack(fd, key, ctypes.addressof(self.next_key), 0)
+        self._start = _ELEMENT_ATTR.pack(fd, 0, ctypes.addressof(self.next_key), 0)
+
+    def lookup(self) -> int:
+        """Read the value of ``key`` into ``value``."""
+        return self._do(_LOOKUP, self._element)
+
+    def update(self) -> int:
+        """Set the value of ``key``."""
+        return self._do(_UPDATE, self._element)
+
+    def delete(self) -> int:
+        """Remove ``key``."""
+        return self._do(_DELETE, self._key_alone)
+
+    def first(self) -> int:
+        """Read some key into ``next_key``."""
+        return self._do(_NEXT_KEY, self._start)
+
+    def step(self) -> int:
+        """Read the one after ``key``."""
+        return self._do(_NEXT_KEY, self._step)
+
+    @staticmethod
+    def _do(command: int, attributes: bytes) -> int:
+        return 0 if _bpf(command, attributes) == 0 else ctypes.get_errno()
