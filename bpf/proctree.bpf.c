@@ -66,7 +66,7 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 	rec.creator_start_ns = creator.start_ns;
 	rec.parent_tgid = parent.tgid;
 	rec.parent_start_ns = parent.start_ns;
-	rec.ns_pid = pid_in_own_namespace(child);
+	rec.ns_pid = pid_in_own_namespace(child, key.tgid);
 	rec.cgroup_id = cgroup_of(child);
 	rec.uid = user.uid;
 	rec.gid = user.gid;
@@ -76,39 +76,62 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* Returns the length of a name with its NUL; 0 if there is no room for it. */
+INLINE int add_component(struct exec_scratch *s, u32 at, u64 name)
+{
+	if (at >= PT_EXE_ROOM - 1 - MAX_NAME_LEN)
+		return 0;
+	return bpf_probe_read_kernel_str(&s->data[at & (PT_EXE_ROOM - 1)], MAX_NAME_LEN + 1,
+					 (void *)name);
+}
+
 /* Writes the components of mm->exe_file's path, innermost first, and returns
  * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
  * the dentries and crosses mounts as fs/d_path.c does. */
 INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 {
-	u64 file = read_u64(mm, OFF_MM_EXE_FILE);
+	u64 file = mm ? read_u64(mm, OFF_MM_EXE_FILE) : 0;
+	if (!file)
+		return EXE_INCOMPLETE;
 	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
 	u64 vfsmount = read_u64(file, OFF_FILE_PATH + OFF_PATH_MNT);
+	if (!dentry || !vfsmount)
+		return EXE_INCOMPLETE;
 	u64 mount = vfsmount - OFF_MOUNT_MNT;
 	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
 	u32 used = 0;
+	int step = 0;
 
-#pragma unroll
-	for (int step = 0; step < MAX_PATH_STEPS; step++) {
+#pragma nounroll
+	for (; step < MAX_PATH_STEPS; step++) {
+		if (dentry == mount_root)
+			break;
+		u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
+		if (parent == dentry)
+			return used;
+		int n = add_component(s, used, read_u64(dentry, OFF_DENTRY_NAME));
+		if (n <= 0)
+			return EXE_INCOMPLETE;
+		used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
+		dentry = parent;
+	}
+	dentry = mount_root;
+#pragma nounroll
+	for (; step < MAX_PATH_STEPS; step++) {
 		if (dentry == mount_root) {
-			u64 above = read_u64(mount, OFF_MOUNT_PARENT);
+			u64 above = peek_u64(mount, OFF_MOUNT_PARENT);
 			if (above == mount)
 				return used;
-			dentry = read_u64(mount, OFF_MOUNT_MOUNTPOINT);
+			dentry = peek_u64(mount, OFF_MOUNT_MOUNTPOINT);
 			mount = above;
-			mount_root = read_u64(mount, OFF_MOUNT_MNT + OFF_VFSMOUNT_ROOT);
+			mount_root = peek_u64(mount, OFF_MOUNT_MNT + OFF_VFSMOUNT_ROOT);
 		} else {
-			u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
+			u64 parent = peek_u64(dentry, OFF_DENTRY_PARENT);
 			if (parent == dentry)
 				return used;
-			u64 name = read_u64(dentry, OFF_DENTRY_NAME);
-			u32 room = PT_EXE_ROOM - 1 - used;
-			if (room <= MAX_NAME_LEN)
-				break;
-			int n = bpf_probe_read_kernel_str(&s->data[used & (PT_EXE_ROOM - 1)],
-							  MAX_NAME_LEN + 1, (void *)name);
+			int n = add_component(s, used, peek_u64(dentry, OFF_DENTRY_NAME));
 			if (n <= 0)
-				break;
+				return EXE_INCOMPLETE;
 			used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
 			dentry = parent;
 		}
@@ -279,9 +302,7 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	u64 task = ctx->args[0];
 #ifdef IN_EXECVE_MASK
 	/* exec renames too; its own record follows at once. */
-	u8 bits = 0;
-	bpf_probe_read_kernel(&bits, 1, (void *)(task + IN_EXECVE_OFF));
-	if (bits & IN_EXECVE_MASK)
+	if (read_u8(task, IN_EXECVE_OFF) & IN_EXECVE_MASK)
 		return 0;
 #endif
 	struct ids ids = ids_of(task);
