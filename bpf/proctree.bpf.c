@@ -46,7 +46,7 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 
 	struct pt_fork rec = {};
 	struct pt_key creator = key_with(task, ids_of_current());
-	struct pt_key key = key_with(child, ids);
+	struct pt_key key = {.start_ns = read_u64(child, OFF_TASK_START), .tgid = ids.tgid};
 	struct user user = user_of_current(); /* the child's is a copy */
 	read_comm(rec.comm, child);
 #ifdef KERNEL_FILTER
@@ -85,39 +85,13 @@ INLINE int add_component(struct exec_scratch *s, u32 at, u64 name)
 					 (void *)name);
 }
 
-/* Writes the components of mm->exe_file's path, innermost first, and returns
- * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
- * the dentries and crosses mounts as fs/d_path.c does. */
-INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
+/* Goes on from the root of a mount, by addresses of which the verifier knows no types. */
+INLINE u32 read_exe_above(struct exec_scratch *s, u32 used, u64 mount, u64 mount_root)
 {
-	u64 file = mm ? read_u64(mm, OFF_MM_EXE_FILE) : 0;
-	if (!file)
-		return EXE_INCOMPLETE;
-	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
-	u64 vfsmount = read_u64(file, OFF_FILE_PATH + OFF_PATH_MNT);
-	if (!dentry || !vfsmount)
-		return EXE_INCOMPLETE;
-	u64 mount = vfsmount - OFF_MOUNT_MNT;
-	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
-	u32 used = 0;
-	int step = 0;
+	u64 dentry = mount_root;
 
-#pragma nounroll
-	for (; step < MAX_PATH_STEPS; step++) {
-		if (dentry == mount_root)
-			break;
-		u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
-		if (parent == dentry)
-			return used;
-		int n = add_component(s, used, read_u64(dentry, OFF_DENTRY_NAME));
-		if (n <= 0)
-			return EXE_INCOMPLETE;
-		used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
-		dentry = parent;
-	}
-	dentry = mount_root;
-#pragma nounroll
-	for (; step < MAX_PATH_STEPS; step++) {
+#pragma unroll
+	for (int step = 0; step < MAX_PATH_STEPS; step++) {
 		if (dentry == mount_root) {
 			u64 above = peek_u64(mount, OFF_MOUNT_PARENT);
 			if (above == mount)
@@ -137,6 +111,40 @@ INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 		}
 	}
 	return EXE_INCOMPLETE;
+}
+
+/* Writes the components of mm->exe_file's path, innermost first, and returns
+ * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
+ * the dentries and crosses mounts as fs/d_path.c does. */
+INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
+{
+	u64 file = mm ? read_u64(mm, OFF_MM_EXE_FILE) : 0;
+	if (!file)
+		return EXE_INCOMPLETE;
+	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
+	u64 vfsmount = read_u64(file, OFF_FILE_PATH + OFF_PATH_MNT);
+	if (!dentry || !vfsmount)
+		return EXE_INCOMPLETE;
+	u64 mount = vfsmount - OFF_MOUNT_MNT;
+	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
+	u32 used = 0;
+
+#pragma nounroll
+	for (int step = 0; step < MAX_PATH_STEPS; step++) {
+		if (dentry == mount_root)
+			goto root;
+		u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
+		if (parent == dentry)
+			return used;
+		int n = add_component(s, used, read_u64(dentry, OFF_DENTRY_NAME));
+		if (n <= 0)
+			return EXE_INCOMPLETE;
+		used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
+		dentry = parent;
+	}
+	return EXE_INCOMPLETE;
+root:
+	return read_exe_above(s, used, mount, mount_root);
 }
 
 INLINE u32 read_filename(struct exec_scratch *s, u32 at, u64 bprm)
@@ -309,7 +317,7 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	if (ids.pid != ids.tgid)
 		return 0;
 
-	struct pt_key key = key_with(task, ids);
+	struct pt_key key = {.start_ns = read_u64(task, OFF_TASK_START), .tgid = ids.tgid};
 	struct pt_rename rec = {};
 	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
 #ifdef KERNEL_FILTER
@@ -331,11 +339,11 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* The tracepoints' programs. A task is told of once at a time, so task and kind name an event. */
+/* The tracepoints' programs. */
 
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[1] | PT_FORK;
+	u64 what = event_name(ctx->args[1], PT_FORK);
 	if (!is_told_by_another(what)) {
 		tell_fork(ctx);
 		leave_note(what);
@@ -345,7 +353,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[0] | PT_EXEC;
+	u64 what = event_name(ctx->args[0], PT_EXEC);
 	if (!is_told_by_another(what)) {
 		tell_exec(ctx);
 		leave_note(what);
@@ -355,7 +363,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[0] | PT_EXIT;
+	u64 what = event_name(ctx->args[0], PT_EXIT);
 	if (!is_told_by_another(what)) {
 		tell_exit(ctx);
 		leave_note(what);
@@ -365,7 +373,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 
 int on_rename(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[0] | PT_RENAME;
+	u64 what = event_name(ctx->args[0], PT_RENAME);
 	if (!is_told_by_another(what)) {
 		tell_rename(ctx);
 		leave_note(what);

@@ -14,8 +14,8 @@ _CONTRACT = r"kernel/test_source_contract\.py::"
 _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
-    "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|startup_race|resting)\.py"
-    rf"|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
+    "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|reading)\.py"
+    rf"|kernel/test_(startup_race|resting)\.py|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
     "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
     rf"|{_OF_ONE}proc-connector|{_CONTRACT}test_the_connector_",
     "walker": rf"sources/test_proc_walker\.py|{_OF_ONE}proc-walker|{_CONTRACT}test_the_walker_",
