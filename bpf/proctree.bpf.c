@@ -45,9 +45,9 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 
 	struct pt_fork rec = {};
-	struct pt_key creator = key_with(task, ids_of_current());
+	struct pt_key creator = key_with(task, ids_of_current(task));
 	struct pt_key key = {.start_ns = read_u64(child, OFF_TASK_START), .tgid = ids.tgid};
-	struct user user = user_of_current(); /* the child's is a copy */
+	struct user user = user_of_current(child);
 	read_comm(rec.comm, child);
 #ifdef KERNEL_FILTER
 	u32 verdict = filter_fork(creator, key, rec.comm, user);
@@ -189,8 +189,8 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_scratch *s = scratch.lookup(&slot);
 	if (!s)
 		return 0;
-	struct pt_key key = key_with(task, ids_of_current());
-	struct user user = user_of_current();
+	struct pt_key key = key_with(task, ids_of_current(task));
+	struct user user = user_of_current(task);
 	read_comm(s->rec.comm, task);
 #ifdef FILTER_BY_FILE
 	u64 mm = read_u64(task, OFF_TASK_MM);
@@ -258,7 +258,7 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!is_last_thread(ctx))
 		return 0;
 
-	struct ids ids = ids_of_current();
+	struct ids ids = ids_of_current(task);
 	u64 leader = leader_of(task, ids);
 	struct pt_key key = key_with(task, ids);
 	struct pt_exit rec = {};

@@ -122,14 +122,19 @@ INLINE struct ids ids_from(u64 both)
 	return ids;
 }
 
-INLINE struct ids ids_of_current(void)
-{
-	return ids_from(bpf_get_current_pid_tgid());
-}
-
 INLINE struct ids ids_of(u64 task)
 {
 	return ids_from(read_u32_pair(task, OFF_TASK_PID, OFF_TASK_TGID));
+}
+
+/* Of the task that runs now, a helper tells at once what else takes several. */
+INLINE struct ids ids_of_current(u64 task)
+{
+#ifdef DIRECT
+	return ids_of(task);
+#else
+	return ids_from(bpf_get_current_pid_tgid());
+#endif
 }
 
 INLINE u64 leader_of(u64 task, struct ids ids)
@@ -166,17 +171,22 @@ INLINE struct user user_from(u64 both)
 	return user;
 }
 
-INLINE struct user user_of_current(void)
-{
-	return user_from(bpf_get_current_uid_gid());
-}
-
 INLINE struct user user_of(u64 task)
 {
 	u64 cred = read_u64(task, OFF_TASK_REAL_CRED);
 	if (!cred)
-		return user_from(0);
+		return user_from(-1); /* nobody */
 	return user_from(read_u32_pair(cred, OFF_CRED_UID, OFF_CRED_GID));
+}
+
+/* Of the task that runs now, or one to which it has just given the same. */
+INLINE struct user user_of_current(u64 task)
+{
+#ifdef DIRECT
+	return user_of(task);
+#else
+	return user_from(bpf_get_current_uid_gid());
+#endif
 }
 
 /* A null pointer is nowhere to be seen here; the verifier wants them to be asked for. */
