@@ -45,9 +45,9 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 
 	struct pt_fork rec = {};
-	struct pt_key creator = key_with(task, ids_of_current());
-	struct pt_key key = key_with(child, ids);
-	struct user user = user_of_current(); /* the child's is a copy */
+	struct pt_key creator = key_with(task, ids_of_current(task));
+	struct pt_key key = {.start_ns = read_u64(child, OFF_TASK_START), .tgid = ids.tgid};
+	struct user user = user_of_current(child);
 	read_comm(rec.comm, child);
 #ifdef KERNEL_FILTER
 	u32 verdict = filter_fork(creator, key, rec.comm, user);
@@ -66,7 +66,7 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 	rec.creator_start_ns = creator.start_ns;
 	rec.parent_tgid = parent.tgid;
 	rec.parent_start_ns = parent.start_ns;
-	rec.ns_pid = pid_in_own_namespace(child);
+	rec.ns_pid = pid_in_own_namespace(child, key.tgid);
 	rec.cgroup_id = cgroup_of(child);
 	rec.uid = user.uid;
 	rec.gid = user.gid;
@@ -76,44 +76,75 @@ INLINE int tell_fork(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* Writes the components of mm->exe_file's path, innermost first, and returns
- * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
- * the dentries and crosses mounts as fs/d_path.c does. */
-INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
+/* Returns the length of a name with its NUL; 0 if there is no room for it. */
+INLINE int add_component(struct exec_scratch *s, u32 at, u64 name)
 {
-	u64 file = read_u64(mm, OFF_MM_EXE_FILE);
-	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
-	u64 vfsmount = read_u64(file, OFF_FILE_PATH + OFF_PATH_MNT);
-	u64 mount = vfsmount - OFF_MOUNT_MNT;
-	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
-	u32 used = 0;
+	if (at >= PT_EXE_ROOM - 1 - MAX_NAME_LEN)
+		return 0;
+	return bpf_probe_read_kernel_str(&s->data[at & (PT_EXE_ROOM - 1)], MAX_NAME_LEN + 1,
+					 (void *)name);
+}
+
+/* Goes on from the root of a mount, by addresses of which the verifier knows no types. */
+INLINE u32 read_exe_above(struct exec_scratch *s, u32 used, u64 mount, u64 mount_root)
+{
+	u64 dentry = mount_root;
 
 #pragma clang loop unroll_count(8) /* more is much code, less takes the verifier long */
 	for (int step = 0; step < MAX_PATH_STEPS; step++) {
 		if (dentry == mount_root) {
-			u64 above = read_u64(mount, OFF_MOUNT_PARENT);
+			u64 above = peek_u64(mount, OFF_MOUNT_PARENT);
 			if (above == mount)
 				return used;
-			dentry = read_u64(mount, OFF_MOUNT_MOUNTPOINT);
+			dentry = peek_u64(mount, OFF_MOUNT_MOUNTPOINT);
 			mount = above;
-			mount_root = read_u64(mount, OFF_MOUNT_MNT + OFF_VFSMOUNT_ROOT);
+			mount_root = peek_u64(mount, OFF_MOUNT_MNT + OFF_VFSMOUNT_ROOT);
 		} else {
-			u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
+			u64 parent = peek_u64(dentry, OFF_DENTRY_PARENT);
 			if (parent == dentry)
 				return used;
-			u64 name = read_u64(dentry, OFF_DENTRY_NAME);
-			u32 room = PT_EXE_ROOM - 1 - used;
-			if (room <= MAX_NAME_LEN)
-				break;
-			int n = bpf_probe_read_kernel_str(&s->data[used & (PT_EXE_ROOM - 1)],
-							  MAX_NAME_LEN + 1, (void *)name);
+			int n = add_component(s, used, peek_u64(dentry, OFF_DENTRY_NAME));
 			if (n <= 0)
-				break;
+				return EXE_INCOMPLETE;
 			used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
 			dentry = parent;
 		}
 	}
 	return EXE_INCOMPLETE;
+}
+
+/* Writes the components of mm->exe_file's path, innermost first, and returns
+ * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
+ * the dentries and crosses mounts as fs/d_path.c does. */
+INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
+{
+	u64 file = mm ? read_u64(mm, OFF_MM_EXE_FILE) : 0;
+	if (!file)
+		return EXE_INCOMPLETE;
+	u64 dentry = read_u64(file, OFF_FILE_PATH + OFF_PATH_DENTRY);
+	u64 vfsmount = read_u64(file, OFF_FILE_PATH + OFF_PATH_MNT);
+	if (!dentry || !vfsmount)
+		return EXE_INCOMPLETE;
+	u64 mount = vfsmount - OFF_MOUNT_MNT;
+	u64 mount_root = read_u64(vfsmount, OFF_VFSMOUNT_ROOT);
+	u32 used = 0;
+
+#pragma nounroll
+	for (int step = 0; step < MAX_PATH_STEPS; step++) {
+		if (dentry == mount_root)
+			goto root;
+		u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
+		if (parent == dentry)
+			return used;
+		int n = add_component(s, used, read_u64(dentry, OFF_DENTRY_NAME));
+		if (n <= 0)
+			return EXE_INCOMPLETE;
+		used = (used + (n & 0x1ff)) & (PT_EXE_ROOM - 1);
+		dentry = parent;
+	}
+	return EXE_INCOMPLETE;
+root:
+	return read_exe_above(s, used, mount, mount_root);
 }
 
 INLINE u32 read_filename(struct exec_scratch *s, u32 at, u64 bprm)
@@ -158,8 +189,8 @@ INLINE int tell_exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_scratch *s = scratch.lookup(&slot);
 	if (!s)
 		return 0;
-	struct pt_key key = key_with(task, ids_of_current());
-	struct user user = user_of_current();
+	struct pt_key key = key_with(task, ids_of_current(task));
+	struct user user = user_of_current(task);
 	read_comm(s->rec.comm, task);
 #ifdef FILTER_BY_FILE
 	u64 mm = read_u64(task, OFF_TASK_MM);
@@ -227,7 +258,7 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!is_last_thread(ctx))
 		return 0;
 
-	struct ids ids = ids_of_current();
+	struct ids ids = ids_of_current(task);
 	u64 leader = leader_of(task, ids);
 	struct pt_key key = key_with(task, ids);
 	struct pt_exit rec = {};
@@ -279,16 +310,14 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	u64 task = ctx->args[0];
 #ifdef IN_EXECVE_MASK
 	/* exec renames too; its own record follows at once. */
-	u8 bits = 0;
-	bpf_probe_read_kernel(&bits, 1, (void *)(task + IN_EXECVE_OFF));
-	if (bits & IN_EXECVE_MASK)
+	if (read_u8(task, IN_EXECVE_OFF) & IN_EXECVE_MASK)
 		return 0;
 #endif
 	struct ids ids = ids_of(task);
 	if (ids.pid != ids.tgid)
 		return 0;
 
-	struct pt_key key = key_with(task, ids);
+	struct pt_key key = {.start_ns = read_u64(task, OFF_TASK_START), .tgid = ids.tgid};
 	struct pt_rename rec = {};
 	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
 #ifdef KERNEL_FILTER
@@ -310,11 +339,11 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-/* The tracepoints' programs. A task is told of once at a time, so task and kind name an event. */
+/* The tracepoints' programs. */
 
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[1] | PT_FORK;
+	u64 what = event_name(ctx->args[1], PT_FORK);
 	if (!is_told_by_another(what)) {
 		tell_fork(ctx);
 		leave_note(what);
@@ -324,7 +353,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
 
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[0] | PT_EXEC;
+	u64 what = event_name(ctx->args[0], PT_EXEC);
 	if (!is_told_by_another(what)) {
 		tell_exec(ctx);
 		leave_note(what);
@@ -334,7 +363,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[0] | PT_EXIT;
+	u64 what = event_name(ctx->args[0], PT_EXIT);
 	if (!is_told_by_another(what)) {
 		tell_exit(ctx);
 		leave_note(what);
@@ -344,7 +373,7 @@ int on_exit(struct bpf_raw_tracepoint_args *ctx)
 
 int on_rename(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 what = ctx->args[0] | PT_RENAME;
+	u64 what = event_name(ctx->args[0], PT_RENAME);
 	if (!is_told_by_another(what)) {
 		tell_rename(ctx);
 		leave_note(what);

@@ -22,7 +22,7 @@ BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
  * A note is lost if another event needs its slot before the next copy has seen it: then
  * a record comes twice; the reader drops a second fork or exit. The last copy takes a note
  * away; if it was skipped, what the first is skipped for later can be taken for told, if it
- * is of the same kind and the task at the same address.
+ * is of the same kind and the task has the same number.
  */
 #if COPIES > 1
 
@@ -44,7 +44,14 @@ INLINE u64 *note_of(u64 what)
 	return notes.lookup(&slot);
 }
 
-/* Whether another copy has told of an event: a task and, in the low bits, a kind. */
+/* A task is told of once at a time, so its number and a kind name an event. (Its address would do
+ * no better, and is not a number where the verifier knows it as a pointer.) */
+INLINE u64 event_name(u64 task, u64 kind)
+{
+	return read_u32(task, OFF_TASK_PID) * (u64)PT_KINDS + kind;
+}
+
+/* Whether another copy has told of an event. */
 INLINE int is_told_by_another(u64 what)
 {
 	if (!copy_number())
@@ -67,8 +74,9 @@ INLINE void leave_note(u64 what)
 #else
 
 #define copy_number() 0
+#define event_name(task, kind) 0
 #define is_told_by_another(what) 0
-#define leave_note(what)
+#define leave_note(what) (void)(what)
 
 #endif
 

@@ -14,7 +14,7 @@ _CONTRACT = r"kernel/test_source_contract\.py::"
 _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
-    "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|startup_race|resting)\.py"
+    "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|reading|startup_race|resting)\.py"
     r"|kernel/test_(perf_rings|cpu_hotplug|second_start)\.py"
     rf"|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
     "connector": r"kernel/test_(proc_connector|connector_socket)\.py"

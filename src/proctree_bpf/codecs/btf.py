@@ -212,6 +212,10 @@ class Btf:
         """Tell whether there is a variable: BTF lists those that each CPU has for itself."""
         return self._find(name, _KIND_VAR) is not None
 
+    def typedef_id(self, name: str) -> int | None:
+        """Return the number of a typedef, or None."""
+        return self._find(name, _KIND_TYPEDEF)
+
     def prototype_arity(self, typedef_name: str) -> int | None:
         """Count the parameters of a typedef'd function pointer, or return None.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from proctree_bpf.codecs.perf_records import MAX_COPIES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from proctree_bpf.codecs.btf import Btf
 
 # macro suffix -> (struct, member path) alternatives
@@ -63,6 +65,11 @@ _EXIT_ARITY_WITH_GROUP_DEAD = 3
 _PREEMPTIBLE_WITH = "tracepoint_srcu_srcu_data"
 
 
+# By the types of their arguments, programs read with plain loads: see bpf/reading.h.
+_TRACEPOINTS = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
+_FARTHEST = 0x7FFF  # what a load can add to an address
+
+
 class MissingFieldError(LookupError):
     """The kernel's BTF lacks a member that the program cannot do without."""
 
@@ -89,8 +96,20 @@ def layout_macros(btf: Btf) -> dict[str, int]:
         macros["HAVE_GROUP_DEAD"] = 1
     if btf.has_variable(_PREEMPTIBLE_WITH):
         macros["COPIES"] = MAX_COPIES
+    macros |= _types(btf, macros)
     in_execve = btf.member("task_struct", "in_execve")
     if in_execve is not None and in_execve.bit_size == 1:
         macros["IN_EXECVE_OFF"] = in_execve.bit_offset // 8
         macros["IN_EXECVE_MASK"] = 1 << in_execve.bit_offset % 8
     return macros
+
+
+def _types(btf: Btf, macros: Mapping[str, int]) -> dict[str, int]:
+    """Return the tracepoints' types, and DIRECT, if this BTF allows programs to use them."""
+    found = {}
+    for tracepoint in _TRACEPOINTS:
+        type_id = btf.typedef_id(f"btf_trace_{tracepoint}")
+        if type_id is None:
+            return {}
+        found[f"TYPE_OF_{tracepoint}"] = type_id
+    return found | {"DIRECT": 1} if max(macros.values()) <= _FARTHEST else {}

@@ -62,7 +62,7 @@ class BpfOptions:
 
 
 def _loaded(programs: Programs) -> BpfProgram:
-    return BpfProgram(programs.compiled, programs.macros.get("COPIES", 1))
+    return BpfProgram(programs.compiled, programs.macros)
 
 
 class BpfSource(LiveSource):
@@ -153,14 +153,29 @@ class BpfSource(LiveSource):
                 if getattr(error, "refusal", Refusal.BROKEN) is not Refusal.BROKEN:
                     raise
         if programs is None or program is None:
-            programs = source.compile(wanted)
-            program = _loaded(programs)
+            programs, program = self._compile(source, wanted)
             source.keep(wanted, programs)
         seconds = time.perf_counter() - begun
         self._seconds["import_bcc"] = round(programs.import_seconds, 6)
         self._seconds["compile"] = round(seconds - programs.import_seconds, 6)
         self._was_kept = programs.is_kept
         return program, programs
+
+    def _compile(self, source: ProgramSource, wanted: Wanted) -> tuple[Programs, BpfProgram]:
+        """Compile programs that read by plain loads, or if the kernel refuses those, by a helper.
+
+        Raises:
+            SourceUnavailableError: the compiler or the kernel refused.
+
+        """
+        programs = source.compile(wanted)
+        try:
+            return programs, _loaded(programs)
+        except SourceUnavailableError as error:
+            if error.refusal is not Refusal.BROKEN or "DIRECT" not in programs.macros:
+                raise
+        programs = source.compile(wanted, direct=False)
+        return programs, _loaded(programs)
 
     def _set_up_filter(self, program: BpfProgram, sought: Sought) -> None:
         """Say what is sought; if that cannot be said, the program sends everything."""

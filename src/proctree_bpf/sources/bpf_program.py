@@ -27,7 +27,7 @@ from proctree_bpf.sources.forks import momentary, owned_by
 from proctree_bpf.sources.perf_rings import PerfRings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from proctree_bpf.sources.compiled import Compiled
 
@@ -83,8 +83,8 @@ def _side_by_side(calls: list[Callable[[], int]]) -> list[int | OSError]:
 class BpfProgram:
     """The loaded programs. ``open_buffers`` and then ``attach`` before ``drain``."""
 
-    def __init__(self, compiled: Compiled, copies: int = 1) -> None:
-        """Load each program ``copies`` times: see bpf/sending.bpf.c.
+    def __init__(self, compiled: Compiled, macros: Mapping[str, int]) -> None:
+        """Load programs that were compiled with ``macros``, as often and as such as those say.
 
         Raises:
             SourceUnavailableError: the kernel refused; nothing is left open.
@@ -92,7 +92,12 @@ class BpfProgram:
         """
         self._possible = cpus.possible()
         self.cpus = max(self._possible) + 1
-        self.copies = copies
+        self.copies = macros.get("COPIES", 1)
+        """How often each program is loaded: see bpf/sending.bpf.c."""
+        self._type_ids = [
+            macros[f"TYPE_OF_{tracepoint}"] if "DIRECT" in macros else None
+            for tracepoint in _TRACEPOINTS
+        ]
         self._maps: dict[str, int] = {}
         self._functions: list[list[int]] = []
         self._links: list[int] = []
@@ -107,7 +112,7 @@ class BpfProgram:
             if isinstance(error, OSError):
                 raise program_refused(error, getattr(error, "log", "")) from error
             raise
-        self._layout = struct.Struct(f"={2 * len(KINDS) * copies}Q")
+        self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies}Q")
         size = self._layout.size * len(self._possible)
         self._counters = Elements(self._maps["counters"], len(_FIRST), size)
         self._counters.key.raw = _FIRST
@@ -124,14 +129,17 @@ class BpfProgram:
         """Have the kernel verify the programs, as many at a time as there are CPUs."""
         by_name = {function.name: function for function in compiled.functions}
 
-        def load(name: str, copy: int) -> int:
+        def load(name: str, type_id: int | None, copy: int) -> int:
             function = by_name[name]
             code = bytes(function.linked(self._maps))
             if self.copies > 1:
                 code = numbered(code, copy)
-            return load_raw_tracepoint(name, code, compiled.license, compiled.kernel_version)
+            return load_raw_tracepoint(
+                name, code, compiled.license, compiled.kernel_version, type_id
+            )
 
-        wanted = [(name, copy) for copy in range(self.copies) for name in _TRACEPOINTS.values()]
+        named = list(zip(_TRACEPOINTS.values(), self._type_ids, strict=True))
+        wanted = [(*each, copy) for copy in range(self.copies) for each in named]
         with momentary:
             loaded = _side_by_side([partial(load, *each) for each in wanted])
             found = [each for each in loaded if isinstance(each, int)]
@@ -173,8 +181,11 @@ class BpfProgram:
         """Attach programs in this order, in which the kernel then runs them."""
         with momentary:
             for programs in copies:
-                for tracepoint, program in zip(_TRACEPOINTS, programs, strict=True):
-                    self._links.append(open_raw_tracepoint(tracepoint, program))
+                for tracepoint, type_id, program in zip(
+                    _TRACEPOINTS, self._type_ids, programs, strict=True
+                ):
+                    name = tracepoint if type_id is None else None
+                    self._links.append(open_raw_tracepoint(name, program))
 
     def counters(self) -> list[CpuCounters]:
         """Read the counters of every possible CPU."""

@@ -15,13 +15,15 @@ _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _TRACEPOINT_OPEN 
     0, 1, 2, 3, 4, 5, 17
 )  # fmt: skip
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
+# The same with arguments whose types the verifier knows: BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP.
+_TRACING, _OF_RAW_TRACEPOINT = 26, 23
 _NAME_ROOM = 16  # BPF_OBJ_NAME_LEN
 _LOG_ROOM = 16 << 20
 
 # The members of union bpf_attr that are used; those behind them are 0 where the kernel knows more.
 _MAP_ATTR = struct.Struct("=IIIII8x16s")
 _ELEMENT_ATTR = struct.Struct("=i4xQQQ")
-_PROG_ATTR = struct.Struct("=IIQQIIQI4x16s")
+_PROG_ATTR = struct.Struct("=IIQQIIQI4x16s4xI36xI4x")
 _TRACEPOINT_ATTR = struct.Struct("=QI4x")
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -85,8 +87,13 @@ def create_map(name: str, shape: tuple[int, int, int, int, int]) -> int:
     return fd
 
 
-def load_raw_tracepoint(name: str, code: bytes, license_text: str, kernel_version: int) -> int:
+def load_raw_tracepoint(
+    name: str, code: bytes, license_text: str, kernel_version: int, type_id: int | None = None
+) -> int:
     """Have a program verified; return its descriptor, which is closed on exec.
+
+    ``type_id``: in the kernel's BTF, that of the tracepoint, if the program reads what its
+    arguments point to by plain loads.
 
     Raises:
         LoadError: the kernel refused.
@@ -96,10 +103,13 @@ def load_raw_tracepoint(name: str, code: bytes, license_text: str, kernel_versio
     room = name.encode()[: _NAME_ROOM - 1]
     instructions, terms = ctypes.create_string_buffer(code), ctypes.create_string_buffer(text)
 
+    kind, attached = (_RAW_TRACEPOINT, 0) if type_id is None else (_TRACING, _OF_RAW_TRACEPOINT)
+
     def load(level: int, size: int, log: int) -> int:
         attributes = _PROG_ATTR.pack(
-            _RAW_TRACEPOINT, len(code) // 8, ctypes.addressof(instructions),
+            kind, len(code) // 8, ctypes.addressof(instructions),
             ctypes.addressof(terms), level, size, log, kernel_version, room,
+            attached, type_id or 0,
         )  # fmt: skip
         return _create(_PROG_LOAD, attributes)
 
@@ -114,15 +124,18 @@ def load_raw_tracepoint(name: str, code: bytes, license_text: str, kernel_versio
     raise LoadError(failed.errno or 0, failed.strerror or "", log.value.decode("utf-8", "replace"))
 
 
-def open_raw_tracepoint(tracepoint: str, program: int) -> int:
+def open_raw_tracepoint(tracepoint: str | None, program: int) -> int:
     """Attach a program; closing the descriptor that is returned detaches it.
+
+    None: to the tracepoint of the type that it was loaded for.
 
     Raises:
         OSError: the kernel refused.
 
     """
-    name = ctypes.create_string_buffer(tracepoint.encode())
-    fd = _bpf(_TRACEPOINT_OPEN, _TRACEPOINT_ATTR.pack(ctypes.addressof(name), program))
+    name = None if tracepoint is None else ctypes.create_string_buffer(tracepoint.encode())
+    address = 0 if name is None else ctypes.addressof(name)
+    fd = _bpf(_TRACEPOINT_OPEN, _TRACEPOINT_ATTR.pack(address, program))
     if fd < 0:
         raise _error(f"the tracepoint {tracepoint}")
     return fd

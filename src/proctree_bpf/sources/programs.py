@@ -90,8 +90,10 @@ class ProgramSource:
                 return Programs(found, macros, is_kept=True)
         return None
 
-    def compile(self, wanted: Wanted) -> Programs:
+    def compile(self, wanted: Wanted, *, direct: bool = True) -> Programs:
         """Compile programs.
+
+        ``direct``: those that read by plain loads, if the kernel's BTF has the types for it.
 
         Raises:
             SourceUnavailableError: they cannot be, or the kernel's BTF says too little.
@@ -99,6 +101,8 @@ class ProgramSource:
         """
         check_room()
         macros = dict(self._layout())
+        if not direct:
+            del macros["DIRECT"]
         flags = [f"-D{name}={value}" for name, value in {**macros, **wanted.defines()}.items()]
         made, import_seconds = compiling.compile_programs(wanted.source(), flags)
         return Programs(made, macros, is_kept=False, import_seconds=import_seconds)

@@ -1,0 +1,102 @@
+"""How the programs read the kernel's structures: see bpf/reading.h."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf.codecs.kernel_layout import layout_macros
+from proctree_bpf.codecs.perf_records import MAX_COPIES
+from proctree_bpf.sources import bpf
+from proctree_bpf.sources.bpf_filter import Sought
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proctree_bpf import ProcEvent
+    from proctree_bpf.codecs.btf import Btf
+    from support.actor import Helpers
+
+_RAW_TRACEPOINT, _TRACING = 17, 26
+_BY_NAME, _BY_FILE = Sought(("nobody",)), Sought((), ("/none",))
+
+
+@contextmanager
+def _opened(sought: Sought | None) -> Iterator[BpfSource]:
+    source = BpfSource(BpfOptions(filter_for=sought, program_cache=None))
+    source.open()
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+def _kinds(source: BpfSource) -> set[int]:
+    """Return as what the kernel has taken the programs."""
+    assert source._program is not None
+    fds = [fd for copies in source._program._functions for fd in copies]
+    texts = [Path(f"/proc/self/fdinfo/{fd}").read_text() for fd in fds]
+    return {
+        int(line.split()[1])
+        for text in texts
+        for line in text.splitlines()
+        if line.startswith("prog_type:")
+    }
+
+
+def _told_of_a_child(source: BpfSource, helpers: Helpers) -> Counter[type]:
+    program = os.fspath(helpers.quit)
+    pid = os.posix_spawn(program, [program, "0"], {})
+    os.waitpid(pid, 0)
+    done_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    events: list[ProcEvent] = []
+
+    def all_came() -> bool:
+        delivery = source.poll()
+        events.extend(delivery.events)
+        return delivery.watermark_ns > done_ns
+
+    wait_until("all that happened", all_came)
+    return Counter(type(event) for event in events if event.key.pid == pid)
+
+
+@pytest.mark.parametrize(
+    ("sought", "copies"),
+    [(None, 1), (_BY_NAME, 1), (_BY_FILE, MAX_COPIES)],
+    ids=["all", "by name", "by file and in copies"],
+)
+def test_the_kernel_knows_the_types_of_what_the_programs_read(
+    monkeypatch: pytest.MonkeyPatch, sought: Sought | None, copies: int
+) -> None:
+    def macros(btf: Btf) -> dict[str, int]:
+        return {**layout_macros(btf), "COPIES": copies}
+
+    monkeypatch.setattr(bpf, "layout_macros", macros)
+    with _opened(sought) as source:
+        assert source.filter_refusal is None
+        assert _kinds(source) == {_TRACING}
+
+
+@pytest.mark.parametrize("sought", [None, _BY_FILE], ids=["all", "by file"])
+def test_where_it_does_not_the_programs_read_by_a_helper(
+    monkeypatch: pytest.MonkeyPatch, helpers: Helpers, sought: Sought | None
+) -> None:
+    def macros(btf: Btf) -> dict[str, int]:
+        found = layout_macros(btf)
+        fork = found["TYPE_OF_sched_process_fork"]
+        return {**found, "TYPE_OF_sched_process_fork": found["TYPE_OF_task_rename"],
+                "TYPE_OF_task_rename": fork}  # fmt: skip
+
+    monkeypatch.setattr(bpf, "layout_macros", macros)
+    with _opened(sought) as source:
+        assert source.filter_refusal is None
+        assert _kinds(source) == {_RAW_TRACEPOINT}
+        assert _told_of_a_child(source, helpers) == {Fork: 1, Exec: 1, Exit: 1}
