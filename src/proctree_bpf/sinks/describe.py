@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import shlex
+from functools import lru_cache
 from signal import Signals
 from typing import TYPE_CHECKING
 
+from proctree_bpf.core.events import exit_code_of, exit_signal_of
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
+from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
     from proctree_bpf.core.events import Exit, Gap
     from proctree_bpf.core.model import ProcInfo
+    from proctree_bpf.core.process import TrackedProcess
 
 
 def exit_text(event: Exit) -> str:
     """Return the exit code, or the signal's name with ``*`` if it dumped core."""
-    if event.status is None:
+    return _how_it_ended(event.status, event.core_dumped)
+
+
+@lru_cache(maxsize=1024)
+def _how_it_ended(status: int | None, core_dumped: bool) -> str:  # noqa: FBT001 - a flag
+    if status is None:
         return "?"
-    if event.signal is None:
-        return str(event.exit_code)
-    return signal_name(event.signal)[:7] + ("*" if event.core_dumped else "")
+    signal = exit_signal_of(status)
+    if signal is None:
+        return str(exit_code_of(status))
+    return signal_name(signal)[:7] + ("*" if core_dumped else "")
 
 
 def signal_name(number: int) -> str:
@@ -39,19 +49,25 @@ def exit_colour(event: Exit | None) -> str:
     return RED if event.status else DIM
 
 
-def command_text(info: ProcInfo, max_args: int | None = None) -> str:
+def command_text(about: ProcInfo | TrackedProcess, max_args: int | None = None) -> str:
     """Return the quoted arguments, or the name in brackets where there are none.
 
     Of the arguments behind the command, ``max_args`` are shown, or all.
     """
-    args = info.args
-    if not args:
-        return f"[{visible(info.cmd)}]"
-    shown = args if max_args is None else args[: max_args + 1]
-    text = visible(shlex.join(shown))
-    if info.truncated or len(shown) < len(args):
+    plain = plain_args(about.args_raw) if max_args is None else None
+    is_cut = about.truncated
+    if plain is not None:
+        text = plain.replace("\0", " ")
+    else:
+        args = about.args
+        if not args:
+            return f"[{visible(about.cmd)}]"
+        shown = args if max_args is None else args[: max_args + 1]
+        text = visible(shlex.join(shown))
+        is_cut = is_cut or len(shown) < len(args)
+    if is_cut:
         text += " …"
-    return f"({text})" if info.inherited else text
+    return f"({text})" if about.inherited else text
 
 
 def gap_text(gap: Gap) -> str:

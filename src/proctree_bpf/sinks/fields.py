@@ -13,6 +13,7 @@ from proctree_bpf.sinks.wall_time import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
 
@@ -26,53 +27,91 @@ class View:
     max_ancestors: int | None = None
 
 
+def _nothing(_told: ProcessEvent, _view: View) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column; ``width`` is None if it takes the room that the others leave."""
+    """A column, and where its contents come from: one of the last five says it.
 
+    Attributes:
+        name: what it is chosen by.
+        header: what stands above it.
+        width: how wide it is; None if it takes the room that the others leave.
+        right: whether it is aligned to the right.
+        text: makes its contents of each record.
+        of_exits: whether ``text`` is empty but for exits.
+        of_process: makes its contents of a process; they stay while that is what it was.
+        of_kind: makes its contents of the kind of the event.
+        is_handed_in: whether the table itself makes them.
+
+    """
+
+    name: str
     header: str
     width: int | None
-    text: Callable[[ProcessEvent, View], str]
     right: bool = False
+    text: Callable[[ProcessEvent, View], str] = _nothing
+    of_exits: bool = False
+    of_process: Callable[[TrackedProcess, View], str] | None = None
+    of_kind: Callable[[type], str] | None = None
+    is_handed_in: bool = False
 
 
-def _age(applied: ProcessEvent, _view: View) -> str:
-    return "" if applied.age_ns is None else duration(applied.age_ns)
+def _age(told: ProcessEvent, _view: View) -> str:
+    age_ns = told.age_ns
+    return "" if age_ns is None else duration(age_ns)
 
 
-def _cpu(applied: ProcessEvent, _view: View) -> str:
-    cpu_ns = applied.info.cpu_ns
+def _cpu(told: ProcessEvent, _view: View) -> str:
+    cpu_ns = told.process.cpu_ns
     return "" if cpu_ns is None else duration(cpu_ns)
+
+
+def _exit(told: ProcessEvent, _view: View) -> str:
+    return exit_text(told.event) if isinstance(told.event, Exit) else ""
 
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-FIELDS = {
-    "time": Field("TIME", 12, lambda row, view: view.clock.time_of_day(row.event.timestamp_ns)),
-    "timestamp": Field(
-        "TIME(s)", 10, lambda row, view: view.clock.since_start(row.event.timestamp_ns), right=True
+def _ppid(process: TrackedProcess) -> int:
+    return process.ppid if process.parent is None else process.parent.pid
+
+
+def _time(told: ProcessEvent, view: View) -> str:
+    return view.clock.time_of_day(told.event.timestamp_ns)
+
+
+def _timestamp(told: ProcessEvent, view: View) -> str:
+    return view.clock.since_start(told.event.timestamp_ns)
+
+
+_ALL = (
+    Field("time", "TIME", 12, text=_time),
+    Field("timestamp", "TIME(s)", 10, right=True, text=_timestamp),
+    Field("event", "EVENT", 5, of_kind=lambda kind: EVENT_KINDS[kind]),
+    Field("pid", "PID", 7, right=True, of_process=lambda process, _: str(process.pid)),
+    Field("ppid", "PPID", 7, right=True, of_process=lambda process, _: str(_ppid(process))),
+    Field("user", "USER", 10, of_process=lambda process, _: visible(process.user)),
+    Field("uid", "UID", 10, right=True, of_process=lambda process, _: _number(process.uid)),
+    Field("comm", "COMM", 15, of_process=lambda process, _: visible(process.cmd)),
+    Field("exit", "EXIT", 8, right=True, text=_exit, of_exits=True),
+    Field("age", "AGE", 7, right=True, text=_age, of_exits=True),
+    Field("cpu", "CPU", 7, right=True, text=_cpu),
+    Field(
+        "cgroup", "CGROUP", 10, right=True, text=lambda told, _: _number(told.process.cgroup_id)
     ),
-    "event": Field("EVENT", 5, lambda row, _view: EVENT_KINDS[type(row.event)]),
-    "pid": Field("PID", 7, lambda row, _view: str(row.node.pid), right=True),
-    "ppid": Field("PPID", 7, lambda row, _view: str(row.node.kernel_parent.pid), right=True),
-    "user": Field("USER", 10, lambda row, _view: visible(row.info.user)),
-    "uid": Field("UID", 10, lambda row, _view: _number(row.info.uid), right=True),
-    "comm": Field("COMM", 15, lambda row, _view: visible(row.info.cmd)),
-    "exit": Field(
-        "EXIT",
-        8,
-        lambda row, _view: exit_text(row.event) if isinstance(row.event, Exit) else "",
-        right=True,
+    Field(
+        "command", "COMMAND", None,
+        of_process=lambda process, view: command_text(process, view.max_args),
     ),
-    "age": Field("AGE", 7, _age, right=True),
-    "cpu": Field("CPU", 7, _cpu, right=True),
-    "cgroup": Field("CGROUP", 10, lambda row, _view: _number(row.info.cgroup_id), right=True),
-    "command": Field("COMMAND", None, lambda row, view: command_text(row.info, view.max_args)),
     # Its contents are a list, which the table shortens itself.
-    "ancestry": Field("ANCESTRY", None, lambda _row, _view: ""),
-}  # fmt: skip
+    Field("ancestry", "ANCESTRY", None, is_handed_in=True),
+)  # fmt: skip
+FIELDS = {field.name: field for field in _ALL}
 DEFAULT_FIELDS = (
     "time", "event", "pid", "ppid", "user", "comm", "exit", "age", "command", "ancestry",
 )  # fmt: skip

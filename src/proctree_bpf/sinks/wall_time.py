@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -10,6 +10,8 @@ _SECOND_NS = 1_000_000_000
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _MANY_DAYS = 1000
 _MANY_SECONDS = 1_000_000
+_NEVER_NS = 1 << 80
+_MILLIS = tuple(f"{milli:03d}" for milli in range(1000))
 
 
 @lru_cache(maxsize=4096)
@@ -38,20 +40,23 @@ class UtcStamps:
 
     def __init__(self, wall_offset_ns: int) -> None:
         self._offset = wall_offset_ns
-        self._second = -1
+        self._begin_ns = _NEVER_NS
         self._text = ""
 
-    def __getitem__(self, boottime_ns: int) -> str:
-        second, rest = divmod(boottime_ns + self._offset, _SECOND_NS)
-        if second != self._second:
-            self._second, self._text = second, _utc_second(second)
+    def of(self, boottime_ns: int) -> str:
+        """Return the time in UTC."""
+        rest = boottime_ns - self._begin_ns
+        if not 0 <= rest < _SECOND_NS:
+            second, rest = divmod(boottime_ns + self._offset, _SECOND_NS)
+            self._begin_ns = boottime_ns - rest
+            self._text = _utc_second(second)
         return f"{self._text}.{rest:09d}Z"
 
 
 def local_time_of_day(wall_ns: int) -> str:
     """Return the local time with ms, ``03:04:05.678``."""
     second, rest = divmod(wall_ns, _SECOND_NS)
-    return f"{_local_second(second)}.{rest // 1_000_000:03d}"
+    return f"{_local_second(second)}.{_MILLIS[rest // 1_000_000]}"
 
 
 @dataclass(slots=True)
@@ -68,11 +73,16 @@ class TraceClock:
     wall_offset_ns: int
     utc: bool = False
     started_ns: int | None = None
+    _last: tuple[int, str] = field(default=(-_NEVER_NS, ""), init=False, repr=False, compare=False)
 
     def time_of_day(self, boottime_ns: int) -> str:
         """Return the time with ms, ``03:04:05.678``."""
         wall_ns = boottime_ns + self.wall_offset_ns
-        return utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
+        millis, text = self._last
+        if wall_ns // 1_000_000 != millis:
+            text = utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
+            self._last = wall_ns // 1_000_000, text
+        return text
 
     def since_start(self, boottime_ns: int) -> str:
         """Return the seconds since the trace began, ``12.345``: ten characters for decades."""
