@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork
-from proctree_bpf.core.identity import ProcessKey, entity_id
+from proctree_bpf.core.identity import TICK_NS, ProcessKey, entity_id
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.sinks.json_record import RecordMaker, event_object
@@ -82,7 +83,8 @@ class JsonlSink:
     ) -> None:
         self._out = out
         self._table, _ = table_of(tree, cache)
-        self._boot_id = boot_id
+        named = entity_id(boot_id, ProcessKey(1, TICK_NS))
+        self._boot = None if named is None else named.removesuffix("1-1")
         self._records = RecordMaker(self._table, source, boot_id, wall_offset_ns, max_ancestors)
         self._kept = KeptTexts(self._table, self._link, self._above, max_ancestors)
         self._owner = self._kept.owner
@@ -139,26 +141,32 @@ class JsonlSink:
         """Owe nothing at the end."""
 
     def _entity_id(self, pid: int, start_time_ns: int) -> str:
-        named = entity_id(self._boot_id, ProcessKey(pid, start_time_ns))
-        return "null" if named is None else f'"{named}"'
+        if not start_time_ns or self._boot is None:
+            return "null"
+        return f'"{self._boot}{pid}-{start_time_ns // TICK_NS}"'
 
     def _own(self, process: TrackedProcess) -> _Own:
         pid, start_ns = process.pid, process.start_time_ns
-        executable, uid = process.executable, process.uid
-        args, command_line = _command(process)
+        cmd, executable, user = process.cmd, process.executable, process.user
+        plain = plain_args(process.args_raw)
+        args, command_line = _quoted(process) if plain is None else _listed(plain)
         start = f'"{self._stamps.of(start_ns)}"' if start_ns else "null"
         details = (
-            f'"pid":{pid},"entity_id":{self._entity_id(pid, start_ns)},"name":{quote(process.cmd)},'
-            f'"executable":{"null" if executable is None else quote(executable)},'
-            f'"args":{args},"command_line":{command_line},"start":{start},'
-            f'"user":{{"id":{"null" if uid is None else _in_quotes(uid)},'
-            f'"name":{quote(process.user)}}},"parent":'
+            f'"pid":{pid},"entity_id":{self._entity_id(pid, start_ns)},'
+            f'{_program(cmd, executable)}"args":{args},"command_line":{command_line},'
+            f'"start":{start},"user":{_user(process.uid, user)},"parent":'
         )
         state = (
             f'{self._source}{start_ns or "null"},"inherited":{_BOOL[process.inherited]},'
             f'"truncated":{_BOOL[process.truncated]},"chain":'
         )
-        return _Own(details, state, _may_have_raw(details))
+        is_ascii = (
+            plain is not None
+            and cmd.isascii()
+            and user.isascii()
+            and (executable is None or executable.isascii())
+        )
+        return _Own(details, state, not is_ascii and _may_have_raw(details))
 
     def _ending(self, event: Exit) -> tuple[str, str]:
         """Return how it ended: for the process, and for what we say of it."""
@@ -203,15 +211,25 @@ def _may_have_raw(text: str) -> bool:
     return "\\udc" in text
 
 
-def _in_quotes(number: int) -> str:
-    return f'"{number}"'
+@lru_cache(maxsize=4096)
+def _program(cmd: str, executable: str | None) -> str:
+    path = "null" if executable is None else quote(executable)
+    return f'"name":{quote(cmd)},"executable":{path},'
 
 
-def _command(process: TrackedProcess) -> tuple[str, str]:
+@lru_cache(maxsize=1024)
+def _user(uid: int | None, user: str) -> str:
+    number = "null" if uid is None else f'"{uid}"'
+    return f'{{"id":{number},"name":{quote(user)}}}'
+
+
+def _listed(plain: str) -> tuple[str, str]:
+    """Return arguments that need no quotes as a list, and as one text."""
+    return '["' + plain.replace("\0", '","') + '"]', '"' + plain.replace("\0", " ") + '"'
+
+
+def _quoted(process: TrackedProcess) -> tuple[str, str]:
     """Return the arguments as a list, and quoted for a shell as one text."""
-    plain = plain_args(process.args_raw)
-    if plain is not None:
-        return '["' + plain.replace("\0", '","') + '"]', '"' + plain.replace("\0", " ") + '"'
     if process.args_raw is None:
         return "null", "null"
     args = process.args

@@ -109,13 +109,19 @@ class KeptTexts(Generic[A]):
         return above
 
     def above_if_kept(self, process: TrackedProcess) -> A:
-        """Return what is above a process; nothing is known of that once it is forgotten."""
+        """Return what is above a process, of which nothing is known once it is forgotten."""
         if process.is_kept:
             return self.above(process)
-        end = End.MISSING if self._max_ancestors != 0 else End.CUT
-        if process.ppid in (0, process.pid):
-            end = End.ROOT
+        _, end = self.line_if_kept(process)
         return self._join([process], [], end)
+
+    def line_if_kept(self, process: TrackedProcess) -> tuple[list[TrackedProcess], End]:
+        """Return a process and its creators, and how the line ends; see ``above_if_kept``."""
+        if process.is_kept:
+            return line_up(process, self._max_ancestors)
+        if process.ppid in (0, process.pid):
+            return [process], End.ROOT
+        return [process], End.CUT if self._max_ancestors == 0 else End.MISSING
 
     def _encode(self, process: TrackedProcess) -> A:
         line, end = line_up(process, self._max_ancestors)

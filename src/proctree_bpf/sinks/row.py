@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
@@ -44,6 +45,34 @@ class Column(NamedTuple):
             return padded(text, width)
         return text.rjust(width) if self.field.right else text.ljust(width)
 
+    @property
+    def form(self) -> str:
+        """How ``%`` pads ASCII text that is not too long."""
+        sign = "" if self.field.right and self.width is not None else "-"
+        return f"%{sign}{_PIPED_WIDTH if self.width is None else self.width}s"
+
+
+class _Run:
+    """Columns side by side that all tell only of the process."""
+
+    def __init__(self, columns: Sequence[Column], view: View) -> None:
+        self._columns = columns
+        self._view = view
+        self._texts = [column.field.of_process or _nothing for column in columns]
+        self._form = " ".join([column.form for column in columns])
+        widths = [column.width for column in columns]
+        self._is_open = widths == [None]
+        self._size = None if None in widths else len(self._form % tuple([""] * len(columns)))
+
+    def text(self, process: TrackedProcess) -> str:
+        """Return the cells of a process."""
+        view = self._view
+        texts = tuple([text(process, view) for text in self._texts])
+        cells = self._form % texts
+        if (len(cells) == self._size or self._is_open) and cells.isascii():
+            return cells
+        return " ".join(map(Column.cell, self._columns, texts))
+
 
 class Row:
     """How rows are made of these columns.
@@ -54,7 +83,7 @@ class Row:
     def __init__(self, columns: Sequence[Column], view: View) -> None:
         self._columns = columns
         self._view = view
-        self._runs = _runs_of(columns)
+        self._runs = [_Run(run, view) for run in _runs_of(columns)]
         self._plans = {kind: self._plan(kind) for kind in EVENT_KINDS}
 
     def header(self, headers: Mapping[str, str], ancestry: str) -> str:
@@ -66,12 +95,7 @@ class Row:
 
     def own(self, process: TrackedProcess) -> Own:
         """Return the cells that tell only of a process."""
-        view = self._view
-        runs = [
-            " ".join([column.cell(of_process(process, view)) for column, of_process in run])
-            for run in self._runs
-        ]
-        return Own(tuple(runs), process.parent)
+        return Own(tuple([run.text(process) for run in self._runs]), process.parent)
 
     def text(self, told: ProcessEvent, own: Own, ancestry: str) -> str:
         """Return the row of a record."""
@@ -102,23 +126,22 @@ class Row:
         return " ".join(constants), parts
 
     def _of_record(self, column: Column) -> Part:
-        view, text, cell = self._view, column.field.text, column.cell
-        return lambda told, _own, _ancestry: cell(text(told, view))
+        view, text, cell, width = self._view, column.field.text, column.cell, column.width
+
+        def part(told: ProcessEvent, _own: Own, _ancestry: str) -> str:
+            shown = text(told, view)
+            return shown if len(shown) == width and shown.isascii() else cell(shown)
+
+        return part
 
 
-def _runs_of(
-    columns: Sequence[Column],
-) -> list[list[tuple[Column, Callable[[TrackedProcess, View], str]]]]:
-    runs: list[list[tuple[Column, Callable[[TrackedProcess, View], str]]]] = []
-    is_new = True
-    for column in columns:
-        of_process = column.field.of_process
-        if of_process is not None:
-            if is_new:
-                runs.append([])
-            runs[-1].append((column, of_process))
-        is_new = of_process is None
-    return runs
+def _runs_of(columns: Sequence[Column]) -> list[list[Column]]:
+    is_of_process = groupby(columns, lambda column: column.field.of_process is not None)
+    return [list(run) for is_run, run in is_of_process if is_run]
+
+
+def _nothing(_process: TrackedProcess, _view: View) -> str:
+    return ""
 
 
 def _run(number: int) -> Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.core.events import Exit, Gap
-from proctree_bpf.core.lineage import End, line_up
+from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OMISSION
 from proctree_bpf.core.stores import ProcCache
@@ -152,7 +152,7 @@ class TableSink:
         return self._ancestry_cell(_ended(names, end))
 
     def _uncertain_ancestry(self, process: TrackedProcess) -> str:
-        line, end = line_up(process, self._view.max_ancestors)
+        line, end = self._kept.line_if_kept(process)
         names = _ended([_link(above) for above in line[1:]], end)
         names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return self._ancestry_cell(names)
