@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit
@@ -27,7 +29,7 @@ class View:
     max_ancestors: int | None = None
 
 
-def _nothing(_told: ProcessEvent, _view: View) -> str:
+def _nothing(_told: ProcessEvent) -> str:
     return ""
 
 
@@ -41,8 +43,10 @@ class Field:
         width: how wide it is; None if it takes the room that the others leave.
         right: whether it is aligned to the right.
         text: makes its contents of each record.
-        of_exits: whether ``text`` is empty but for exits.
-        of_process: makes its contents of a process; they stay while that is what it was.
+        of_exits: whether ``text`` is for exits only, and the others have nothing here.
+        of_time: returns what makes its contents of the time.
+        of_process: returns what makes its contents of a process; they stay while that is
+            what it was.
         of_kind: makes its contents of the kind of the event.
         is_handed_in: whether the table itself makes them.
 
@@ -52,25 +56,30 @@ class Field:
     header: str
     width: int | None
     right: bool = False
-    text: Callable[[ProcessEvent, View], str] = _nothing
+    text: Callable[[ProcessEvent], str] = _nothing
     of_exits: bool = False
-    of_process: Callable[[TrackedProcess, View], str] | None = None
+    of_time: Callable[[View], Callable[[int], str]] | None = None
+    of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
     of_kind: Callable[[type], str] | None = None
     is_handed_in: bool = False
 
 
-def _age(told: ProcessEvent, _view: View) -> str:
+def _age(told: ProcessEvent) -> str:
     age_ns = told.age_ns
     return "" if age_ns is None else duration(age_ns)
 
 
-def _cpu(told: ProcessEvent, _view: View) -> str:
+def _cpu(told: ProcessEvent) -> str:
     cpu_ns = told.process.cpu_ns
     return "" if cpu_ns is None else duration(cpu_ns)
 
 
-def _exit(told: ProcessEvent, _view: View) -> str:
+def _exit(told: ProcessEvent) -> str:
     return exit_text(told.event) if isinstance(told.event, Exit) else ""
+
+
+def _cgroup(told: ProcessEvent) -> str:
+    return _number(told.process.cgroup_id)
 
 
 def _number(value: int | None) -> str:
@@ -81,36 +90,36 @@ def _ppid(process: TrackedProcess) -> int:
     return process.ppid if process.parent is None else process.parent.pid
 
 
-def _time(told: ProcessEvent, view: View) -> str:
-    return view.clock.time_of_day(told.event.timestamp_ns)
+def _user(process: TrackedProcess) -> str:
+    return _visible(process.user)
 
 
-def _timestamp(told: ProcessEvent, view: View) -> str:
-    return view.clock.since_start(told.event.timestamp_ns)
+def _comm(process: TrackedProcess) -> str:
+    return _visible(process.cmd)
 
 
+def _command_of(view: View) -> Callable[[TrackedProcess], str]:
+    return lambda process: command_text(process, view.max_args)
+
+
+_visible = lru_cache(maxsize=4096)(visible)
 _ALL = (
-    Field("time", "TIME", 12, text=_time),
-    Field("timestamp", "TIME(s)", 10, right=True, text=_timestamp),
+    Field("time", "TIME", 12, of_time=lambda view: view.clock.time_of_day),
+    Field("timestamp", "TIME(s)", 10, right=True, of_time=lambda view: view.clock.since_start),
     Field("event", "EVENT", 5, of_kind=lambda kind: EVENT_KINDS[kind]),
-    Field("pid", "PID", 7, right=True, of_process=lambda process, _: str(process.pid)),
-    Field("ppid", "PPID", 7, right=True, of_process=lambda process, _: str(_ppid(process))),
-    Field("user", "USER", 10, of_process=lambda process, _: visible(process.user)),
-    Field("uid", "UID", 10, right=True, of_process=lambda process, _: _number(process.uid)),
-    Field("comm", "COMM", 15, of_process=lambda process, _: visible(process.cmd)),
+    Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid")),
+    Field("ppid", "PPID", 7, right=True, of_process=lambda _: _ppid),
+    Field("user", "USER", 10, of_process=lambda _: _user),
+    Field("uid", "UID", 10, right=True, of_process=lambda _: lambda process: _number(process.uid)),
+    Field("comm", "COMM", 15, of_process=lambda _: _comm),
     Field("exit", "EXIT", 8, right=True, text=_exit, of_exits=True),
     Field("age", "AGE", 7, right=True, text=_age, of_exits=True),
     Field("cpu", "CPU", 7, right=True, text=_cpu),
-    Field(
-        "cgroup", "CGROUP", 10, right=True, text=lambda told, _: _number(told.process.cgroup_id)
-    ),
-    Field(
-        "command", "COMMAND", None,
-        of_process=lambda process, view: command_text(process, view.max_args),
-    ),
+    Field("cgroup", "CGROUP", 10, right=True, text=_cgroup),
+    Field("command", "COMMAND", None, of_process=_command_of),
     # Its contents are a list, which the table shortens itself.
     Field("ancestry", "ANCESTRY", None, is_handed_in=True),
-)  # fmt: skip
+)
 FIELDS = {field.name: field for field in _ALL}
 DEFAULT_FIELDS = (
     "time", "event", "pid", "ppid", "user", "comm", "exit", "age", "command", "ancestry",

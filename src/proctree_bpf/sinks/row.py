@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
@@ -29,7 +30,7 @@ class Own(msgspec.Struct, eq=False, gc=False):
     """Whom the kernel called its parent; the only thing that changes without notice."""
 
 
-Part: TypeAlias = "Callable[[ProcessEvent, Own, str], str]"
+Part: TypeAlias = "Callable[[ProcessEvent], str]"
 
 
 class Column(NamedTuple):
@@ -57,8 +58,8 @@ class _Run:
 
     def __init__(self, columns: Sequence[Column], view: View) -> None:
         self._columns = columns
-        self._view = view
-        self._texts = [column.field.of_process or _nothing for column in columns]
+        makers = [column.field.of_process for column in columns]
+        self._texts = [maker(view) for maker in makers if maker is not None]
         self._form = " ".join([column.form for column in columns])
         widths = [column.width for column in columns]
         self._is_open = widths == [None]
@@ -66,12 +67,22 @@ class _Run:
 
     def text(self, process: TrackedProcess) -> str:
         """Return the cells of a process."""
-        view = self._view
-        texts = tuple([text(process, view) for text in self._texts])
+        texts = tuple([text(process) for text in self._texts])
         cells = self._form % texts
         if (len(cells) == self._size or self._is_open) and cells.isascii():
             return cells
-        return " ".join(map(Column.cell, self._columns, texts))
+        return " ".join(map(Column.cell, self._columns, map(str, texts)))
+
+
+class _Plan(NamedTuple):
+    """How to make the rows of a kind of event."""
+
+    parts: list[Part]
+    """What is made for each record."""
+    pick: Callable[[tuple[str, ...]], tuple[str, ...]]
+    """Puts the ancestry, the runs of the process, and the parts in order."""
+    template: str
+    """What never changes, and ``%s`` for each of these."""
 
 
 class Row:
@@ -99,57 +110,60 @@ class Row:
 
     def text(self, told: ProcessEvent, own: Own, ancestry: str) -> str:
         """Return the row of a record."""
-        template, parts = self._plans[type(told.event)]
-        return template % tuple([part(told, own, ancestry) for part in parts])
+        parts, pick, template = self._plans[type(told.event)]
+        return template % pick((ancestry, *own.runs, *[part(told) for part in parts]))
 
-    def _plan(self, kind: type) -> tuple[str, list[Part]]:
-        """Return how to make the rows of a kind: what never changes, and the parts between."""
-        constants: list[str] = []
+    def _plan(self, kind: type) -> _Plan:
+        template: list[str] = []
         parts: list[Part] = []
-        run = -1
-        for index, column in enumerate(self._columns):
-            field = column.field
-            if field.of_process is not None:
-                if index and self._columns[index - 1].field.of_process is not None:
-                    continue
+        order: list[int] = []
+        run = 0
+        for is_run, columns in groupby(self._columns, _is_of_process):
+            if is_run:
                 run += 1
-                parts.append(_run(run))
-            elif field.of_kind is not None:
-                constants.append(column.cell(field.of_kind(kind)).replace("%", "%%"))
+                order.append(run)
+                template.append("%s")
                 continue
-            elif field.of_exits and kind is not Exit:
-                constants.append(column.cell(""))
-                continue
-            else:
-                parts.append(_handed_in if field.is_handed_in else self._of_record(column))
-            constants.append("%s")
-        return " ".join(constants), parts
+            for column in columns:
+                field = column.field
+                if field.of_kind is not None or (field.of_exits and kind is not Exit):
+                    fixed = column.cell(field.of_kind(kind) if field.of_kind is not None else "")
+                    template.append(fixed.replace("%", "%%"))
+                    continue
+                template.append("%s")
+                if field.is_handed_in:
+                    order.append(0)
+                else:
+                    parts.append(self._part(column))
+                    order.append(len(self._runs) + len(parts))
+        return _Plan(parts, _picker(order), " ".join(template))
 
-    def _of_record(self, column: Column) -> Part:
-        view, text, cell, width = self._view, column.field.text, column.cell, column.width
+    def _part(self, column: Column) -> Part:
+        field, cell, width = column.field, column.cell, column.width or 0
+        if field.of_time is not None:
+            say = field.of_time(self._view)
 
-        def part(told: ProcessEvent, _own: Own, _ancestry: str) -> str:
-            shown = text(told, view)
-            return shown if len(shown) == width and shown.isascii() else cell(shown)
+            def time(told: ProcessEvent) -> str:
+                shown = say(told.event.timestamp_ns)
+                return shown if len(shown) == width else cell(shown)
 
-        return part
+            return time
+        text = field.text
+        return lambda told: cell(text(told))
+
+
+def _picker(order: list[int]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    if len(order) > 1:
+        return itemgetter(*order)
+    return lambda values: tuple([values[index] for index in order])
+
+
+def _is_of_process(column: Column) -> bool:
+    return column.field.of_process is not None
 
 
 def _runs_of(columns: Sequence[Column]) -> list[list[Column]]:
-    is_of_process = groupby(columns, lambda column: column.field.of_process is not None)
-    return [list(run) for is_run, run in is_of_process if is_run]
-
-
-def _nothing(_process: TrackedProcess, _view: View) -> str:
-    return ""
-
-
-def _run(number: int) -> Part:
-    return lambda _told, own, _ancestry: own.runs[number]
-
-
-def _handed_in(_told: ProcessEvent, _own: Own, ancestry: str) -> str:
-    return ancestry
+    return [list(run) for is_run, run in groupby(columns, _is_of_process) if is_run]
 
 
 def padded(text: str, width: int | None) -> str:

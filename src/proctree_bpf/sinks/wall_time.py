@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 _SECOND_NS = 1_000_000_000
+_MILLI_NS = 1_000_000
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _MANY_DAYS = 1000
 _MANY_SECONDS = 1_000_000
@@ -73,16 +74,16 @@ class TraceClock:
     wall_offset_ns: int
     utc: bool = False
     started_ns: int | None = None
-    _last: tuple[int, str] = field(default=(-_NEVER_NS, ""), init=False, repr=False, compare=False)
+    _begin_ns: int = field(default=_NEVER_NS, init=False, repr=False, compare=False)
+    _text: str = field(default="", init=False, repr=False, compare=False)
 
     def time_of_day(self, boottime_ns: int) -> str:
         """Return the time with ms, ``03:04:05.678``."""
-        wall_ns = boottime_ns + self.wall_offset_ns
-        millis, text = self._last
-        if wall_ns // 1_000_000 != millis:
-            text = utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
-            self._last = wall_ns // 1_000_000, text
-        return text
+        if not 0 <= boottime_ns - self._begin_ns < _MILLI_NS:
+            wall_ns = boottime_ns + self.wall_offset_ns
+            self._begin_ns = boottime_ns - wall_ns % _MILLI_NS
+            self._text = utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
+        return self._text
 
     def since_start(self, boottime_ns: int) -> str:
         """Return the seconds since the trace began, ``12.345``: ten characters for decades."""
