@@ -57,7 +57,7 @@ def command_text(about: ProcInfo | TrackedProcess, max_args: int | None = None) 
     plain = plain_args(about.args_raw) if max_args is None else None
     is_cut = about.truncated
     if plain is not None:
-        text = plain.replace("\0", " ")
+        text = plain
     else:
         args = about.args
         if not args:

@@ -65,8 +65,8 @@ class Field:
 
 
 def _age(told: ProcessEvent) -> str:
-    age_ns = told.age_ns
-    return "" if age_ns is None else duration(age_ns)
+    began_ns = told.process.began_ns
+    return duration(told.event.timestamp_ns - began_ns) if began_ns else ""
 
 
 def _cpu(told: ProcessEvent) -> str:

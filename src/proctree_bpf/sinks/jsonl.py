@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _BOOL = ("false", "true")
+_FLAGS = [
+    [f',"inherited":{inherited},"truncated":{truncated},"chain":' for truncated in _BOOL]
+    for inherited in _BOOL
+]
 _HEADS = {
     kind: f'","event":{_encode(event_object(action))},"process":{{'
     for kind, action in EVENT_KINDS.items()
@@ -146,27 +150,24 @@ class JsonlSink:
         return f'"{self._boot}{pid}-{start_time_ns // TICK_NS}"'
 
     def _own(self, process: TrackedProcess) -> _Own:
-        pid, start_ns = process.pid, process.start_time_ns
-        cmd, executable, user = process.cmd, process.executable, process.user
-        plain = plain_args(process.args_raw)
-        args, command_line = _quoted(process) if plain is None else _listed(plain)
+        pid, start_ns, cmd, user = process.pid, process.start_time_ns, process.cmd, process.user
+        command_line = plain_args(process.args_raw)
+        has_raw = False
+        if command_line is not None:
+            args = command_line.replace(" ", '","')
+            command = f'"args":["{args}"],"command_line":"{command_line}"'
+        else:
+            command = _quoted(process)
+            has_raw = _may_have_raw(command)
+        program, program_has_raw = _program(cmd, process.executable)
+        owner, owner_has_raw = _user(process.uid, user)
         start = f'"{self._stamps.of(start_ns)}"' if start_ns else "null"
-        details = (
-            f'"pid":{pid},"entity_id":{self._entity_id(pid, start_ns)},'
-            f'{_program(cmd, executable)}"args":{args},"command_line":{command_line},'
-            f'"start":{start},"user":{_user(process.uid, user)},"parent":'
+        return _Own(
+            f'"pid":{pid},"entity_id":{self._entity_id(pid, start_ns)},{program}{command},'
+            f'"start":{start},{owner}',
+            f"{self._source}{start_ns or 'null'}{_FLAGS[process.inherited][process.truncated]}",
+            has_raw or program_has_raw or owner_has_raw,
         )
-        state = (
-            f'{self._source}{start_ns or "null"},"inherited":{_BOOL[process.inherited]},'
-            f'"truncated":{_BOOL[process.truncated]},"chain":'
-        )
-        is_ascii = (
-            plain is not None
-            and cmd.isascii()
-            and user.isascii()
-            and (executable is None or executable.isascii())
-        )
-        return _Own(details, state, not is_ascii and _may_have_raw(details))
 
     def _ending(self, event: Exit) -> tuple[str, str]:
         """Return how it ended: for the process, and for what we say of it."""
@@ -212,25 +213,22 @@ def _may_have_raw(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _program(cmd: str, executable: str | None) -> str:
+def _program(cmd: str, executable: str | None) -> tuple[str, bool]:
     path = "null" if executable is None else quote(executable)
-    return f'"name":{quote(cmd)},"executable":{path},'
+    text = f'"name":{quote(cmd)},"executable":{path},'
+    return text, _may_have_raw(text)
 
 
 @lru_cache(maxsize=1024)
-def _user(uid: int | None, user: str) -> str:
+def _user(uid: int | None, user: str) -> tuple[str, bool]:
     number = "null" if uid is None else f'"{uid}"'
-    return f'{{"id":{number},"name":{quote(user)}}}'
+    text = f'"user":{{"id":{number},"name":{quote(user)}}},"parent":'
+    return text, _may_have_raw(text)
 
 
-def _listed(plain: str) -> tuple[str, str]:
-    """Return arguments that need no quotes as a list, and as one text."""
-    return '["' + plain.replace("\0", '","') + '"]', '"' + plain.replace("\0", " ") + '"'
-
-
-def _quoted(process: TrackedProcess) -> tuple[str, str]:
+def _quoted(process: TrackedProcess) -> str:
     """Return the arguments as a list, and quoted for a shell as one text."""
     if process.args_raw is None:
-        return "null", "null"
+        return '"args":null,"command_line":null'
     args = process.args
-    return "[" + ",".join(map(quote, args)) + "]", quote(shlex.join(args))
+    return f'"args":[{",".join(map(quote, args))}],"command_line":{quote(shlex.join(args))}'

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-# What neither a shell nor JSON would quote; but no argument may be empty.
+# What neither a shell nor JSON would quote.
 _PLAIN = "".join(filter(str.isalnum, map(chr, range(128)))).encode() + b"@%_-+=:,./"
+# The end of an argument becomes a blank, and what needs quotes a NUL.
+_SHOWN = bytes(32 if byte == 0 else byte if byte in _PLAIN else 0 for byte in range(256))
+_BLANK = 32
 
 
 def plain_args(args_raw: bytes | None) -> str | None:
-    """Return the arguments with a NUL between each two, if none of them needs quotes."""
-    if not args_raw or args_raw[-1]:
+    """Return the arguments with a blank between each two, if none of them needs quotes.
+
+    None has a blank in it then, nor is one empty.
+    """
+    if not args_raw:
         return None
-    special = args_raw.translate(None, _PLAIN)
-    if special.count(0) != len(special) or not args_raw[0] or b"\0\0" in args_raw:
+    shown = args_raw.translate(_SHOWN)
+    if 0 in shown or shown[0] == _BLANK or shown[-1] != _BLANK or b"  " in shown:
         return None
-    return args_raw[:-1].decode("ascii")
+    return shown[:-1].decode("ascii")

@@ -67,9 +67,11 @@ class _Run:
 
     def text(self, process: TrackedProcess) -> str:
         """Return the cells of a process."""
+        if self._is_open:
+            return padded(str(self._texts[0](process)), None)
         texts = tuple([text(process) for text in self._texts])
         cells = self._form % texts
-        if (len(cells) == self._size or self._is_open) and cells.isascii():
+        if len(cells) == self._size and cells.isascii():
             return cells
         return " ".join(map(Column.cell, self._columns, map(str, texts)))
 
@@ -149,7 +151,12 @@ class Row:
 
             return time
         text = field.text
-        return lambda told: cell(text(told))
+
+        def on_the_right(told: ProcessEvent) -> str:
+            shown = text(told)
+            return shown.rjust(width) if len(shown) <= width else cell(shown)
+
+        return on_the_right if field.right else lambda told: cell(text(told))
 
 
 def _picker(order: list[int]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
@@ -169,5 +176,7 @@ def _runs_of(columns: Sequence[Column]) -> list[list[Column]]:
 def padded(text: str, width: int | None) -> str:
     """Fill a cell; one without a width gets the least that keeps most rows aligned."""
     if width is None:
+        if text.isascii():
+            return text.ljust(_PIPED_WIDTH)
         return text + " " * (_PIPED_WIDTH - cell_len(text))
     return fit(text, width)

@@ -42,7 +42,7 @@ class UtcStamps:
     def __init__(self, wall_offset_ns: int) -> None:
         self._offset = wall_offset_ns
         self._begin_ns = _NEVER_NS
-        self._text = ""
+        self._form = ""
 
     def of(self, boottime_ns: int) -> str:
         """Return the time in UTC."""
@@ -50,8 +50,8 @@ class UtcStamps:
         if not 0 <= rest < _SECOND_NS:
             second, rest = divmod(boottime_ns + self._offset, _SECOND_NS)
             self._begin_ns = boottime_ns - rest
-            self._text = _utc_second(second)
-        return "%s.%09dZ" % (self._text, rest)  # noqa: UP031 - a quarter faster than an f-string
+            self._form = f"{_utc_second(second)}.%09dZ"
+        return self._form % rest
 
 
 def local_time_of_day(wall_ns: int) -> str:
