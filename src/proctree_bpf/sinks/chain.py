@@ -26,7 +26,7 @@ class ChainSink:
     ) -> None:
         self._out = out
         table, _ = table_of(tree, cache)
-        self._kept = KeptTexts(table, _link, _above, max_ancestors)
+        self._kept = KeptTexts(table, _link, _above, max_ancestors, only_kept=True)
         self._owner = self._kept.owner
 
     def write(self, told: ProcessEvent) -> None:
@@ -38,7 +38,7 @@ class ChainSink:
         link = kept.link
         if link is None:
             link = kept.link = _link(process)
-        self._out.write(f"{EVENT_KINDS[kind]}\t{link}{self._kept.above_if_kept(process)}\n")
+        self._out.write(f"{EVENT_KINDS[kind]}\t{link}{self._kept.above(process)}\n")
         if kind is Exit:
             self._kept.let_go(process, kept)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit
-from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.describe import command_text, exit_text
 from proctree_bpf.sinks.wall_time import duration
 
@@ -45,8 +43,8 @@ class Field:
         text: makes its contents of each record.
         of_exits: whether ``text`` is for exits only, and the others have nothing here.
         of_time: returns what makes its contents of the time.
-        of_process: returns what makes its contents of a process; they stay while that is
-            what it was.
+        of_process: returns what tells its contents of a process, a name or a number; they
+            stay while that is what it was. The command is text that can be shown.
         of_kind: makes its contents of the kind of the event.
         is_handed_in: whether the table itself makes them.
 
@@ -65,8 +63,11 @@ class Field:
 
 
 def _age(told: ProcessEvent) -> str:
-    began_ns = told.process.began_ns
-    return duration(told.event.timestamp_ns - began_ns) if began_ns else ""
+    process = told.process
+    began_ns, held_ns = process.start_time_ns, process.held_until_ns
+    if not began_ns:
+        return ""
+    return duration(told.event.timestamp_ns - max(began_ns, held_ns))
 
 
 def _cpu(told: ProcessEvent) -> str:
@@ -90,28 +91,19 @@ def _ppid(process: TrackedProcess) -> int:
     return process.ppid if process.parent is None else process.parent.pid
 
 
-def _user(process: TrackedProcess) -> str:
-    return _visible(process.user)
-
-
-def _comm(process: TrackedProcess) -> str:
-    return _visible(process.cmd)
-
-
 def _command_of(view: View) -> Callable[[TrackedProcess], str]:
     return lambda process: command_text(process, view.max_args)
 
 
-_visible = lru_cache(maxsize=4096)(visible)
 _ALL = (
     Field("time", "TIME", 12, of_time=lambda view: view.clock.time_of_day),
     Field("timestamp", "TIME(s)", 10, right=True, of_time=lambda view: view.clock.since_start),
     Field("event", "EVENT", 5, of_kind=lambda kind: EVENT_KINDS[kind]),
     Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid")),
     Field("ppid", "PPID", 7, right=True, of_process=lambda _: _ppid),
-    Field("user", "USER", 10, of_process=lambda _: _user),
+    Field("user", "USER", 10, of_process=lambda _: attrgetter("user")),
     Field("uid", "UID", 10, right=True, of_process=lambda _: lambda process: _number(process.uid)),
-    Field("comm", "COMM", 15, of_process=lambda _: _comm),
+    Field("comm", "COMM", 15, of_process=lambda _: attrgetter("cmd")),
     Field("exit", "EXIT", 8, right=True, text=_exit, of_exits=True),
     Field("age", "AGE", 7, right=True, text=_age, of_exits=True),
     Field("cpu", "CPU", 7, right=True, text=_cpu),

@@ -50,6 +50,7 @@ class KeptTexts(Generic[A]):
         join: makes what is above a process of it, of the links of its chain, nearest first,
             and of how the line ends.
         max_ancestors: how many links a chain may have; None for all.
+        only_kept: whether nothing is above a process that the table had no room for.
 
     """
 
@@ -59,6 +60,8 @@ class KeptTexts(Generic[A]):
         link: Callable[[TrackedProcess], str],
         join: Callable[[list[TrackedProcess], list[str], End], A],
         max_ancestors: int | None,
+        *,
+        only_kept: bool = False,
     ) -> None:
         self.owner = object()
         """What all that is kept here is marked with."""
@@ -66,6 +69,7 @@ class KeptTexts(Generic[A]):
         self._link = link
         self._join = join
         self._max_ancestors = max_ancestors
+        self._only_kept = only_kept
         self._detailed: deque[Kept] = deque()
 
     def of(self, process: TrackedProcess) -> Kept:
@@ -96,7 +100,11 @@ class KeptTexts(Generic[A]):
         It is the same for all that have one creator, unless one of them can be above it, too.
         """
         creator = process.creator
-        if creator is None or not 0 < creator.start_time_ns < process.start_time_ns:
+        if (
+            creator is None
+            or not process.is_kept
+            or not 0 < creator.start_time_ns < process.start_time_ns
+        ):
             return self._encode(process)
         kept = creator.link
         if type(kept) is not Kept or kept.owner is not self.owner:
@@ -108,23 +116,16 @@ class KeptTexts(Generic[A]):
         above: A = kept.above
         return above
 
-    def above_if_kept(self, process: TrackedProcess) -> A:
-        """Return what is above a process, of which nothing is known once it is forgotten."""
-        if process.is_kept:
-            return self.above(process)
-        _, end = self.line_if_kept(process)
-        return self._join([process], [], end)
-
-    def line_if_kept(self, process: TrackedProcess) -> tuple[list[TrackedProcess], End]:
-        """Return a process and its creators, and how the line ends; see ``above_if_kept``."""
-        if process.is_kept:
+    def line(self, process: TrackedProcess) -> tuple[list[TrackedProcess], End]:
+        """Return a process and its creators, nearest first, and how the line ends."""
+        if process.is_kept or not self._only_kept:
             return line_up(process, self._max_ancestors)
         if process.ppid in (0, process.pid):
             return [process], End.ROOT
         return [process], End.CUT if self._max_ancestors == 0 else End.MISSING
 
     def _encode(self, process: TrackedProcess) -> A:
-        line, end = line_up(process, self._max_ancestors)
+        line, end = self.line(process)
         links = []
         for member in line[1:]:
             kept = self.of(member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -10,6 +11,7 @@ import msgspec
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit
 from proctree_bpf.core.identity import ProcessKey  # noqa: TC001 - a struct's types can be asked for
+from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, fit
 
 if TYPE_CHECKING:
@@ -46,34 +48,32 @@ class Column(NamedTuple):
             return padded(text, width)
         return text.rjust(width) if self.field.right else text.ljust(width)
 
-    @property
-    def form(self) -> str:
-        """How ``%`` pads ASCII text that is not too long."""
-        sign = "" if self.field.right and self.width is not None else "-"
-        return f"%{sign}{_PIPED_WIDTH if self.width is None else self.width}s"
-
 
 class _Run:
     """Columns side by side that all tell only of the process."""
 
     def __init__(self, columns: Sequence[Column], view: View) -> None:
-        self._columns = columns
-        makers = [column.field.of_process for column in columns]
-        self._texts = [maker(view) for maker in makers if maker is not None]
-        self._form = " ".join([column.form for column in columns])
-        widths = [column.width for column in columns]
-        self._is_open = widths == [None]
-        self._size = None if None in widths else len(self._form % tuple([""] * len(columns)))
+        self._cells: list[Callable[[TrackedProcess], str]] = []
+        for column in columns:
+            if column.field.of_process is not None:
+                self._cells.append(_cell_of(column, column.field.of_process(view)))
 
     def text(self, process: TrackedProcess) -> str:
         """Return the cells of a process."""
-        if self._is_open:
-            return padded(str(self._texts[0](process)), None)
-        texts = tuple([text(process) for text in self._texts])
-        cells = self._form % texts
-        if len(cells) == self._size and cells.isascii():
-            return cells
-        return " ".join(map(Column.cell, self._columns, map(str, texts)))
+        return " ".join([cell(process) for cell in self._cells])
+
+
+def _cell_of(
+    column: Column, value_of: Callable[[TrackedProcess], str | int]
+) -> Callable[[TrackedProcess], str]:
+    width, cell = column.width, column.cell
+    if width is None:
+        return lambda process: padded(str(value_of(process)), None)
+    if column.field.right:  # a number
+        return lambda process: str(value_of(process)).rjust(width)
+    # Names are few.
+    of_name = lru_cache(maxsize=4096)(lambda name: cell(visible(name)))
+    return lambda process: of_name(value_of(process))
 
 
 class _Plan(NamedTuple):

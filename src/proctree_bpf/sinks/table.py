@@ -78,7 +78,7 @@ class TableSink:
         elif told.uncertain:
             ancestry = self._uncertain_ancestry(process)
         else:
-            ancestry = self._kept.above_if_kept(process)
+            ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
         columns = self._layout.columns
         if columns is not None:
@@ -131,7 +131,9 @@ class TableSink:
         self._shows_ancestry = "ancestry" in names
         self._ancestry_width = widths.get("ancestry")
         # All anew: what was kept has the widths from before.
-        self._kept = KeptTexts(self._table, _link, self._ancestry, self._view.max_ancestors)
+        self._kept = KeptTexts(
+            self._table, _link, self._ancestry, self._view.max_ancestors, only_kept=True
+        )
         self._owner = self._kept.owner
 
     def _write_header(self) -> None:
@@ -152,7 +154,7 @@ class TableSink:
         return self._ancestry_cell(_ended(names, end))
 
     def _uncertain_ancestry(self, process: TrackedProcess) -> str:
-        line, end = self._kept.line_if_kept(process)
+        line, end = self._kept.line(process)
         names = _ended([_link(above) for above in line[1:]], end)
         names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return self._ancestry_cell(names)

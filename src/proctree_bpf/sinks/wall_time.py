@@ -98,7 +98,7 @@ def duration(ns: int) -> str:
 
     For example 250us, 3.1ms, 12.0s, 5m07s, 3h20m, 12d04h, 1234d.
     """
-    micros = max(ns, 0) // 1000
+    micros = ns // 1000 if ns > 0 else 0
     if micros < 1000:  # noqa: PLR2004 - a millisecond
         return f"{micros}us"
     if micros < 999_950:  # noqa: PLR2004 - what rounds to less than a second
