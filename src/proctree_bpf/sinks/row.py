@@ -13,13 +13,14 @@ from proctree_bpf.core.events import EVENT_KINDS, Exit
 from proctree_bpf.core.identity import ProcessKey  # noqa: TC001 - a struct's types can be asked for
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, fit
+from proctree_bpf.sinks.fields import Field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import ProcessEvent
-    from proctree_bpf.sinks.fields import Field, View
+    from proctree_bpf.sinks.fields import View
 
 _PIPED_WIDTH = 40
 
@@ -82,7 +83,7 @@ class _Plan(NamedTuple):
     parts: list[Part]
     """What is made for each record."""
     pick: Callable[[tuple[str, ...]], tuple[str, ...]]
-    """Puts the ancestry, the runs of the process, and the parts in order."""
+    """Puts the ancestry, the time, the runs of the process, and the parts in order."""
     template: str
     """What never changes, and ``%s`` for each of these."""
 
@@ -97,6 +98,9 @@ class Row:
         self._columns = columns
         self._view = view
         self._runs = [_Run(run, view) for run in _runs_of(columns)]
+        times = [column for column in columns if column.field.of_time is not None]
+        self._timed = times[0] if times else Column(Field("", "", 0), 0)
+        self._time = _time_of(self._timed, view)
         self._plans = {kind: self._plan(kind) for kind in EVENT_KINDS}
 
     def header(self, headers: Mapping[str, str], ancestry: str) -> str:
@@ -112,14 +116,18 @@ class Row:
 
     def text(self, told: ProcessEvent, own: Own, ancestry: str) -> str:
         """Return the row of a record."""
-        parts, pick, template = self._plans[type(told.event)]
-        return template % pick((ancestry, *own.runs, *[part(told) for part in parts]))
+        event = told.event
+        parts, pick, template = self._plans[type(event)]
+        time = self._time(event.timestamp_ns)
+        if parts:
+            return template % pick((ancestry, time, *own.runs, *[part(told) for part in parts]))
+        return template % pick((ancestry, time, *own.runs))
 
     def _plan(self, kind: type) -> _Plan:
         template: list[str] = []
         parts: list[Part] = []
         order: list[int] = []
-        run = 0
+        run = 1
         for is_run, columns in groupby(self._columns, _is_of_process):
             if is_run:
                 run += 1
@@ -135,28 +143,34 @@ class Row:
                 template.append("%s")
                 if field.is_handed_in:
                     order.append(0)
+                elif column is self._timed:
+                    order.append(1)
                 else:
                     parts.append(self._part(column))
-                    order.append(len(self._runs) + len(parts))
+                    order.append(1 + len(self._runs) + len(parts))
         return _Plan(parts, _picker(order), " ".join(template))
 
     def _part(self, column: Column) -> Part:
         field, cell, width = column.field, column.cell, column.width or 0
-        if field.of_time is not None:
-            say = field.of_time(self._view)
-
-            def time(told: ProcessEvent) -> str:
-                shown = say(told.event.timestamp_ns)
-                return shown if len(shown) == width else cell(shown)
-
-            return time
         text = field.text
+        if field.of_time is not None:
+            time = _time_of(column, self._view)
+            return lambda told: time(told.event.timestamp_ns)
 
         def on_the_right(told: ProcessEvent) -> str:
             shown = text(told)
             return shown.rjust(width) if len(shown) <= width else cell(shown)
 
         return on_the_right if field.right else lambda told: cell(text(told))
+
+
+def _time_of(column: Column, view: View) -> Callable[[int], str]:
+    """Return what makes the cell of a time."""
+    of_time, cell = column.field.of_time, column.cell
+    if of_time is None:
+        return lambda _ns: ""
+    say = of_time(view)
+    return (lambda ns: cell(say(ns))) if column.field.right else say
 
 
 def _picker(order: list[int]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
