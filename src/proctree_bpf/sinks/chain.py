@@ -34,7 +34,7 @@ class ChainSink:
         process, kind = told.process, type(told.event)
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
-            kept = self._kept.of(process)
+            kept = process.link = Kept(self._owner)
         link = kept.link
         if link is None:
             link = kept.link = _link(process)

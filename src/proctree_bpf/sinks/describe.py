@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from functools import lru_cache
 from signal import Signals
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import exit_code_of, exit_signal_of
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
 from proctree_bpf.sinks.quoting import plain_args
@@ -21,17 +19,11 @@ if TYPE_CHECKING:
 
 def exit_text(event: Exit) -> str:
     """Return the exit code, or the signal's name with ``*`` if it dumped core."""
-    return _how_it_ended(event.status, event.core_dumped)
-
-
-@lru_cache(maxsize=1024)
-def _how_it_ended(status: int | None, core_dumped: bool) -> str:  # noqa: FBT001 - a flag
-    if status is None:
+    if event.status is None:
         return "?"
-    signal = exit_signal_of(status)
-    if signal is None:
-        return str(exit_code_of(status))
-    return signal_name(signal)[:7] + ("*" if core_dumped else "")
+    if event.signal is None:
+        return str(event.exit_code)
+    return signal_name(event.signal)[:7] + ("*" if event.core_dumped else "")
 
 
 def signal_name(number: int) -> str:

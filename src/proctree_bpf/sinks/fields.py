@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit
+from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.sinks.describe import command_text, exit_text
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Exit
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
@@ -33,7 +34,7 @@ def _nothing(_told: ProcessEvent) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column, and where its contents come from: one of the last five says it.
+    """A column, and where its contents come from: ``text`` unless one of the last says it.
 
     Attributes:
         name: what it is chosen by.
@@ -41,7 +42,8 @@ class Field:
         width: how wide it is; None if it takes the room that the others leave.
         right: whether it is aligned to the right.
         text: makes its contents of each record.
-        of_exits: whether ``text`` is for exits only, and the others have nothing here.
+        of_exits: whether it is for exits only, and the others have nothing here.
+        of_status: makes its contents of the status in an exit.
         of_time: returns what makes its contents of the time.
         of_process: returns what tells its contents of a process, a name or a number; they
             stay while that is what it was. The command is text that can be shown.
@@ -56,6 +58,7 @@ class Field:
     right: bool = False
     text: Callable[[ProcessEvent], str] = _nothing
     of_exits: bool = False
+    of_status: Callable[[Exit], str] | None = None
     of_time: Callable[[View], Callable[[int], str]] | None = None
     of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
     of_kind: Callable[[type], str] | None = None
@@ -73,10 +76,6 @@ def _age(told: ProcessEvent) -> str:
 def _cpu(told: ProcessEvent) -> str:
     cpu_ns = told.process.cpu_ns
     return "" if cpu_ns is None else duration(cpu_ns)
-
-
-def _exit(told: ProcessEvent) -> str:
-    return exit_text(told.event) if isinstance(told.event, Exit) else ""
 
 
 def _cgroup(told: ProcessEvent) -> str:
@@ -104,7 +103,7 @@ _ALL = (
     Field("user", "USER", 10, of_process=lambda _: attrgetter("user")),
     Field("uid", "UID", 10, right=True, of_process=lambda _: lambda process: _number(process.uid)),
     Field("comm", "COMM", 15, of_process=lambda _: attrgetter("cmd")),
-    Field("exit", "EXIT", 8, right=True, text=_exit, of_exits=True),
+    Field("exit", "EXIT", 8, right=True, of_status=exit_text, of_exits=True),
     Field("age", "AGE", 7, right=True, text=_age, of_exits=True),
     Field("cpu", "CPU", 7, right=True, text=_cpu),
     Field("cgroup", "CGROUP", 10, right=True, text=_cgroup),

@@ -101,7 +101,7 @@ class JsonlSink:
         event, process = told.event, told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
-            kept = self._kept.of(process)
+            kept = process.link = Kept(self._owner)
         own: _Own = kept.own
         if own is None:
             own = self._own(process)

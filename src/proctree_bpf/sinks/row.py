@@ -157,6 +157,9 @@ class Row:
             time = _time_of(column, self._view)
             return lambda told: time(told.event.timestamp_ns)
 
+        if field.of_status is not None:
+            return _ending_of(column, field.of_status)
+
         def on_the_right(told: ProcessEvent) -> str:
             shown = text(told)
             return shown.rjust(width) if len(shown) <= width else cell(shown)
@@ -171,6 +174,22 @@ def _time_of(column: Column, view: View) -> Callable[[int], str]:
         return lambda _ns: ""
     say = of_time(view)
     return (lambda ns: cell(say(ns))) if column.field.right else say
+
+
+def _ending_of(column: Column, text: Callable[[Exit], str]) -> Part:
+    """Return what makes the cell of a status; there are few."""
+    cells: dict[int | None, str] = {}
+
+    def ending(told: ProcessEvent) -> str:
+        event = told.event
+        if not isinstance(event, Exit):
+            return column.cell("")
+        cell = cells.get(event.status)
+        if cell is None:
+            cell = cells[event.status] = column.cell(text(event))
+        return cell
+
+    return ending
 
 
 def _picker(order: list[int]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:

@@ -68,7 +68,7 @@ class TableSink:
         event, process = told.event, told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
-            kept = self._kept.of(process)
+            kept = process.link = Kept(self._owner)
         own: Own = kept.own
         if own is None or own.parent != process.parent:
             own = self._row.own(process)
