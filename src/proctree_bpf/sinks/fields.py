@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,7 @@ def _ppid(process: TrackedProcess) -> int:
 
 
 def _command_of(view: View) -> Callable[[TrackedProcess], str]:
-    return lambda process: command_text(process, view.max_args)
+    return partial(command_text, max_args=view.max_args)
 
 
 _ALL = (

@@ -69,7 +69,12 @@ def _cell_of(
 ) -> Callable[[TrackedProcess], str]:
     width, cell = column.width, column.cell
     if width is None:
-        return lambda process: padded(str(value_of(process)), None)
+
+        def as_it_is(process: TrackedProcess) -> str:
+            text = str(value_of(process))
+            return text.ljust(_PIPED_WIDTH) if text.isascii() else padded(text, None)
+
+        return as_it_is
     if column.field.right:  # a number
         return lambda process: str(value_of(process)).rjust(width)
     # Names are few.

@@ -80,24 +80,22 @@ class TableSink:
         else:
             ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
-        columns = self._layout.columns
-        if columns is not None:
-            row = cut(row, columns)
-        exited = None
-        if isinstance(event, Exit):
-            exited = event
+        exited = event if isinstance(event, Exit) else None
+        if exited is not None:
             self._kept.let_go(process, kept)
-        if self._layout.colour:
-            row = self._layout.paint(row, exit_colour(exited))
+        if self._has_limits:
+            row = self._fit(row, exit_colour(exited))
         self._out.write(f"{row}\n")
+
+    def _fit(self, row: str, colour: str) -> str:
+        columns = self._layout.columns
+        return self._layout.paint(row if columns is None else cut(row, columns), colour)
 
     def gap(self, gap: Gap) -> None:
         """Write a row that says what is missing."""
         self._write_header()
         text = f"{self._view.clock.time_of_day(gap.timestamp_ns)} {gap_text(gap)}"
-        if self._layout.columns is not None:
-            text = cut(text, self._layout.columns)
-        self._out.write(self._layout.paint(text, YELLOW) + "\n")
+        self._out.write(self._fit(text, YELLOW) + "\n")
 
     def flush(self) -> None:
         """Flush, and look at the terminal's size again."""
@@ -113,6 +111,7 @@ class TableSink:
     def _arrange(self, layout: Layout) -> None:
         """Choose the columns and their widths."""
         self._layout = layout
+        self._has_limits = layout.columns is not None or layout.colour
         columns = layout.columns
         names = that_fit(self._fields, columns) if self._may_drop else self._fields
         flexible = [name for name in names if FIELDS[name].width is None]
@@ -142,9 +141,7 @@ class TableSink:
             ancestry = self._ancestry_cell([FIELDS["ancestry"].header])
             headers = {name: header_of(name, self._view) for name in self._names}
             row = self._row.header(headers, ancestry).rstrip()
-            if self._layout.columns is not None:
-                row = cut(row, self._layout.columns)
-            self._out.write(self._layout.paint(row, DIM) + "\n")
+            self._out.write(self._fit(row, DIM) + "\n")
 
     def _ancestry_cell(self, names: list[str]) -> str:
         width = self._ancestry_width
