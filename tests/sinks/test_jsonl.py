@@ -6,16 +6,22 @@ import io
 import json
 import os
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Applied, Gap, Rename, unescape
+from proctree_bpf import Applied, Exec, Exit, Fork, Gap, ProcessKey, Rename, unescape
+from proctree_bpf.core.events import Setid
+from proctree_bpf.core.tracker import ProcessEvent
+from proctree_bpf.sinks.json_record import RecordMaker
 from proctree_bpf.sinks.jsonl import JsonlSink
 from support.names import arguments, comms, unhurried
 from support.scene import SECOND_NS, Scene
+
+if TYPE_CHECKING:
+    from proctree_bpf.core.events import ProcEvent
 
 _BOOT_ID = "a5c418f4-1a7d-4f15-8000-0123456789ab"
 _WALL_NS = 1_767_323_045 * SECOND_NS
@@ -25,19 +31,34 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 class Page:
     """A sink and the scene that it shows."""
 
-    def __init__(self, source: str = "bpf") -> None:
+    def __init__(self, source: str = "bpf", max_ancestors: int | None = None) -> None:
         self.scene = Scene()
         self.out = io.StringIO()
         self.sink = JsonlSink(
             self.out, self.scene.tree, self.scene.cache,
-            source=source, boot_id=_BOOT_ID, wall_offset_ns=_WALL_NS,
+            source=source, boot_id=_BOOT_ID, wall_offset_ns=_WALL_NS, max_ancestors=max_ancestors,
         )  # fmt: skip
+        self.records = RecordMaker(
+            self.scene.tracker.table, source, _BOOT_ID, _WALL_NS, max_ancestors
+        )
 
     def write(self, applied: Applied) -> dict[str, Any]:
         """Write one record and read it back as the strictest parser would."""
         begin = self.out.tell()
         self.sink.write(applied)
         return self._read(begin)
+
+    def check(self, event: ProcEvent) -> None:
+        """Apply an event, and compare its line with the encoding of its record."""
+        process = self.scene.tracker.take(event)
+        if process is None:
+            return
+        told = ProcessEvent(event, process, self.scene.tracker.uncertain)
+        record = self.records.record(told)
+        begin = self.out.tell()
+        self.sink.write(told)
+        expected = json.dumps(record, separators=(",", ":")) + "\n"
+        assert self.out.getvalue()[begin:] == expected
 
     def gap(self, gap: Gap) -> dict[str, Any]:
         begin = self.out.tell()
@@ -296,6 +317,78 @@ class TestBytes:
         record = page.write(page.scene.fork(20, by=10, comm="child"))
         assert record["proctree"]["escaped"] is True
         assert record["proctree"]["chain"][0]["name"] == r"\xff"
+
+
+_STATUSES = st.sampled_from([None, 0, 1 << 8, 255 << 8, 9, 11 | 0x80])
+_KINDS = st.sampled_from(["fork", "exec", "rename", "setid", "exit"])
+
+
+class TestALineIsTheRecordsEncoding:
+    """Lines are put together of kept texts; ``json_record`` says what they must be."""
+
+    @unhurried
+    @given(
+        kinds=st.lists(_KINDS, min_size=1, max_size=6),
+        names=st.lists(comms(), min_size=7, max_size=7),
+        args=st.none() | arguments(),
+        path=st.none() | comms(),
+        status=_STATUSES,
+        most=st.sampled_from([None, 0, 1, 2]),
+        flags=st.lists(st.booleans(), min_size=3, max_size=3),
+    )
+    def test_whatever_happens_to_a_process(
+        self,
+        *,
+        kinds: list[str],
+        names: list[str],
+        args: list[str] | None,
+        path: str | None,
+        status: int | None,
+        most: int | None,
+        flags: list[bool],
+    ) -> None:
+        page = Page(max_ancestors=most)
+        scene = page.scene
+        truncated, adopted, scene.tracker.uncertain = flags
+        scene.fork(10, comm=names[0])
+        scene.fork(20, by=10, comm=names[1])
+        raw = None if args is None else os.fsencode("".join(f"{arg}\0" for arg in args))
+        parent = scene.key(1) if adopted else None
+        for number, kind in enumerate(kinds):
+            name = names[2 + number % 5]
+            at = {"timestamp_ns": scene.now_ns + 1 + number, "key": scene.key(20)}
+            if kind == "fork":
+                page.check(Fork(at["timestamp_ns"], ProcessKey(30 + number, at["timestamp_ns"]),
+                                scene.key(20), parent, comm=name))  # fmt: skip
+            elif kind == "exec":
+                page.check(Exec(**at, parent=parent, comm=name, executable=path, args_raw=raw,
+                                truncated=truncated, uid=1000))  # fmt: skip
+            elif kind == "rename":
+                page.check(Rename(**at, comm=name))
+            elif kind == "setid":
+                page.check(Setid(**at, uid=number))
+            else:
+                page.check(Exit(**at, parent=parent, status=status))
+            # The creator's name is new, so what was kept of it is old.
+            page.check(Rename(at["timestamp_ns"], scene.key(10), names[(3 + number) % 7]))
+
+    @pytest.mark.parametrize(
+        "raw", [b"", b"\0", b"a", b"a\0", b"a\0\0b\0", b"\0a\0", b"a b\0", b"a\0b"]
+    )
+    def test_wherever_its_arguments_end(self, raw: bytes) -> None:
+        page = Page()
+        page.check(Exec(page.scene.now_ns + 1, page.scene.key(1), comm="x", args_raw=raw))
+
+    def test_where_two_are_said_to_have_created_each_other(self) -> None:
+        page = Page()
+        a, b, child = ProcessKey(50), ProcessKey(51), ProcessKey(52)
+        now_ns = page.scene.now_ns
+        page.check(Fork(now_ns + 1, a, b, comm="a"))
+        page.check(Fork(now_ns + 2, b, a, comm="b"))
+        page.check(Fork(now_ns + 3, child, a, comm="child"))
+        for key in (a, b, child, a):
+            now_ns += 10
+            page.check(Exec(now_ns, key, comm=f"x{key.pid}"))
 
 
 class TestGap:

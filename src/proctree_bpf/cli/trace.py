@@ -88,14 +88,14 @@ class _EventFilter:
 
     def __init__(self, sink: Sink, wanted: Collection[str]) -> None:
         self._sink = sink
-        self._wanted = frozenset(kind for kind, name in EVENT_KINDS.items() if name in wanted)
+        self._wanted = {kind: name for kind, name in EVENT_KINDS.items() if name in wanted}
         self.written: dict[str, int] = dict.fromkeys(wanted, 0)
         self.tally = Tally()
 
     def write(self, applied: ProcessEvent) -> None:
-        kind = type(applied.event)
-        if kind in self._wanted:
-            self.written[EVENT_KINDS[kind]] += 1
+        name = self._wanted.get(type(applied.event))
+        if name is not None:
+            self.written[name] += 1
             self.tally.add(applied)
             self._sink.write(applied)
 

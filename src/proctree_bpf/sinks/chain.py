@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.events import EVENT_KINDS, Gap
-from proctree_bpf.core.lineage import build_chain_string
+from proctree_bpf.core.events import EVENT_KINDS, Exit, Gap
+from proctree_bpf.core.lineage import End
+from proctree_bpf.core.mirror import table_of
+from proctree_bpf.core.model import CHAIN_SEPARATORS, OMISSION, UNKNOWN_NAME
+from proctree_bpf.core.text import escape
+from proctree_bpf.sinks.kept import Kept, KeptTexts
 
 if TYPE_CHECKING:
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.core.tracker import ProcessEvent
 
@@ -19,16 +25,22 @@ class ChainSink:
         self, out: TextIO, tree: TreeStore, cache: CacheStore, max_ancestors: int | None = None
     ) -> None:
         self._out = out
-        self._tree = tree
-        self._cache = cache
-        self._max_ancestors = max_ancestors
+        table, _ = table_of(tree, cache)
+        self._kept = KeptTexts(table, _link, _above, max_ancestors, only_kept=True)
+        self._owner = self._kept.owner
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, told: ProcessEvent) -> None:
         """Write one record."""
-        chain = build_chain_string(
-            self._tree, self._cache, applied.node, max_ancestors=self._max_ancestors
-        )
-        self._out.write(f"{EVENT_KINDS[type(applied.event)]}\t{chain}\n")
+        process, kind = told.process, type(told.event)
+        kept: Any = process.link
+        if type(kept) is not Kept or kept.owner is not self._owner:
+            kept = process.link = Kept(self._owner)
+        link = kept.link
+        if link is None:
+            link = kept.link = _link(process)
+        self._out.write(f"{EVENT_KINDS[kind]}\t{link}{self._kept.above(process)}\n")
+        if kind is Exit:
+            self._kept.let_go(process, kept)
 
     def gap(self, gap: Gap) -> None:
         """Write that events are missing here."""
@@ -41,3 +53,22 @@ class ChainSink:
 
     def finish(self) -> None:
         """Owe nothing at the end."""
+
+
+@lru_cache(maxsize=4096)
+def _escaped(name: str) -> str:
+    return escape(name, CHAIN_SEPARATORS)
+
+
+def _link(process: TrackedProcess) -> str:
+    """Return what ``str`` gives of a ``ProcessLink``."""
+    return f"{process.pid}|{_escaped(process.cmd)}|{_escaped(process.user)}"
+
+
+def _above(line: list[TrackedProcess], links: list[str], end: End) -> str:
+    """Return what comes behind a process in a chain."""
+    if end is End.MISSING:
+        links.append(f"{line[-1].ppid}|{UNKNOWN_NAME}|{UNKNOWN_NAME}")
+    elif end is End.CUT:
+        links.append(OMISSION)
+    return "".join([f";{link}" for link in links])

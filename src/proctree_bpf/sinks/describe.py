@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
+from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
     from proctree_bpf.core.events import Exit, Gap
     from proctree_bpf.core.model import ProcInfo
+    from proctree_bpf.core.process import TrackedProcess
 
 
 def exit_text(event: Exit) -> str:
@@ -39,19 +41,25 @@ def exit_colour(event: Exit | None) -> str:
     return RED if event.status else DIM
 
 
-def command_text(info: ProcInfo, max_args: int | None = None) -> str:
+def command_text(about: ProcInfo | TrackedProcess, max_args: int | None = None) -> str:
     """Return the quoted arguments, or the name in brackets where there are none.
 
     Of the arguments behind the command, ``max_args`` are shown, or all.
     """
-    args = info.args
-    if not args:
-        return f"[{visible(info.cmd)}]"
-    shown = args if max_args is None else args[: max_args + 1]
-    text = visible(shlex.join(shown))
-    if info.truncated or len(shown) < len(args):
+    plain = plain_args(about.args_raw) if max_args is None else None
+    is_cut = about.truncated
+    if plain is not None:
+        text = plain
+    else:
+        args = about.args
+        if not args:
+            return f"[{visible(about.cmd)}]"
+        shown = args if max_args is None else args[: max_args + 1]
+        text = visible(shlex.join(shown))
+        is_cut = is_cut or len(shown) < len(args)
+    if is_cut:
         text += " …"
-    return f"({text})" if info.inherited else text
+    return f"({text})" if about.inherited else text
 
 
 def gap_text(gap: Gap) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit
-from proctree_bpf.core.text import visible
+from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.sinks.describe import command_text, exit_text
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Exit
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
 
@@ -26,53 +29,90 @@ class View:
     max_ancestors: int | None = None
 
 
+def _nothing(_told: ProcessEvent) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column; ``width`` is None if it takes the room that the others leave."""
+    """A column, and where its contents come from: ``text`` unless one of the last says it.
 
+    Attributes:
+        name: what it is chosen by.
+        header: what stands above it.
+        width: how wide it is; None if it takes the room that the others leave.
+        right: whether it is aligned to the right.
+        text: makes its contents of each record.
+        of_exits: whether it is for exits only, and the others have nothing here.
+        of_status: makes its contents of the status in an exit.
+        of_time: returns what makes its contents of the time.
+        of_process: returns what tells its contents of a process, a name or a number; they
+            stay while that is what it was. The command is text that can be shown.
+        of_kind: makes its contents of the kind of the event.
+        is_handed_in: whether the table itself makes them.
+
+    """
+
+    name: str
     header: str
     width: int | None
-    text: Callable[[ProcessEvent, View], str]
     right: bool = False
+    text: Callable[[ProcessEvent], str] = _nothing
+    of_exits: bool = False
+    of_status: Callable[[Exit], str] | None = None
+    of_time: Callable[[View], Callable[[int], str]] | None = None
+    of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
+    of_kind: Callable[[type], str] | None = None
+    is_handed_in: bool = False
 
 
-def _age(applied: ProcessEvent, _view: View) -> str:
-    return "" if applied.age_ns is None else duration(applied.age_ns)
+def _age(told: ProcessEvent) -> str:
+    process = told.process
+    began_ns, held_ns = process.start_time_ns, process.held_until_ns
+    if not began_ns:
+        return ""
+    return duration(told.event.timestamp_ns - max(began_ns, held_ns))
 
 
-def _cpu(applied: ProcessEvent, _view: View) -> str:
-    cpu_ns = applied.info.cpu_ns
+def _cpu(told: ProcessEvent) -> str:
+    cpu_ns = told.process.cpu_ns
     return "" if cpu_ns is None else duration(cpu_ns)
+
+
+def _cgroup(told: ProcessEvent) -> str:
+    return _number(told.process.cgroup_id)
 
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-FIELDS = {
-    "time": Field("TIME", 12, lambda row, view: view.clock.time_of_day(row.event.timestamp_ns)),
-    "timestamp": Field(
-        "TIME(s)", 10, lambda row, view: view.clock.since_start(row.event.timestamp_ns), right=True
-    ),
-    "event": Field("EVENT", 5, lambda row, _view: EVENT_KINDS[type(row.event)]),
-    "pid": Field("PID", 7, lambda row, _view: str(row.node.pid), right=True),
-    "ppid": Field("PPID", 7, lambda row, _view: str(row.node.kernel_parent.pid), right=True),
-    "user": Field("USER", 10, lambda row, _view: visible(row.info.user)),
-    "uid": Field("UID", 10, lambda row, _view: _number(row.info.uid), right=True),
-    "comm": Field("COMM", 15, lambda row, _view: visible(row.info.cmd)),
-    "exit": Field(
-        "EXIT",
-        8,
-        lambda row, _view: exit_text(row.event) if isinstance(row.event, Exit) else "",
-        right=True,
-    ),
-    "age": Field("AGE", 7, _age, right=True),
-    "cpu": Field("CPU", 7, _cpu, right=True),
-    "cgroup": Field("CGROUP", 10, lambda row, _view: _number(row.info.cgroup_id), right=True),
-    "command": Field("COMMAND", None, lambda row, view: command_text(row.info, view.max_args)),
+def _ppid(process: TrackedProcess) -> int:
+    return process.ppid if process.parent is None else process.parent.pid
+
+
+def _command_of(view: View) -> Callable[[TrackedProcess], str]:
+    return partial(command_text, max_args=view.max_args)
+
+
+_ALL = (
+    Field("time", "TIME", 12, of_time=lambda view: view.clock.time_of_day),
+    Field("timestamp", "TIME(s)", 10, right=True, of_time=lambda view: view.clock.since_start),
+    Field("event", "EVENT", 5, of_kind=lambda kind: EVENT_KINDS[kind]),
+    Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid")),
+    Field("ppid", "PPID", 7, right=True, of_process=lambda _: _ppid),
+    Field("user", "USER", 10, of_process=lambda _: attrgetter("user")),
+    Field("uid", "UID", 10, right=True, of_process=lambda _: lambda process: _number(process.uid)),
+    Field("comm", "COMM", 15, of_process=lambda _: attrgetter("cmd")),
+    Field("exit", "EXIT", 8, right=True, of_status=exit_text, of_exits=True),
+    Field("age", "AGE", 7, right=True, text=_age, of_exits=True),
+    Field("cpu", "CPU", 7, right=True, text=_cpu),
+    Field("cgroup", "CGROUP", 10, right=True, text=_cgroup),
+    Field("command", "COMMAND", None, of_process=_command_of),
     # Its contents are a list, which the table shortens itself.
-    "ancestry": Field("ANCESTRY", None, lambda _row, _view: ""),
-}  # fmt: skip
+    Field("ancestry", "ANCESTRY", None, is_handed_in=True),
+)
+FIELDS = {field.name: field for field in _ALL}
 DEFAULT_FIELDS = (
     "time", "event", "pid", "ppid", "user", "comm", "exit", "age", "command", "ancestry",
 )  # fmt: skip

@@ -10,30 +10,55 @@ A line is put together of texts that are kept; ``sinks.json_record`` says what i
 from __future__ import annotations
 
 import json
-import re
 import shlex
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quote
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork
-from proctree_bpf.core.identity import ProcessKey, entity_id
+from proctree_bpf.core.identity import TICK_NS, ProcessKey, entity_id
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.sinks.json_record import RecordMaker, event_object
-from proctree_bpf.sinks.kept import KeptTexts
+from proctree_bpf.sinks.kept import Kept, KeptTexts
+from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import UtcStamps
 
 if TYPE_CHECKING:
-    from proctree_bpf.core.events import Gap, ProcEvent
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.core.tracker import ProcessEvent
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _BOOL = ("false", "true")
-_HEADS = {kind: _encode(event_object(action)) for kind, action in EVENT_KINDS.items()}
-# What shlex.quote leaves as it is; JSON does, too.
-_is_unsafe = re.compile(r"[^\w@%+=:,./-]", re.ASCII).search
+_FLAGS = [
+    [f',"inherited":{inherited},"truncated":{truncated},"chain":' for truncated in _BOOL]
+    for inherited in _BOOL
+]
+_HEADS = {
+    kind: f'","event":{_encode(event_object(action))},"process":{{'
+    for kind, action in EVENT_KINDS.items()
+}
+
+
+class _Own(msgspec.Struct, eq=False, gc=False):
+    """A process's own part of its records: what comes before its parent, and what after it."""
+
+    details: str
+    state: str
+    has_raw: bool
+    """Whether there may be bytes in it that are not UTF-8."""
+
+
+class _Above(msgspec.Struct, eq=False, gc=False):
+    """What is above a process: its creator, as its parent, and its chain."""
+
+    parent: str
+    chain: str
+    has_raw: bool
 
 
 class JsonlSink:
@@ -62,19 +87,51 @@ class JsonlSink:
     ) -> None:
         self._out = out
         self._table, _ = table_of(tree, cache)
-        self._boot_id = boot_id
+        named = entity_id(boot_id, ProcessKey(1, TICK_NS))
+        self._boot = None if named is None else named.removesuffix("1-1")
         self._records = RecordMaker(self._table, source, boot_id, wall_offset_ns, max_ancestors)
-        self._kept = KeptTexts(self._table, self._link, self._missing, _join, max_ancestors)
-        self._stamp = UtcStamps(wall_offset_ns)
-        self._source = f'"proctree":{{"source":{_encode(source)},"start_time_ns":'
+        self._kept = KeptTexts(self._table, self._link, self._above, max_ancestors)
+        self._owner = self._kept.owner
+        self._stamps = UtcStamps(wall_offset_ns)
+        self._source = f'}},"proctree":{{"source":{_encode(source)},"start_time_ns":'
         self._endings: dict[int | None, tuple[str, str]] = {}
 
     def write(self, told: ProcessEvent) -> None:
         """Write one record."""
-        line = self._line(told)
-        if "\\udc" in line:  # perhaps a byte that is not UTF-8
-            line = _encode(self._records.record(told)) + "\n"
-        self._out.write(line)
+        event, process = told.event, told.process
+        kept: Any = process.link
+        if type(kept) is not Kept or kept.owner is not self._owner:
+            kept = process.link = Kept(self._owner)
+        own: _Own = kept.own
+        if own is None:
+            own = self._own(process)
+            self._kept.keep_own(kept, own)
+        above = self._kept.above(process)
+        has_raw = own.has_raw or above.has_raw
+        parent = above.parent
+        if process.parent is not None:
+            key = process.parent
+            parent = self._reference(self._table.get(key), key.pid, key.start_time_ns)
+            has_raw = has_raw or _may_have_raw(parent)
+        stamp = self._stamps.of(event.timestamp_ns)
+        end = more = ""
+        if isinstance(event, Exit):
+            ending, more = self._endings.get(event.status) or self._ending(event)
+            end = f',"end":"{stamp}{ending}'
+            self._kept.let_go(process, kept)
+        elif isinstance(event, Fork):
+            creator = self._creator(process, event)
+            more = f',"creator":{creator}'
+            has_raw = has_raw or _may_have_raw(creator)
+        if told.uncertain:
+            more += ',"uncertain":true'
+        if has_raw:
+            self._out.write(_encode(self._records.record(told)) + "\n")
+            return
+        self._out.write(
+            f'{{"@timestamp":"{stamp}{_HEADS[type(event)]}{own.details}{parent}{end}'
+            f"{own.state}{above.chain}{more}}}}}\n"
+        )
 
     def gap(self, gap: Gap) -> None:
         """Write a gap record."""
@@ -87,66 +144,40 @@ class JsonlSink:
     def finish(self) -> None:
         """Owe nothing at the end."""
 
-    def _line(self, told: ProcessEvent) -> str:
-        """Return the line of a record in which all bytes are UTF-8."""
-        event, process = told.event, told.process
-        kind = type(event)
-        kept = self._kept.of(process)
-        details = kept.details
-        if details is None:
-            details = self._kept.keep_details(kept, self._details(process))
-        stamp = self._stamp[event.timestamp_ns]
-        end = more = ""
-        if kind is Exit:
-            ending, more = self._ending(event)
-            end = f',"end":"{stamp}"{ending}'
-            kept.details = None  # nothing comes after it
-        elif kind is Fork:
-            more = f',"creator":{self._creator(process, event)}'
-        if told.uncertain:
-            more += ',"uncertain":true'
-        return (
-            f'{{"@timestamp":"{stamp}","event":{_HEADS[kind]},"process":{{{details},"parent":'
-            f"{self._parent(process)}{end}}},{self._source}{process.start_time_ns or 'null'},"
-            f'"inherited":{_BOOL[process.inherited]},"truncated":{_BOOL[process.truncated]},'
-            f'"chain":{self._kept.chain(process)}{more}}}}}\n'
-        )
-
     def _entity_id(self, pid: int, start_time_ns: int) -> str:
-        named = entity_id(self._boot_id, ProcessKey(pid, start_time_ns))
-        return "null" if named is None else f'"{named}"'
+        if not start_time_ns or self._boot is None:
+            return "null"
+        return f'"{self._boot}{pid}-{start_time_ns // TICK_NS}"'
 
-    def _details(self, process: TrackedProcess) -> str:
-        pid, start_ns = process.pid, process.start_time_ns
-        executable, uid = process.executable, process.uid
-        args, command_line = _command(process)
-        start = f'"{self._stamp[start_ns]}"' if start_ns else "null"
-        return (
-            f'"pid":{pid},"entity_id":{self._entity_id(pid, start_ns)},"name":{quote(process.cmd)},'
-            f'"executable":{"null" if executable is None else quote(executable)},'
-            f'"args":{args},"command_line":{command_line},"start":{start},'
-            f'"user":{{"id":{"null" if uid is None else _in_quotes(uid)},'
-            f'"name":{quote(process.user)}}}'
+    def _own(self, process: TrackedProcess) -> _Own:
+        pid, start_ns, cmd, user = process.pid, process.start_time_ns, process.cmd, process.user
+        command_line = plain_args(process.args_raw)
+        has_raw = False
+        if command_line is not None:
+            args = command_line.replace(" ", '","')
+            command = f'"args":["{args}"],"command_line":"{command_line}"'
+        else:
+            command = _quoted(process)
+            has_raw = _may_have_raw(command)
+        program, program_has_raw = _program(cmd, process.executable)
+        owner, owner_has_raw = _user(process.uid, user)
+        start = f'"{self._stamps.of(start_ns)}"' if start_ns else "null"
+        return _Own(
+            f'"pid":{pid},"entity_id":{self._entity_id(pid, start_ns)},{program}{command},'
+            f'"start":{start},{owner}',
+            f"{self._source}{start_ns or 'null'}{_FLAGS[process.inherited][process.truncated]}",
+            has_raw or program_has_raw or owner_has_raw,
         )
 
-    def _ending(self, event: ProcEvent) -> tuple[str, str]:
-        assert isinstance(event, Exit)  # noqa: S101 - for the type checker
-        texts = self._endings.get(event.status)
-        if texts is None:
-            texts = self._endings[event.status] = (
-                f',"exit_code":{_encode(event.exit_code)}',
-                f',"exit_signal":{_encode(event.signal)},"core_dumped":{_BOOL[event.core_dumped]}',
-            )
+    def _ending(self, event: Exit) -> tuple[str, str]:
+        """Return how it ended: for the process, and for what we say of it."""
+        texts = self._endings[event.status] = (
+            f'","exit_code":{_encode(event.exit_code)}',
+            f',"exit_signal":{_encode(event.signal)},"core_dumped":{_BOOL[event.core_dumped]}',
+        )
         return texts
 
-    def _parent(self, process: TrackedProcess) -> str:
-        parent = process.parent
-        if parent is None:
-            return self._reference(process.creator, process.ppid, process.creator_start_ns)
-        return self._reference(self._table.get(parent), *parent)
-
-    def _creator(self, process: TrackedProcess, event: ProcEvent) -> str:
-        assert isinstance(event, Fork)  # noqa: S101 - for the type checker
+    def _creator(self, process: TrackedProcess, event: Fork) -> str:
         creator = process.creator or self._table.get(event.creator)
         return self._reference(creator, *event.creator)
 
@@ -156,12 +187,8 @@ class JsonlSink:
                 return "null"
             named = self._entity_id(pid, start_time_ns)
             return f'{{"pid":{pid},"entity_id":{named},"name":null}}'
-        kept = self._kept.of(process)
-        if kept.reference is None:
-            named = self._entity_id(process.pid, process.start_time_ns)
-            name = quote(process.cmd)
-            kept.reference = f'{{"pid":{process.pid},"entity_id":{named},"name":{name}}}'
-        return kept.reference
+        named = self._entity_id(process.pid, process.start_time_ns)
+        return f'{{"pid":{process.pid},"entity_id":{named},"name":{quote(process.cmd)}}}'
 
     def _link(self, process: TrackedProcess) -> str:
         pid = process.pid
@@ -169,27 +196,39 @@ class JsonlSink:
         name, user = quote(process.cmd), quote(process.user)
         return f'{{"pid":{pid},"entity_id":{named},"name":{name},"user":{user}}}'
 
-    def _missing(self, key: ProcessKey) -> str:
-        return _encode(self._records.missing(key))
+    def _above(self, line: list[TrackedProcess], links: list[str], end: End) -> _Above:
+        if end is End.MISSING:
+            links.append(_encode(self._records.missing(line[-1].creator_key)))
+        process = line[0]
+        parent = self._reference(process.creator, process.ppid, process.creator_start_ns)
+        chain = f"[{','.join(links)}]"
+        if end is End.CUT:
+            chain += ',"chain_truncated":true'
+        return _Above(parent, chain, _may_have_raw(parent) or _may_have_raw(chain))
 
 
-def _join(links: list[str], end: End) -> str:
-    text = f"[{','.join(links)}]"
-    return text + ',"chain_truncated":true' if end is End.CUT else text
+def _may_have_raw(text: str) -> bool:
+    """Tell whether quoted text may have had bytes that are not UTF-8."""
+    return "\\udc" in text
 
 
-def _in_quotes(number: int) -> str:
-    return f'"{number}"'
+@lru_cache(maxsize=4096)
+def _program(cmd: str, executable: str | None) -> tuple[str, bool]:
+    path = "null" if executable is None else quote(executable)
+    text = f'"name":{quote(cmd)},"executable":{path},'
+    return text, _may_have_raw(text)
 
 
-def _command(process: TrackedProcess) -> tuple[str, str]:
+@lru_cache(maxsize=1024)
+def _user(uid: int | None, user: str) -> tuple[str, bool]:
+    number = "null" if uid is None else f'"{uid}"'
+    text = f'"user":{{"id":{number},"name":{quote(user)}}},"parent":'
+    return text, _may_have_raw(text)
+
+
+def _quoted(process: TrackedProcess) -> str:
     """Return the arguments as a list, and quoted for a shell as one text."""
-    args_raw = process.args_raw
-    if args_raw is None:
-        return "null", "null"
+    if process.args_raw is None:
+        return '"args":null,"command_line":null'
     args = process.args
-    if not args:
-        return "[]", '""'
-    if "" not in args and not _is_unsafe("".join(args)):
-        return '["' + '","'.join(args) + '"]', f'"{" ".join(args)}"'
-    return "[" + ",".join(map(quote, args)) + "]", quote(shlex.join(args))
+    return f'"args":[{",".join(map(quote, args))}],"command_line":{quote(shlex.join(args))}'

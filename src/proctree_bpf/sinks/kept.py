@@ -1,20 +1,22 @@
 """What sinks keep of a process, so that it is encoded once and not for each record. Pure.
 
 What is kept of a process is good until the table forgets it (``TrackedProcess.link`` is None
-again), and what is kept of a chain until ``ProcessTable.chains_changed`` counts on.
+again), and what is kept of the line above its children until ``ProcessTable.chains_changed``
+counts on.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
 
 from proctree_bpf.core.lineage import End, line_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.table import ProcessTable
 
@@ -22,35 +24,33 @@ if TYPE_CHECKING:
 # between their exec and their exit, whatever the number of those that live.
 _DETAILED = 4096
 
-
-class Kept:
-    """Texts about one process."""
-
-    __slots__ = ("chain", "chain_is", "details", "link", "owner", "reference")
-
-    def __init__(self, owner: object) -> None:
-        self.owner = owner
-        self.link: str | None = None
-        """It, as a link in the chains of others."""
-        self.reference: str | None = None
-        """It, as the parent of others."""
-        self.details: str | None = None
-        """Its own part of a record about it."""
-        self.chain: str | None = None
-        """The chain of those that it created: its link and those above it."""
-        self.chain_is = -1
-        """As of which ``chains_changed``."""
+A = TypeVar("A")
 
 
-class KeptTexts:
+class Kept(msgspec.Struct, eq=False, gc=False):
+    """What one sink has encoded of one process. Holds nothing that could lead back to it."""
+
+    owner: object
+    link: str | None = None
+    """It, as a link in the chains of others."""
+    own: Any = None
+    """Its own part of a record about it."""
+    above: Any = None
+    """What its children have above them: its link and those above it."""
+    above_is: int = -1
+    """As of which ``chains_changed``."""
+
+
+class KeptTexts(Generic[A]):
     """Keeps what one sink has encoded.
 
     Args:
         table: where processes are kept.
         link: encodes a process as a link in a chain.
-        missing: encodes a creator that is not remembered.
-        join: makes a chain of its links, nearest first; told how the line ends.
+        join: makes what is above a process of it, of the links of its chain, nearest first,
+            and of how the line ends.
         max_ancestors: how many links a chain may have; None for all.
+        only_kept: whether nothing is above a process that the table had no room for.
 
     """
 
@@ -58,54 +58,78 @@ class KeptTexts:
         self,
         table: ProcessTable,
         link: Callable[[TrackedProcess], str],
-        missing: Callable[[ProcessKey], str],
-        join: Callable[[list[str], End], str],
+        join: Callable[[list[TrackedProcess], list[str], End], A],
         max_ancestors: int | None,
+        *,
+        only_kept: bool = False,
     ) -> None:
+        self.owner = object()
+        """What all that is kept here is marked with."""
         self._table = table
         self._link = link
-        self._missing = missing
         self._join = join
         self._max_ancestors = max_ancestors
+        self._only_kept = only_kept
         self._detailed: deque[Kept] = deque()
 
     def of(self, process: TrackedProcess) -> Kept:
         """Return what is kept of a process; fields that are None are not encoded yet."""
         kept = process.link
-        if type(kept) is Kept and kept.owner is self:
+        if type(kept) is Kept and kept.owner is self.owner:
             return kept
-        kept = Kept(self)
-        process.link = kept
+        kept = process.link = Kept(self.owner)
         return kept
 
-    def keep_details(self, kept: Kept, details: str) -> str:
+    def keep_own(self, kept: Kept, own: object) -> None:
         """Keep a process's own part of its records, for a while."""
-        kept.details = details
-        self._detailed.append(kept)
-        if len(self._detailed) > _DETAILED:
-            self._detailed.popleft().details = None
-        return details
+        kept.own = own
+        detailed = self._detailed
+        detailed.append(kept)
+        if len(detailed) > _DETAILED:
+            detailed.popleft().own = None
 
-    def chain(self, process: TrackedProcess) -> str:
-        """Return the chain of a process, without itself."""
+    def let_go(self, process: TrackedProcess, kept: Kept) -> None:
+        """Keep no more than its children need of a process of which nothing more will come."""
+        kept.own = None
+        if process.children is None:
+            process.link = None
+
+    def above(self, process: TrackedProcess) -> A:
+        """Return what is above a process.
+
+        It is the same for all that have one creator, unless one of them can be above it, too.
+        """
         creator = process.creator
-        if creator is None or self._max_ancestors == 0:
-            return self._encode_chain(process)
-        kept = self.of(creator)
+        if (
+            creator is None
+            or not process.is_kept
+            or not 0 < creator.start_time_ns < process.start_time_ns
+        ):
+            return self._encode(process)
+        kept = creator.link
+        if type(kept) is not Kept or kept.owner is not self.owner:
+            kept = creator.link = Kept(self.owner)
         chains_changed = self._table.chains_changed
-        if kept.chain is None or kept.chain_is != chains_changed:
-            kept.chain = self._encode_chain(process)
-            kept.chain_is = chains_changed
-        return kept.chain
+        if kept.above_is != chains_changed:
+            kept.above = self._encode(process)
+            kept.above_is = chains_changed
+        above: A = kept.above
+        return above
 
-    def _encode_chain(self, process: TrackedProcess) -> str:
-        line, end = line_up(process, self._max_ancestors)
+    def line(self, process: TrackedProcess) -> tuple[list[TrackedProcess], End]:
+        """Return a process and its creators, nearest first, and how the line ends."""
+        if process.is_kept or not self._only_kept:
+            return line_up(process, self._max_ancestors)
+        if process.ppid in (0, process.pid):
+            return [process], End.ROOT
+        return [process], End.CUT if self._max_ancestors == 0 else End.MISSING
+
+    def _encode(self, process: TrackedProcess) -> A:
+        line, end = self.line(process)
         links = []
         for member in line[1:]:
             kept = self.of(member)
             if kept.link is None:
                 kept.link = self._link(member)
             links.append(kept.link)
-        if end is End.MISSING:
-            links.append(self._missing(line[-1].creator_key))
-        return self._join(links, end)
+        return self._join(line, links, end)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.core.events import Exit, Gap
-from proctree_bpf.core.lineage import End, line_of
+from proctree_bpf.core.lineage import End
+from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OMISSION
+from proctree_bpf.core.stores import ProcCache
 from proctree_bpf.core.text import visible
-from proctree_bpf.sinks.cells import cell_len, cut, fit
+from proctree_bpf.sinks.cells import cell_len, cut
 from proctree_bpf.sinks.describe import exit_colour, gap_text
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View, header_of, room_beside, that_fit
+from proctree_bpf.sinks.kept import Kept, KeptTexts
 from proctree_bpf.sinks.layout import DIM, YELLOW, Layout
+from proctree_bpf.sinks.row import Column, Row, padded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from proctree_bpf.core.model import PidNode
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.sinks.row import Own
 
 _COMMAND_SHARE = 0.58
-_PIPED_WIDTH = 40
 _ARROW = " < "
 
 
@@ -49,7 +53,7 @@ class TableSink:
         may_drop: bool = True,
     ) -> None:
         self._out = out
-        self._tree = tree
+        self._table, _ = table_of(tree, ProcCache())
         self._view = view
         self._read_layout = layout
         self._fields = tuple(fields)
@@ -57,23 +61,41 @@ class TableSink:
         self._header_due = True
         self._arrange(layout())
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, told: ProcessEvent) -> None:
         """Write one row."""
-        self._write_header()
-        view = self._view
-        texts = [text(applied, view) for text in self._texts]
-        ancestors = self._ancestors(applied.node, applied.uncertain) if self._shows_ancestry else []
-        exited = applied.event if isinstance(applied.event, Exit) else None
-        row = self._row(texts, ancestors)
-        self._out.write(self._layout.paint(row, exit_colour(exited)) + "\n")
+        if self._header_due:
+            self._write_header()
+        event, process = told.event, told.process
+        kept: Any = process.link
+        if type(kept) is not Kept or kept.owner is not self._owner:
+            kept = process.link = Kept(self._owner)
+        own: Own = kept.own
+        if own is None or own.parent != process.parent:
+            own = self._row.own(process)
+            self._kept.keep_own(kept, own)
+        if not self._shows_ancestry:
+            ancestry = ""
+        elif told.uncertain:
+            ancestry = self._uncertain_ancestry(process)
+        else:
+            ancestry = self._kept.above(process)
+        row = self._row.text(told, own, ancestry).rstrip()
+        exited = event if isinstance(event, Exit) else None
+        if exited is not None:
+            self._kept.let_go(process, kept)
+        if self._has_limits:
+            row = self._fit(row, exit_colour(exited))
+        self._out.write(f"{row}\n")
+
+    def _fit(self, row: str, colour: str) -> str:
+        columns = self._layout.columns
+        return self._layout.paint(row if columns is None else cut(row, columns), colour)
 
     def gap(self, gap: Gap) -> None:
         """Write a row that says what is missing."""
         self._write_header()
         text = f"{self._view.clock.time_of_day(gap.timestamp_ns)} {gap_text(gap)}"
-        if self._layout.columns is not None:
-            text = cut(text, self._layout.columns)
-        self._out.write(self._layout.paint(text, YELLOW) + "\n")
+        self._out.write(self._fit(text, YELLOW) + "\n")
 
     def flush(self) -> None:
         """Flush, and look at the terminal's size again."""
@@ -89,6 +111,7 @@ class TableSink:
     def _arrange(self, layout: Layout) -> None:
         """Choose the columns and their widths."""
         self._layout = layout
+        self._has_limits = layout.columns is not None or layout.colour
         columns = layout.columns
         names = that_fit(self._fields, columns) if self._may_drop else self._fields
         flexible = [name for name in names if FIELDS[name].width is None]
@@ -103,46 +126,46 @@ class TableSink:
                 share = max(int(room * _COMMAND_SHARE), 1)
                 widths |= {"command": share, "ancestry": room - share}
         self._names = names
-        self._texts = [FIELDS[name].text for name in names]
-        self._cells = [(name == "ancestry", widths[name], FIELDS[name].right) for name in names]
+        self._row = Row([Column(FIELDS[name], widths[name]) for name in names], self._view)
         self._shows_ancestry = "ancestry" in names
+        self._ancestry_width = widths.get("ancestry")
+        # All anew: what was kept has the widths from before.
+        self._kept = KeptTexts(
+            self._table, _link, self._ancestry, self._view.max_ancestors, only_kept=True
+        )
+        self._owner = self._kept.owner
 
     def _write_header(self) -> None:
         if self._header_due:
             self._header_due = False
-            headers = [header_of(name, self._view) for name in self._names]
-            row = self._row(headers, [FIELDS["ancestry"].header])
-            self._out.write(self._layout.paint(row, DIM) + "\n")
+            ancestry = self._ancestry_cell([FIELDS["ancestry"].header])
+            headers = {name: header_of(name, self._view) for name in self._names}
+            row = self._row.header(headers, ancestry).rstrip()
+            self._out.write(self._fit(row, DIM) + "\n")
 
-    def _row(self, texts: list[str], ancestors: list[str]) -> str:
-        cells = []
-        for (is_ancestry, width, right), text in zip(self._cells, texts, strict=True):
-            if is_ancestry:
-                shown = _ARROW.join(ancestors) if width is None else _shorten(ancestors, width)
-                cells.append(_padded(shown, width))
-            elif width is None or len(text) > width or not (right or text.isascii()):
-                cells.append(_padded(text, width))
-            else:
-                cells.append(text.rjust(width) if right else text.ljust(width))
-        row = " ".join(cells).rstrip()
-        return row if self._layout.columns is None else cut(row, self._layout.columns)
+    def _ancestry_cell(self, names: list[str]) -> str:
+        width = self._ancestry_width
+        return padded(_ARROW.join(names) if width is None else _shorten(names, width), width)
 
-    def _ancestors(self, node: PidNode, uncertain: bool) -> list[str]:  # noqa: FBT001 - a flag
-        line, end = line_of(self._tree, node, self._view.max_ancestors)
-        # A name with an arrow in it must not pass for two.
-        names = [visible(link.cmd).replace(_ARROW, r" \x3c ") for link in line[1:]]
-        if end is not End.ROOT:
-            names.append("?" if end is End.MISSING else OMISSION)
-        if uncertain:
-            names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
-        return names
+    def _ancestry(self, _line: list[TrackedProcess], names: list[str], end: End) -> str:
+        return self._ancestry_cell(_ended(names, end))
+
+    def _uncertain_ancestry(self, process: TrackedProcess) -> str:
+        line, end = self._kept.line(process)
+        names = _ended([_link(above) for above in line[1:]], end)
+        names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
+        return self._ancestry_cell(names)
 
 
-def _padded(text: str, width: int | None) -> str:
-    """Fill a cell; one without a width gets the least that keeps most rows aligned."""
-    if width is None:
-        return text + " " * (_PIPED_WIDTH - cell_len(text))
-    return fit(text, width)
+def _link(process: TrackedProcess) -> str:
+    # A name with an arrow in it must not pass for two.
+    return visible(process.cmd).replace(_ARROW, r" \x3c ")
+
+
+def _ended(names: list[str], end: End) -> list[str]:
+    if end is not End.ROOT:
+        names.append("?" if end is End.MISSING else OMISSION)
+    return names
 
 
 def _shorten(ancestors: list[str], width: int) -> str:

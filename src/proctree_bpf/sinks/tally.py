@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from proctree_bpf.core.events import Exec, Exit
@@ -38,10 +39,14 @@ class FrequentCounter(Generic[K]):
 
     def add(self, key: K) -> None:
         """Count one more."""
-        if key not in self._counts and len(self._counts) >= self._capacity:
+        counts = self._counts
+        if key in counts:
+            counts[key] += 1
+            return
+        if len(counts) >= self._capacity:
             self.exact = False
-            self._counts = dict(self.most(self._capacity // 2))
-        self._counts[key] = self._counts.get(key, 0) + 1
+            counts = self._counts = dict(self.most(self._capacity // 2))
+        counts[key] = counts.get(key, 0) + 1
 
     def most(self, number: int) -> list[tuple[K, int]]:
         """Return the most frequent; of equals, the one that came first."""
@@ -56,18 +61,21 @@ class Tally:
         self._failures: FrequentCounter[tuple[str, str]] = FrequentCounter()
         # The longest run of each command, of the few that ran longest.
         self._longest: dict[str, int] = {}
+        self._least_ns = -inf
+        """What ran less is not among them."""
 
-    def add(self, applied: ProcessEvent) -> None:
+    def add(self, told: ProcessEvent) -> None:
         """Count an exec or an exit."""
-        event = applied.event
-        if isinstance(event, Exec):
-            self._runs.add(applied.info.cmd)
+        event, kind = told.event, type(told.event)
+        if kind is Exec:
+            self._runs.add(told.process.cmd)
         elif isinstance(event, Exit):
-            if applied.age_ns is not None:
-                self._lasted(applied.info.cmd, applied.age_ns)
+            age_ns = told.age_ns
+            if age_ns is not None and age_ns >= self._least_ns:
+                self._lasted(told.process.cmd, age_ns)
             if event.status:
                 how = exit_text(event) if event.signal else f"exit code {event.exit_code}"
-                self._failures.add((applied.info.cmd, how))
+                self._failures.add((told.process.cmd, how))
 
     def lines(self) -> list[str]:
         """Return a line each for what there is to tell."""
@@ -93,6 +101,7 @@ class Tally:
         longest[name] = ns
         if len(longest) > _TOP:
             del longest[min(longest, key=lambda other: longest[other])]
+            self._least_ns = min(longest.values())
 
 
 def _name(name: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
 _SECOND_NS = 1_000_000_000
+_MILLI_NS = 1_000_000
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 _MANY_DAYS = 1000
 _MANY_SECONDS = 1_000_000
+_NEVER_NS = 1 << 80
+_MILLIS = tuple(f"{milli:03d}" for milli in range(1000))
 
 
 @lru_cache(maxsize=4096)
@@ -38,20 +41,23 @@ class UtcStamps:
 
     def __init__(self, wall_offset_ns: int) -> None:
         self._offset = wall_offset_ns
-        self._second = -1
-        self._text = ""
+        self._begin_ns = _NEVER_NS
+        self._form = ""
 
-    def __getitem__(self, boottime_ns: int) -> str:
-        second, rest = divmod(boottime_ns + self._offset, _SECOND_NS)
-        if second != self._second:
-            self._second, self._text = second, _utc_second(second)
-        return f"{self._text}.{rest:09d}Z"
+    def of(self, boottime_ns: int) -> str:
+        """Return the time in UTC."""
+        rest = boottime_ns - self._begin_ns
+        if not 0 <= rest < _SECOND_NS:
+            second, rest = divmod(boottime_ns + self._offset, _SECOND_NS)
+            self._begin_ns = boottime_ns - rest
+            self._form = f"{_utc_second(second)}.%09dZ"
+        return self._form % rest
 
 
 def local_time_of_day(wall_ns: int) -> str:
     """Return the local time with ms, ``03:04:05.678``."""
     second, rest = divmod(wall_ns, _SECOND_NS)
-    return f"{_local_second(second)}.{rest // 1_000_000:03d}"
+    return f"{_local_second(second)}.{_MILLIS[rest // 1_000_000]}"
 
 
 @dataclass(slots=True)
@@ -68,11 +74,16 @@ class TraceClock:
     wall_offset_ns: int
     utc: bool = False
     started_ns: int | None = None
+    _begin_ns: int = field(default=_NEVER_NS, init=False, repr=False, compare=False)
+    _text: str = field(default="", init=False, repr=False, compare=False)
 
     def time_of_day(self, boottime_ns: int) -> str:
         """Return the time with ms, ``03:04:05.678``."""
-        wall_ns = boottime_ns + self.wall_offset_ns
-        return utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
+        if not 0 <= boottime_ns - self._begin_ns < _MILLI_NS:
+            wall_ns = boottime_ns + self.wall_offset_ns
+            self._begin_ns = boottime_ns - wall_ns % _MILLI_NS
+            self._text = utc_timestamp(wall_ns)[11:23] if self.utc else local_time_of_day(wall_ns)
+        return self._text
 
     def since_start(self, boottime_ns: int) -> str:
         """Return the seconds since the trace began, ``12.345``: ten characters for decades."""
@@ -87,7 +98,7 @@ def duration(ns: int) -> str:
 
     For example 250us, 3.1ms, 12.0s, 5m07s, 3h20m, 12d04h, 1234d.
     """
-    micros = max(ns, 0) // 1000
+    micros = ns // 1000 if ns > 0 else 0
     if micros < 1000:  # noqa: PLR2004 - a millisecond
         return f"{micros}us"
     if micros < 999_950:  # noqa: PLR2004 - what rounds to less than a second
