@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from proctree_bpf.cli import queries, usage
+from proctree_bpf.cli import completion, queries, usage
 from proctree_bpf.cli.command import SIGNAL_STATUS, CommandOptions, Wait
 from proctree_bpf.cli.display import (
     MOST,
@@ -437,7 +437,9 @@ def main() -> None:
     keep_standard_descriptors()
     code: int
     try:
-        code = app(prog_name=_NAME, standalone_mode=False) or ExitCode.DONE
+        completion.check_request()
+        command = completion.without_installation(app)
+        code = command(prog_name=_NAME, standalone_mode=False) or ExitCode.DONE
     except CommandEnded as ended:
         code = ended.status
     except EndedBySignal as ended_by:
