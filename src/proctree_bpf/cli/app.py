@@ -48,7 +48,12 @@ from proctree_bpf.cli.trace import TraceOptions, run_trace
 from proctree_bpf.core import lineage
 from proctree_bpf.core.filter_terms import Question
 from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
-from proctree_bpf.sources.bpf import DEFAULT_ARGS_BYTES, DEFAULT_PERF_PAGES, BpfOptions
+from proctree_bpf.sources.bpf import (
+    DEFAULT_ARGS_BYTES,
+    DEFAULT_PERF_PAGES,
+    MAX_PERF_PAGES,
+    BpfOptions,
+)
 from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
 
@@ -195,7 +200,7 @@ def trace(
         int,
         typer.Option(
             min=1,
-            max=16_384,
+            max=MAX_PERF_PAGES,
             metavar="PAGES",
             callback=_parse_pages,
             help="Pages per CPU's perf buffer, a power of two.",
