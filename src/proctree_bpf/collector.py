@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import ProcessEvent, Tracker
 from proctree_bpf.core.view import Process
-from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, Pipeline, SelfFilter
+from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline, SelfFilter
 from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.choose import SourceOptions, candidates
@@ -92,6 +92,9 @@ class Collector:
         exclude_self: do not call ``on_event`` for this process and its descendants;
             they are in the tree all the same. In a recording nobody is this process.
 
+    Raises:
+        ValueError: ``interval_s`` is no time that can be waited.
+
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class Collector:
         cache: CacheStore | None = None,
         exclude_self: bool = False,
     ) -> None:
+        if not 0 <= interval_s <= MAX_INTERVAL_S:  # not "<" and ">": NaN must not pass
+            raise ValueError(f"interval_s must be from 0 to {MAX_INTERVAL_S}, not {interval_s}")
         # Not "or": an empty store is falsy.
         self.tree: TreeStore = tree if tree is not None else PidTree(params)
         self.cache: CacheStore = cache if cache is not None else ProcCache(params)

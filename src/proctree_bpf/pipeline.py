@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from proctree_bpf.sources.base import EventSource
 
 DEFAULT_INTERVAL_S = 0.02
+MAX_INTERVAL_S = 3600
+"""So long no buffer lasts; much longer ones cannot even be waited for."""
 # The buffers are drained again after this many records, so that a slow sink does not make
 # the kernel drop: at most a few ms of work.
 _SLICE = 512

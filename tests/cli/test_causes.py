@@ -92,6 +92,7 @@ class TestMemory:
             (resource.RLIMIT_AS, 300_000, "ulimit -v"),
             (resource.RLIMIT_AS, 200_000, "ulimit -v"),
             (resource.RLIMIT_DATA, 40_000, "ulimit -d"),
+            (resource.RLIMIT_STACK, 64, "ulimit -s"),
         ],
     )
     def test_a_limit_that_is_too_low_is_named(self, limit: int, amount: int, remedy: str) -> None:

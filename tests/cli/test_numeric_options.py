@@ -14,9 +14,12 @@ import pytest
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 from typer.testing import CliRunner
 
+from proctree_bpf import Collector
 from proctree_bpf.cli import app as cli
 from proctree_bpf.core.filter_terms import NOT, TERMS, FilterError, Value, question
 from proctree_bpf.core.model import CacheParams
+from proctree_bpf.sources.bpf import BpfOptions
+from proctree_bpf.sources.walker import WalkerSource
 from support.program import run
 
 if TYPE_CHECKING:
@@ -168,3 +171,24 @@ def test_the_bounds_of_a_store_refuse_a_capacity_of_nothing(capacity: float) -> 
 def test_a_filter_says_what_its_limits_are(name: str, value: str, limits: str) -> None:
     with pytest.raises(FilterError, match=limits):
         question(name, [value])
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan, -1, 1e10, 1e300])
+def test_a_collector_refuses_a_time_that_cannot_be_waited(seconds: float) -> None:
+    with pytest.raises(ValueError, match="interval_s must be from 0 to 3600"):
+        Collector(interval_s=seconds)
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan, -1, 1e10, 1e300])
+def test_a_walker_refuses_a_time_that_cannot_be_between_walks(seconds: float) -> None:
+    with pytest.raises(ValueError, match="interval_s must be from 0 to 86400"):
+        WalkerSource(seconds)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**32, 1.5, math.nan, math.inf, True, "1"], ids=repr)
+@pytest.mark.parametrize("name", ["max_args_bytes", "perf_pages", "filter_slots"])
+def test_the_options_for_bpf_refuse_what_would_mean_something_else_in_its_program(
+    name: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be an integer between 1 and"):
+        BpfOptions(**{name: value})  # type: ignore[arg-type]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.program import PROGRAM, PYTHON_ENTRY, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _COMMANDS = (
     "trace", "tree", "chain", "children", "descendants", "siblings", "find", "is-descendant",
@@ -126,6 +131,54 @@ def test_completion_offers_the_commands() -> None:
         "COMP_CWORD": "1",
     }
     assert sorted(run(env=asked).out.split()) == sorted(_COMMANDS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_but_not_installed_through_links_in_a_home(
+    tmp_path: Path, shell: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in (".bashrc", ".zshrc"):
+        (home / name).symlink_to(precious)
+    for name in (".bash_completions", ".zfunc", ".config"):
+        (home / name).symlink_to(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    env = {"HOME": str(home), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    assert "--install-completion" in run("--install-completion", shell, env=env).usage_error()
+    assert precious.read_text() == "precious\n"
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = run("--show-completion", shell, env=env)
+    assert (shown.code, shown.err) == (0, "")
+    assert f"_PROCTREE_BPF_COMPLETE=complete_{shell}" in shown.out
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"_PROCTREE_BPF_COMPLETE": "garbage"},
+        {"_PROCTREE_BPF_COMPLETE": "complete_\x1b[31m"},
+        {"_PROCTREE_BPF_COMPLETE": "complete_bash"},
+        {"_PROCTREE_BPF_COMPLETE": "complete_bash", "COMP_WORDS": "x", "COMP_CWORD": "x"},
+        {"_PROCTREE_BPF_COMPLETE": "complete_bash", "COMP_WORDS": "x", "COMP_CWORD": "9" * 5000},
+    ],
+    ids=["no instruction", "hostile", "no words", "no number", "no number of words"],
+)
+def test_what_is_no_question_of_a_shell_is_told(asked: dict[str, str]) -> None:
+    result = run(env=asked)
+    assert result.code == 2
+    assert "_PROCTREE_BPF_COMPLETE" in result.sentence()
+
+
+@pytest.mark.parametrize("left", ["source_bash", "garbage"])
+def test_a_variable_of_completion_that_was_left_behind_keeps_no_command_from_running(
+    left: str,
+) -> None:
+    result = run("chain", str(os.getpid()), env={"_PROCTREE_BPF_COMPLETE": left})
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"{os.getpid()}|")
 
 
 _HOSTILE = "\x1b[2J\u202egnp.exe\u2066\x07\nError: no\x9b31m"

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from proctree_bpf.cli import queries, usage
+from proctree_bpf.cli import completion, queries, usage
 from proctree_bpf.cli.command import SIGNAL_STATUS, CommandOptions, Wait
 from proctree_bpf.cli.display import (
     MOST,
@@ -49,7 +49,12 @@ from proctree_bpf.cli.trace import TraceOptions, run_trace
 from proctree_bpf.core import lineage
 from proctree_bpf.core.filter_terms import Question
 from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
-from proctree_bpf.sources.bpf import DEFAULT_ARGS_BYTES, DEFAULT_PERF_PAGES, BpfOptions
+from proctree_bpf.sources.bpf import (
+    DEFAULT_ARGS_BYTES,
+    DEFAULT_PERF_PAGES,
+    MAX_PERF_PAGES,
+    BpfOptions,
+)
 from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
 
@@ -196,7 +201,7 @@ def trace(
         int,
         typer.Option(
             min=1,
-            max=16_384,
+            max=MAX_PERF_PAGES,
             metavar="PAGES",
             callback=_parse_pages,
             help="Pages per CPU's perf buffer, a power of two.",
@@ -443,7 +448,9 @@ def main() -> None:
     keep_standard_descriptors()
     code: int
     try:
-        code = app(prog_name=_NAME, standalone_mode=False) or ExitCode.DONE
+        completion.check_request()
+        command = completion.without_installation(app)
+        code = command(prog_name=_NAME, standalone_mode=False) or ExitCode.DONE
     except CommandEnded as ended:
         code = ended.status
     except EndedBySignal as ended_by:

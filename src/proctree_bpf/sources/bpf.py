@@ -33,7 +33,13 @@ _UNREADABLE = "what the BPF programs have counted and sent cannot be read any mo
 DEFAULT_ARGS_BYTES = 4096
 MAX_ARGS_BYTES = 32_768
 DEFAULT_PERF_PAGES = 256
+MAX_PERF_PAGES = 16_384
 DEFAULT_FILTER_SLOTS = 65_536
+_MOST = {
+    "max_args_bytes": MAX_ARGS_BYTES,
+    "perf_pages": MAX_PERF_PAGES,
+    "filter_slots": 2**32 - 1,  # of what the kernel can count; it may refuse less
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class BpfOptions:
     """How to run the BPF source.
 
     ``max_args_bytes`` (up to 32 KiB) limits what is copied of an argument block;
-    ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two. If
+    ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two up to 16 384. If
     ``filter_for`` is not None, the kernel's side can leave out what does not come from what
     is sought, or from others that are seeded; it knows up to ``filter_slots`` processes.
     Compiled programs are kept in ``program_cache`` for the next start, unless it is None.
@@ -55,9 +61,12 @@ class BpfOptions:
     program_cache: Path | None = field(default_factory=default_directory)
 
     def __post_init__(self) -> None:
-        if not 0 < self.max_args_bytes <= MAX_ARGS_BYTES:
-            raise ValueError(f"max_args_bytes must be between 1 and {MAX_ARGS_BYTES}")
-        if self.perf_pages < 1 or self.perf_pages & (self.perf_pages - 1):
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            # They become constants of a C program, where only integers mean what they say.
+            if type(value) is not int or not 0 < value <= most:
+                raise ValueError(f"{name} must be an integer between 1 and {most}")
+        if self.perf_pages & (self.perf_pages - 1):
             raise ValueError("perf_pages must be a power of two")
 
 
@@ -103,6 +112,7 @@ class BpfSource(LiveSource):
         source = ProgramSource(blob, lambda: self._layout(blob), self._options.program_cache)
         program, programs, sought = self._load_best(source)
         try:
+            self._require_kernels_btf()
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
                 started_ns = boottime_ns()
@@ -205,17 +215,20 @@ class BpfSource(LiveSource):
     def _read_btf(self) -> bytes:
         path = self._options.btf_path
         try:
-            blob = path.read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise SourceUnavailableError(
                 f"the kernel's type information {path} cannot be read ({error.strerror})",
                 what_helps(error, "use a kernel that is built with CONFIG_DEBUG_INFO_BTF"),
                 Refusal.UNSUPPORTED,
             ) from error
+
+    def _require_kernels_btf(self) -> None:
+        """Insist on type information of this kernel: what programs read depends on it."""
+        path = self._options.btf_path
         trouble = place.sys_trouble(path) if path == BTF_PATH else None
         if trouble is not None:
             raise trouble.refusal()
-        return blob
 
     def _layout(self, blob: bytes) -> dict[str, int]:
         path = self._options.btf_path

@@ -20,6 +20,7 @@ _MIB = 1 << 20
 # What BCC takes is some 260 MiB of addresses, most of it the code of LLVM, which only grows; 25 MiB
 # of that is data. Where there is too little, LLVM aborts the process.
 _ADDRESSES, _ADDRESSES_ONCE_LOADED, _DATA = 384 * _MIB, 64 * _MIB, 48 * _MIB
+_STACK = _MIB // 2  # four times of what has been enough; where it was not, the process crashed
 _SHORT = (errno.EMFILE, errno.ENFILE)
 
 
@@ -122,6 +123,7 @@ def check_room() -> None:
     for limit, letter, what, taken, need in (
         (resource.RLIMIT_AS, "v", "address space", used, addresses),
         (resource.RLIMIT_DATA, "d", "data", data, _DATA),
+        (resource.RLIMIT_STACK, "s", "stack", 0, _STACK),
     ):
         soft = resource.getrlimit(limit)[0]
         if soft != resource.RLIM_INFINITY and soft - taken < need:

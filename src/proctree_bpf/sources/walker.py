@@ -21,10 +21,17 @@ if TYPE_CHECKING:
     from proctree_bpf.sources.recorder import Recorder
 
 DEFAULT_WALK_INTERVAL_S = 0.1
+MAX_WALK_INTERVAL_S = 86_400
+"""A day: walks so far apart tell of little."""
 
 
 class WalkerSource(LiveSource):
-    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart."""
+    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart.
+
+    Raises:
+        ValueError: that is no time between walks.
+
+    """
 
     name = SOURCE
 
@@ -34,6 +41,10 @@ class WalkerSource(LiveSource):
         proc: str = procfs.PROC,
         recorder: Recorder | None = None,
     ) -> None:
+        if not 0 <= interval_s <= MAX_WALK_INTERVAL_S:  # not "<" and ">": NaN must not pass
+            raise ValueError(
+                f"interval_s must be from 0 to {MAX_WALK_INTERVAL_S}, not {interval_s}"
+            )
         super().__init__(proc, recorder)
         self.blind_spots = (
             f"processes that begin and end within {interval_s * 1000:.0f} ms",
