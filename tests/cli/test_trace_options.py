@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from support.program import PROGRAM, actions, of_process, run, tracing
 from support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.kernel
 
@@ -148,3 +145,12 @@ def test_what_others_wrote_to_stdout_before_stays(tmp_path: Path) -> None:
     with target.open("w") as log:
         subprocess.run(["sh", "-c", script, "sh", *PROGRAM], stdout=log, timeout=60, check=True)
     assert target.read_text().startswith("evidence\nTIME ")
+
+
+def test_a_recording_is_a_regular_file_and_nothing_else_is_waited_for(tmp_path: Path) -> None:
+    silent = tmp_path / "pipe"
+    os.mkfifo(silent)
+    for path in (silent, Path("/dev/zero"), Path("/dev/null"), tmp_path):
+        result = run("trace", "--source", f"replay:{path}")
+        assert result.code == 65, path
+        assert str(path) in result.sentence()

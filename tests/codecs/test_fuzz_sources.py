@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,9 +42,6 @@ from proctree_bpf.sources.replay import ReplaySource
 from support import sources_messages as wire
 from support.names import unhurried
 from support.sources_look import WrittenProc
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _WHAT = st.sampled_from(
     [wire.NONE, wire.FORK, wire.EXEC, wire.UID, wire.GID, wire.SID, wire.PTRACE, wire.COMM,
@@ -149,18 +146,19 @@ def test_only_decode_errors_leave_the_reader_though_the_checksums_are_right(
             decode_recording(head + body + encode_end())
 
 
-class _InMemory:
-    """As much of a path as a replay wants."""
+class _InMemory(ReplaySource):
+    """A recording that is in no file."""
 
     def __init__(self, data: bytes) -> None:
+        super().__init__(Path("in-memory"))
         self._data = data
 
-    def read_bytes(self) -> bytes:
+    def _read(self) -> bytes:
         return self._data
 
 
 def _replay(data: bytes) -> ReplaySource:
-    return ReplaySource(cast("Path", _InMemory(data)))
+    return _InMemory(data)
 
 
 @given(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 import importlib.util
 import json
 import os
@@ -62,7 +62,7 @@ def _check_shadow() -> Finding:
 
 
 def _check_libbcc() -> Finding:
-    name = ctypes.util.find_library("bcc") or "libbcc.so.0"
+    name = "libbcc.so.0"  # as bcc loads it; find_library would run compilers that PATH names
     try:
         ctypes.CDLL(name)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
@@ -144,7 +145,7 @@ class ReplaySource:
 
         """
         try:
-            recording = decode_recording(self._path.read_bytes())
+            recording = decode_recording(self._read())
             self.cut_at = recording.cut_at
             self._prepare(recording.frames)
         except OSError as error:
@@ -159,6 +160,13 @@ class ReplaySource:
                 "give a file made with --record by this version",
                 Refusal.BAD_DATA,
             ) from error
+
+    def _read(self) -> bytes:
+        """Read a regular file; any other could keep us waiting, or never end."""
+        with open(self._path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DecodeError("it is no regular file")
+            return file.read()
 
     def _prepare(self, frames: list[Frame]) -> None:
         header, *self._frames = frames
@@ -298,3 +306,7 @@ class ReplaySource:
             "cut_short": self.cut_at is not None,
             **summary,
         }
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
