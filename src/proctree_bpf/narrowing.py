@@ -15,6 +15,7 @@ from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.lineage import ancestors
 from proctree_bpf.core.look import Untold
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge, PidNode, ProcInfo
+from proctree_bpf.sources.base import SourceFailedError
 from proctree_bpf.sources.bpf_filter import KernelFilter, Noted, Seed, StillFilteringError, Why
 from proctree_bpf.sources.procfs import user_of
 
@@ -108,8 +109,10 @@ class Narrowing:
     def _switch_off(self) -> None:
         try:
             self._kernel.switch_off()
-        except StillFilteringError:
-            raise
+        except StillFilteringError as error:
+            raise SourceFailedError(
+                f"the filter in the kernel can neither be read nor switched off ({error.strerror})"
+            ) from error
         except OSError as error:
             self._give_up(error)
 
