@@ -167,9 +167,11 @@ make_venv() {
     --ignore-installed "$@" || die 1 "pip failed (see above)"
   # Root runs it: what is imported is neither the environment's nor the user's business, and
   # --system-site-packages lets in the user's own packages too, ahead of the system's bcc.
-  # The second form is pip's for a path with spaces.
+  # The second form is pip's for a path with spaces. What pip imports first would be interrupted
+  # with a traceback, before the program is ready for it.
   sed -i -E -e "1s|^(#!/.*/python[0-9.]*)\$|\\1 -I|" \
-    -e "2s|^('''exec' .*) \"\\\$0\"|\\1 -I \"\$0\"|" "$venv/bin/proctree-bpf"
+    -e "2s|^('''exec' .*) \"\\\$0\"|\\1 -I \"\$0\"|" \
+    -e '/^import re$/d' -e '/= re\.sub\(/d' "$venv/bin/proctree-bpf"
 }
 
 slurp() { IFS= read -r -d '' "$1" <"$2" || true; }
