@@ -174,8 +174,7 @@ class AncestryFilter(_Asker):
 
     def survey(self) -> None:
         """Decide for every living process of the tree, as it is now."""
-        for process in [known for known in self._under if not known.is_kept]:
-            self._forget(process)
+        self._forget_the_forgotten()
         marks: dict[TrackedProcess, int] = {}
         for process in list(self._table):
             if process.exited_ns is None:
@@ -215,6 +214,8 @@ class AncestryFilter(_Asker):
             self._forget(process)
         else:
             self._is[process], self._under[process] = own, under
+            if len(self._under) > 2 * self._table.params.capacity:
+                self._forget_the_forgotten()
         gained = (own | under) & ~before
         if gained and process.children:
             self._spread(process, gained)
@@ -223,6 +224,11 @@ class AncestryFilter(_Asker):
     def marks(self, process: TrackedProcess) -> int:
         """Return the bits that what this process creates will inherit."""
         return self._is.get(process, 0) | self._under.get(process, 0)
+
+    def _forget_the_forgotten(self) -> None:
+        """Forget those that the table has forgotten: no end of theirs will be told."""
+        for process in [known for known in self._under if not known.is_kept]:
+            self._forget(process)
 
     def _forget(self, process: TrackedProcess) -> None:
         self._is.pop(process, None)

@@ -4,14 +4,14 @@
   and beyond it, without its details, as long as something that it created is kept: a chain
   must not break ten minutes after a daemon's launcher ended.
 - When room is short, the ended go first, then ended creators, then living processes that
-  have created nothing that is kept: whose chain is asked for most is the last to lose it.
+  have created nothing that is kept, young ones before old ones: roots of chains stay.
 
 One writer, and readers in other threads that hold ``lock``. Time is handed in.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from math import inf
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -69,8 +69,8 @@ class ProcessTable:
         # Those whose creator is not kept, by its PID and the tick of its start (0: unknown).
         self._waiting: dict[tuple[int, int], dict[TrackedProcess, None]] = {}
         self._roots: dict[TrackedProcess, None] = {}
-        self._leaves: deque[TrackedProcess] = deque()
-        self._inserts_until_leaves = 0
+        self._leaves: list[TrackedProcess] = []
+        self._evictions_until_look = 0
 
     def __len__(self) -> int:
         return len(self._holders)
@@ -376,19 +376,25 @@ class ProcessTable:
         return next(iter(self._pinned), None)
 
     def _living_leaf(self, newest: TrackedProcess) -> TrackedProcess:
-        """Return a living process that has created nothing that is kept."""
-        leaves = self._leaves
-        self._inserts_until_leaves -= 1
-        for look_again in (True, False):
-            while leaves:
-                process = leaves.popleft()
-                if process.is_kept and process.exited_ns is None and not process.children:
-                    return process
-            if look_again and self._inserts_until_leaves <= 0:
-                # Rarely enough that looking at all costs each insert the same in the mean.
-                self._inserts_until_leaves = len(self._holders) // 4
-                leaves.extend(p for p in self if not p.children and p is not newest)
+        """Return a living process that has created nothing that is kept, a young one.
+
+        What has been there for long is the root of chains to come, if it has no child now.
+        """
+        self._evictions_until_look -= 1
+        if self._evictions_until_look <= 0:
+            # Rarely enough that looking at all costs each eviction the same in the mean.
+            self._evictions_until_look = len(self) // 4
+            found = (p for p in self if not p.children and p is not newest)
+            self._leaves = sorted(found, key=_by_start)
+        while self._leaves:
+            process = self._leaves.pop()
+            if process.is_kept and process.exited_ns is None and not process.children:
+                return process
         return newest
+
+
+def _by_start(process: TrackedProcess) -> int:
+    return process.start_time_ns
 
 
 def _place_of_creator(process: TrackedProcess) -> tuple[int, int]:
