@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from context import Bench
 
 # Where compiled programs are kept; aside for a cold start, and back afterwards.
-COMPILED = (Path("/var/cache/proctree-bpf"), Path("/root/.cache/proctree-bpf/compiled"))
+COMPILED = (Path("/var/cache/proctree-bpf"),)
 _MB = 1e6
 _WAYS = {"unfiltered": (), "kernel filter": ("--ancestor", "nobody", "--filter-in", "kernel")}
 _NOTHING = ["true"]

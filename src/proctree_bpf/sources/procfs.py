@@ -11,10 +11,12 @@ import errno
 import os
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from pwd import getpwnam, getpwuid
+from threading import Lock
 from typing import TYPE_CHECKING
+
+from cachetools import TTLCache, cached
 
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
@@ -34,13 +36,18 @@ _MAX_PID = 2**32 - 1
 _STAT_BYTES = 4096
 _DELETED = " (deleted)"
 
+_NAMES_KEPT_S = 60
+
 Entry = tuple[PidNode, ProcInfo]
 Reading = tuple[Stat, ProcInfo]
 
 
-@lru_cache(maxsize=4096)
+@cached(TTLCache(maxsize=4096, ttl=_NAMES_KEPT_S), lock=Lock())
 def uid_to_username(uid: int) -> str | None:
-    """Return the name of a user id from the user database, or None if it has none."""
+    """Return the name of a user id from the user database, or None if it has none.
+
+    An answer is kept for a minute, so that a user who is added meanwhile gets a name.
+    """
     try:
         return getpwuid(uid).pw_name
     except (KeyError, OverflowError):
