@@ -56,6 +56,8 @@ class Numeric:
     def beyond(self) -> list[str]:
         """Values that it must refuse: next to its limits, and far away."""
         values = ["nan", "inf", "-inf", "1e300", "-1e300", "1" + "0" * 400, "-1", "", "x", "0x10"]
+        if self.name == "--duration":
+            values.remove("inf")  # a trace may be without end
         if math.isfinite(self.most):
             values.append(f"{self.most + 1:.0f}")
         return [*values, f"{self.least - 1:.0f}"]
@@ -87,6 +89,8 @@ def _typed() -> list[Numeric]:
             shown = f"--{name.replace('_', '-')}" if is_option else str(told.metavar)
             least = -math.inf if told.min is None else told.min
             most = math.inf if told.max is None else told.max
+            if name == "duration":
+                least, most = 0, 10**9  # it checks itself, because it may also be endless
             found.append(Numeric(command, shown, kind, least, most, tuple(words)))
     return found
 

@@ -53,7 +53,7 @@ class Lossy:
         return condition()
 
     def write(self, applied: Applied) -> None:
-        self.applied.append(applied)
+        self.applied.append(applied.keep())
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)

@@ -71,7 +71,7 @@ class Filtered:
         return self.pipeline.narrowing
 
     def write(self, applied: Applied) -> None:
-        self.applied.append(applied)
+        self.applied.append(applied.keep())
         info = applied.info
         parent = self.tree.get_node(applied.node.kernel_parent)
         above = build_chain_links(self.tree, self.cache, applied.node.key)[1:]

@@ -100,7 +100,7 @@ class _KeepingSink:
         )
 
     def write(self, applied: Applied) -> None:
-        self.applied.append(applied)
+        self.applied.append(applied.keep())
         self._lines.write(applied)
 
     def gap(self, gap: Gap) -> None:

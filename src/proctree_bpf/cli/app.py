@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
@@ -104,6 +105,18 @@ def _check_source(text: str) -> str:
     return text
 
 
+def _parse_duration(text: str) -> float:
+    if text.lower() == "inf":
+        return inf
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = nan
+    if not 0 <= seconds <= _MAX_SECONDS:
+        raise typer.BadParameter(f"must be from 0 to {_MAX_SECONDS}, or inf")
+    return seconds
+
+
 def _parse_pages(pages: int) -> int:
     if pages < 1 or pages & (pages - 1):
         raise typer.BadParameter("must be a power of two")
@@ -149,10 +162,9 @@ def trace(
         typer.Option(
             "--duration",
             "-d",
-            min=0,
-            max=_MAX_SECONDS,
+            parser=_parse_duration,
             metavar="SECONDS",
-            help="Stop after this time.",
+            help="Stop after this time; inf: never.",
         ),
     ] = None,
     events: Events = None,
