@@ -54,6 +54,21 @@ def test_every_signal_that_ends_it_is_told(number: int) -> None:
     assert outcome(sys.executable, "-S", "-E", "-c", script) == 128 + number
 
 
+def test_one_that_has_ended_between_two_looks_has_not_stopped() -> None:
+    with held(CommandOptions(("true",), Wait.ALL)) as command:
+        assert command is not None
+        command.release()
+
+        def has_ended() -> bool:
+            ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, command.key.pid, ended) is not None
+
+        wait_until("it has ended, and nobody asked", has_ended)
+        assert command.new_stop() == 0
+        command.poll()
+        assert command.status == 0
+
+
 def test_it_does_nothing_before_it_is_told_to(tmp_path: Path) -> None:
     with held(CommandOptions(("touch", f"{tmp_path}/ran"), Wait.ALL)) as command:
         assert command is not None

@@ -110,10 +110,11 @@ class Command:
     def new_stop(self) -> int:
         """Return the signal that stopped it since the last call, if it is stopped; else 0."""
         stopped = os.WSTOPPED | os.WNOHANG
-        # The first look lets a stop that is meant for us as well take effect, and end.
-        if self.status is None and os.waitid(os.P_PIDFD, self._pidfd, stopped | os.WNOWAIT):
-            found = os.waitid(os.P_PIDFD, self._pidfd, stopped)
-            return found.si_status if found is not None else 0
+        with suppress(ChildProcessError):  # it has just ended: poll will tell
+            # The first look lets a stop that is meant for us as well take effect, and end.
+            if self.status is None and os.waitid(os.P_PIDFD, self._pidfd, stopped | os.WNOWAIT):
+                found = os.waitid(os.P_PIDFD, self._pidfd, stopped)
+                return found.si_status if found is not None else 0
         return 0
 
     def process_group(self) -> int:
