@@ -165,6 +165,8 @@ class Pipeline:
         """Tells whether to stop: then nothing that happens later is recorded any more."""
         self.on_left: Callable[[int], object] = lambda _count: None
         """Told how many events are still to be written once the source has stopped."""
+        self.on_fill: Callable[[float], object] = lambda _fill: None
+        """Told at each poll how full the source's fullest buffer was, from 0 to 1."""
         self.on_crowded: Callable[[], object] = lambda: None
         """Told once that living processes had to be forgotten."""
         self._order = ReorderBuffer()
@@ -344,6 +346,7 @@ class Pipeline:
             return
         self.between()
         delivery = self.source.poll()
+        self.on_fill(delivery.fill)
         self._ended = delivery.end
         self._order.push(delivery.events)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)

@@ -35,6 +35,7 @@ from proctree_bpf.cli.rendering import make_clock, make_sink
 from proctree_bpf.cli.stats_file import StatsFile
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
 from proctree_bpf.cli.told import say_crowded, say_only_loss, say_start, say_summary
+from proctree_bpf.cli.urgency import Urgency
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
@@ -211,6 +212,7 @@ def _trace(
     if attendance is not None:
         pipeline.hides = attendance.hides
     pipeline.is_due = stop.is_due
+    pipeline.on_fill = Urgency().note
     pipeline.between = stop.check
     pipeline.on_crowded = lambda: say_crowded(options.cache.capacity)
     if not options.display.quiet:

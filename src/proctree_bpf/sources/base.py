@@ -88,7 +88,8 @@ class Delivery:
     ``events`` are in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``doubt`` says that a
-    filter in the kernel has stopped to decide.
+    filter in the kernel has stopped to decide. ``fill`` is how full the fullest buffer was
+    before, from 0 to 1.
     """
 
     watermark_ns: int
@@ -96,6 +97,7 @@ class Delivery:
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     doubt: Doubt | None = None
+    fill: float = 0.0
 
 
 class Snapshot(NamedTuple):

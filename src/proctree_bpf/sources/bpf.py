@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,14 @@ BTF_PATH = Path("/sys/kernel/btf/vmlinux")
 _UNREADABLE = "what the BPF programs have counted and sent cannot be read any more"
 DEFAULT_ARGS_BYTES = 4096
 MAX_ARGS_BYTES = 32_768
-DEFAULT_PERF_PAGES = 256
+
+
+def _pages_for(cpus: int) -> int:
+    """Return the pages of a CPU's buffer: 4 MiB, or less where there are many CPUs."""
+    return max(256, min(1024, 1 << (8192 // cpus).bit_length() - 1))
+
+
+DEFAULT_PERF_PAGES = _pages_for(os.cpu_count() or 1)
 MAX_PERF_PAGES = 16_384
 DEFAULT_FILTER_SLOTS = 65_536
 _MOST = {
@@ -258,6 +266,7 @@ class BpfSource(LiveSource):
             raise RuntimeError("the source is not open")
         # The order of these three makes the watermark exact; see core/arrivals.py.
         taken_ns = boottime_ns()
+        fill = self._program.fill()
         with failing_as(_UNREADABLE):
             counters = self._program.counters()
             records = self._program.drain()
@@ -271,7 +280,7 @@ class BpfSource(LiveSource):
         # After the drain: whoever has received the record that raised it can see the doubt.
         with failing_as(_UNREADABLE):
             doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
-        return Delivery(watermark_ns, events, gaps, doubt=doubt)
+        return Delivery(watermark_ns, events, gaps, doubt=doubt, fill=fill)
 
     def is_quiet(self) -> bool:
         """Tell that no record was begun since the last poll.

@@ -204,6 +204,10 @@ class BpfProgram:
         self._found = found
         return found
 
+    def fill(self) -> float:
+        """Return how full the fullest buffer is, from 0 to 1."""
+        return 0.0 if self._rings is None else self._rings.fill()
+
     def is_quiet(self) -> bool:
         """Tell that no record was begun since the counters were read, nor any CPU has come."""
         followed = self._rings is None or self._rings.is_up_to_date()
