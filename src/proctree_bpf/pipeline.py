@@ -38,9 +38,9 @@ MAX_INTERVAL_S = 3600
 # The buffers are drained again after this many records, so that a slow sink does not make
 # the kernel drop: at most a few ms of work.
 _SLICE = 512
-# Beyond this many events in memory (some 30 MB) the kernel's buffers may fill, and what
+# Beyond this many events in memory (some 20 MB) the kernel's buffers may fill, and what
 # it drops is counted. Unbounded memory would end worse.
-_MAX_HELD = 100_000
+_MAX_HELD = 40_000
 _REPAIR_EVERY_NS = 1_000_000_000
 _STOP_PATIENCE_S = 3.0
 # A source in which nothing happens is only glanced at, which costs those who are watched a
