@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec
-from proctree_bpf.sources.bpf_filter import Seed, StillFilteringError
+from proctree_bpf.sources.base import SourceFailedError
+from proctree_bpf.sources.bpf_filter import Seed
 from proctree_bpf.sources.bpf_syscall import Elements, create_map
 from proctree_bpf.sources.bpf_table import BpfTable
 from proctree_bpf.sources.clock import boottime_ns
@@ -100,7 +101,7 @@ class TestWhatCannotBeWritten:
         assert kernel is not None
         freeze(kernel._control)
         freeze(kernel._doubt)
-        with pytest.raises(StillFilteringError):
+        with pytest.raises(SourceFailedError, match="switched off"):
             filtered.narrowing.widen(boottime_ns())
 
     def test_a_seed_that_cannot_be_taken_back_does_not_come_into_force(
