@@ -167,11 +167,13 @@ make_venv() {
     --ignore-installed "$@" || die 1 "pip failed (see above)"
   # Root runs it: what is imported is neither the environment's nor the user's business, and
   # --system-site-packages lets in the user's own packages too, ahead of the system's bcc.
-  # The second form is pip's for a path with spaces. What pip imports first would be interrupted
-  # with a traceback, before the program is ready for it.
-  sed -i -E -e "1s|^(#!/.*/python[0-9.]*)\$|\\1 -I|" \
-    -e "2s|^('''exec' .*) \"\\\$0\"|\\1 -I \"\$0\"|" \
-    -e '/^import re$/d' -e '/= re\.sub\(/d' "$venv/bin/proctree-bpf"
+  # The second form is pip's for a path with spaces. Ctrl-C waits until the program is ready for it:
+  # what Python and pip import before would be interrupted with a traceback.
+  sed -i -E -e "1s|^(#!/.*/python[0-9.]*)\$|\\1 -IS|" \
+    -e "2s|^('''exec' .*) \"\\\$0\"|\\1 -IS \"\$0\"|" \
+    -e '/^import re$/d' -e '/= re\.sub\(/d' \
+    -e 's/^import sys$/import _signal\n_signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])\nimport site\nsite.main()\n&/' \
+    "$venv/bin/proctree-bpf"
 }
 
 slurp() { IFS= read -r -d '' "$1" <"$2" || true; }

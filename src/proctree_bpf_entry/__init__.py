@@ -10,15 +10,20 @@ _held_back = False
 
 
 def _be_ready() -> None:
-    """Let Ctrl-C end us as it ends any program; for a trace, hold it back until it can stop."""
+    """Let Ctrl-C end us as it ends any program; for a trace, hold it back until it can stop.
+
+    Our script holds it back from its first line on, before Python looks for packages (-S).
+    """
     global _held_back  # noqa: PLW0603 - there is one process
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return
-    is_trace = sys.argv[1:2] == ["trace"]
-    if is_trace:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        _held_back = signal.SIGINT not in before
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    by_script = bool(sys.flags.no_site)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        is_trace = sys.argv[1:2] == ["trace"]
+        if is_trace:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            _held_back = by_script or signal.SIGINT not in before
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if by_script and not _held_back:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def was_interrupted() -> bool:
