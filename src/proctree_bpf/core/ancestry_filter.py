@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.filter_terms import FilterError, Question
-from proctree_bpf.core.holders import same_start
+from proctree_bpf.core.identity import same_start
 from proctree_bpf.core.lineage import ancestors, below
 from proctree_bpf.core.text import as_comm
 

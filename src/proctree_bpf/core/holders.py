@@ -6,25 +6,12 @@ from bisect import bisect_left, insort
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.identity import TICK_NS
+from proctree_bpf.core.identity import TICK_NS, same_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proctree_bpf.core.process import TrackedProcess
-
-
-def same_start(a_ns: int, b_ns: int) -> bool:
-    """Tell whether two start times of one PID are provably of one process.
-
-    As ``identity.compare`` does: an unknown start time proves nothing, and ticks decide
-    unless both have nanoseconds.
-    """
-    if a_ns == b_ns:
-        return a_ns != 0
-    if not a_ns or not b_ns or (a_ns % TICK_NS and b_ns % TICK_NS):
-        return False
-    return a_ns // TICK_NS == b_ns // TICK_NS
 
 
 def _rank(process: TrackedProcess) -> tuple[bool, int]:

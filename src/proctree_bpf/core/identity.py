@@ -47,21 +47,27 @@ class ProcessKey(NamedTuple):
         return self.start_time_ns % TICK_NS != 0
 
 
-def compare(a: ProcessKey, b: ProcessKey) -> Sameness:
-    """Tell whether two keys name the same process.
+def same_start(a_ns: int, b_ns: int) -> bool:
+    """Tell whether two start times of one PID are provably of one process.
 
     An unknown start time proves nothing. If either reading has only ticks, ticks
     decide; two exact readings must be equal to the nanosecond.
     """
+    if a_ns == b_ns:
+        return a_ns != 0
+    if not a_ns or not b_ns or (a_ns % TICK_NS and b_ns % TICK_NS):
+        return False
+    return a_ns // TICK_NS == b_ns // TICK_NS
+
+
+def compare(a: ProcessKey, b: ProcessKey) -> Sameness:
+    """Tell whether two keys name the same process; see ``same_start``."""
     if a.pid != b.pid:
         return Sameness.DIFFERENT
     if not a.start_time_ns or not b.start_time_ns:
         return Sameness.UNKNOWN
-    if a.start_time_ns == b.start_time_ns:
-        return Sameness.SAME
-    if a.is_exact and b.is_exact:
-        return Sameness.DIFFERENT
-    return Sameness.SAME if a.ticks == b.ticks else Sameness.DIFFERENT
+    is_same = same_start(a.start_time_ns, b.start_time_ns)
+    return Sameness.SAME if is_same else Sameness.DIFFERENT
 
 
 def more_exact(a: ProcessKey, b: ProcessKey) -> ProcessKey:

@@ -17,8 +17,8 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.due import EndedQueue
-from proctree_bpf.core.holders import PidHolders, same_start
-from proctree_bpf.core.identity import TICK_NS, ProcessKey
+from proctree_bpf.core.holders import PidHolders
+from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess
 

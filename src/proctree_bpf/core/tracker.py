@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
-from proctree_bpf.core.holders import same_start
-from proctree_bpf.core.identity import Sameness, compare
+from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from proctree_bpf.core.holders import same_start
-from proctree_bpf.core.identity import ProcessKey, Sameness, compare
+from proctree_bpf.core.identity import ProcessKey, Sameness, compare, same_start
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge
 
 if TYPE_CHECKING:
