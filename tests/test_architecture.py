@@ -27,6 +27,7 @@ LAYERS = (
     {"codecs"},
     {"sources", "sinks"},
     {"narrowing", "decidable"},
+    {"pipeline_ports", "repair"},
     {"pipeline", "library"},
     {"collector"},
     {"cli"},

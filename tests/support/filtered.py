@@ -13,6 +13,7 @@ from proctree_bpf.core.tracker import Tracker, kind_of
 from proctree_bpf.decidable import decidable
 from proctree_bpf.narrowing import Narrowing, followed_by
 from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.bpf_filter import Why
 from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.procfs import uid_to_username
@@ -20,6 +21,8 @@ from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from proctree_bpf import EventSource
 
 
 class Told(NamedTuple):
@@ -47,28 +50,29 @@ class Filtered:
     def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
         self.tree, self.cache = PidTree(), ProcCache()
         self.wanted = Filter.parse(terms, self.tree, self.cache)
-        part = decidable(self.wanted.questions, by_parent=False)
-        assert not isinstance(part, str)
+        spec, reason = decidable(self.wanted.questions, by_parent=False)
+        assert spec is not None, reason
         options = BpfOptions(
-            perf_pages=1024, filter_for=part if in_kernel else None, filter_slots=slots
+            perf_pages=1024, filter_for=spec if in_kernel else None, filter_slots=slots
         )
         self.source = BpfSource(options)
         self.applied: list[Applied] = []
         self.told: list[Told] = []
         self.gaps: list[Gap] = []
-        self.pipeline = Pipeline(
-            self.source, Tracker(self.tree, self.cache, uid_to_username), self,
-            wanted=self.wanted, narrow=self._narrow if in_kernel else lambda: None,
-        )  # fmt: skip
+        selection = Selection(wanted=self.wanted)
+        if in_kernel:
+            selection = Selection(wanted=self.wanted, start_kernel_filter=self._narrow)
+        tracker = Tracker(self.tree, self.cache, uid_to_username)
+        self.pipeline = Pipeline(self.source, tracker, self, selection)
 
-    def _narrow(self) -> Narrowing:
+    def _narrow(self, _source: EventSource) -> Narrowing:
         assert self.source.kernel_filter is not None
         return Narrowing(self.source.kernel_filter, followed_by(self.wanted))
 
     @property
     def narrowing(self) -> Narrowing:
-        assert self.pipeline.narrowing is not None
-        return self.pipeline.narrowing
+        assert self.pipeline.filter_controller is not None
+        return self.pipeline.filter_controller
 
     def write(self, applied: Applied) -> None:
         self.applied.append(applied.keep())
@@ -96,7 +100,7 @@ class Filtered:
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         def pumped() -> bool:
             self.pipeline.pump()
-            narrowing = self.pipeline.narrowing
+            narrowing = self.pipeline.filter_controller
             assert narrowing is None or self.pipeline.complete_until_ns <= narrowing.hold_ns
             return condition()
 
