@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 MARK = "marked"
 _ONLY_MARKED = """
 import sys
-from proctree_bpf.cli import main, trace
+from proctree_bpf.cli import main
+from proctree_bpf.cli.tracing import start
 from proctree_bpf.core.events import Exec, Exit, Fork
-class Marked(trace.SelfFilter):
+class Marked(start.SelfFilter):
     shown = set()
     def hides(self, event):
         shown = self.shown
@@ -36,7 +37,7 @@ class Marked(trace.SelfFilter):
         if isinstance(event, Exit):
             shown.discard(event.key.pid)
         return is_hidden
-trace.SelfFilter = Marked
+start.SelfFilter = Marked
 main()
 """
 # A busy machine leaves the program little time to read.
