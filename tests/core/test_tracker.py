@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, children
 from proctree_bpf.core.model import CacheParams, Edge
@@ -202,7 +202,7 @@ class TestEventsThatComeTwice:
             Rename(61 * S, CHILD, "ls"),
             Rename(61 * S, ProcessKey(9999, 5 * S), "stranger"),
             Setid(61 * S, CHILD, uid=1000, gid=1000),
-            Met(61 * S, SHELL, INIT, "bash"),
+            AncestorAnnounced(61 * S, SHELL, INIT, "bash"),
         ],
         ids=kind_of,
     )
@@ -446,8 +446,10 @@ class TestForgetting:
     def test_so_is_that_of_one_that_is_met_when_it_is_long_dead(self, tracker: Tracker) -> None:
         now_ns = EXIT.timestamp_ns + 700 * S
         late = ProcessKey(300, 61 * S - 1)
-        tracker.apply(Met(now_ns, late, CHILD, "ls", 1000, 1000))
-        tracker.apply(Met(now_ns, CHILD, SHELL, "ls", 1000, 1000, exited_ns=EXIT.timestamp_ns))
+        tracker.apply(AncestorAnnounced(now_ns, late, CHILD, "ls", 1000, 1000))
+        tracker.apply(
+            AncestorAnnounced(now_ns, CHILD, SHELL, "ls", 1000, 1000, exited_ns=EXIT.timestamp_ns)
+        )
         assert build_chain_string(tracker.tree, tracker.cache, 300) == (
             "300|ls|ada;200|ls|ada;100|bash|ada;1|init|root"
         )

@@ -63,7 +63,7 @@ def load(helpers: Helpers, tmp_path_factory: pytest.TempPathFactory, figures: li
     return load
 
 
-def ours(load: Load, kind: type) -> list[proctree_bpf.Applied]:
+def ours(load: Load, kind: type) -> list[proctree_bpf.ProcessEvent]:
     """Return the records of one kind about what the spawners ran."""
     return [
         applied

@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
-from proctree_bpf.codecs.perf_records import KINDS
+from proctree_bpf import (
+    BpfOptions,
+    BpfSource,
+    Exec,
+    Exit,
+    Fork,
+    Gap,
+    PidTree,
+    ProcCache,
+    ProcessEvent,
+)
+from proctree_bpf.codecs.sample_decoder import KINDS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.actor import Actor
 from support.live import as_identity
 from support.proc_truth import cmdline, comm, exe, identity
@@ -44,7 +54,7 @@ class Lossy:
         self.source = BpfSource(BpfOptions(perf_pages=1))
         self.tracker = Tracker(PidTree(), ProcCache())
         self.pipeline = Pipeline(self.source, self.tracker, self)
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
 
     def pumped(self, condition: Callable[[], T]) -> T:
@@ -52,7 +62,7 @@ class Lossy:
         self.pipeline.pump()
         return condition()
 
-    def write(self, applied: Applied) -> None:
+    def write(self, applied: ProcessEvent) -> None:
         self.applied.append(applied.keep())
 
     def gap(self, gap: Gap) -> None:
@@ -89,7 +99,7 @@ class Lossy:
         assert info is not None
         return info
 
-    def last(self, who: Identity, kind: type[ProcEvent]) -> Applied | None:
+    def last(self, who: Identity, kind: type[ProcEvent]) -> ProcessEvent | None:
         """Return the last record of a process, if it is of this kind."""
         found = [a for a in self.applied if as_identity(a.event.key) == who]
         return found[-1] if found and isinstance(found[-1].event, kind) else None

@@ -23,10 +23,10 @@ from proctree_bpf import Exec, Exit, Fork, entity_id
 from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.connector_socket import ProcConnector
 from support.connector import HUGE_BUFFER
 from support.live import as_identity
 from support.proc_truth import comm, identity

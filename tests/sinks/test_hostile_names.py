@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.names import arguments, comms, unhurried
 from support.scene import Scene

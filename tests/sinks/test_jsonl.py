@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Applied, Exec, Exit, Fork, Gap, ProcessKey, Rename, unescape
+from proctree_bpf import Exec, Exit, Fork, Gap, ProcessEvent, ProcessKey, Rename, unescape
 from proctree_bpf.core.events import Setid
-from proctree_bpf.core.tracker import ProcessEvent
-from proctree_bpf.sinks.json_record import RecordMaker
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.json_record import RecordMaker
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from support.names import arguments, comms, unhurried
 from support.scene import SECOND_NS, Scene
 
@@ -42,7 +41,7 @@ class Page:
             self.scene.tracker.table, source, _BOOT_ID, _WALL_NS, max_ancestors
         )
 
-    def write(self, applied: Applied) -> dict[str, Any]:
+    def write(self, applied: ProcessEvent) -> dict[str, Any]:
         """Write one record and read it back as the strictest parser would."""
         begin = self.out.tell()
         self.sink.write(applied)

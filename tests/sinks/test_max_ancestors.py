@@ -11,18 +11,18 @@ import pytest
 
 from proctree_bpf import build_chain_links, build_chain_string, parse_chain_string
 from proctree_bpf.core.lineage import build_chain_links as of_tree
-from proctree_bpf.sinks.chain import ChainSink
 from proctree_bpf.sinks.fields import View
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.chain import ChainSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.scene import Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def scene() -> Scene:
     return Scene()
 
 
-def last_of(scene: Scene, depth: int) -> Applied:
+def last_of(scene: Scene, depth: int) -> ProcessEvent:
     """Create a line of processes below init; return the record of the last one's exec."""
     pid = scene.line_of(*(f"p{number}" for number in range(1, depth + 1)))
     return scene.exec(pid, "x", comm=f"p{depth}")
 
 
-def proctree(scene: Scene, applied: Applied, most: int | None) -> dict[str, Any]:
+def proctree(scene: Scene, applied: ProcessEvent, most: int | None) -> dict[str, Any]:
     out = io.StringIO()
     sink = JsonlSink(
         out, scene.tree, scene.cache,
@@ -47,13 +47,15 @@ def proctree(scene: Scene, applied: Applied, most: int | None) -> dict[str, Any]
     return found
 
 
-def chain_line(scene: Scene, applied: Applied, most: int | None) -> str:
+def chain_line(scene: Scene, applied: ProcessEvent, most: int | None) -> str:
     out = io.StringIO()
     ChainSink(out, scene.tree, scene.cache, most).write(applied)
     return out.getvalue().partition("\t")[2].rstrip("\n")
 
 
-def table_cell(scene: Scene, applied: Applied, most: int | None, columns: int | None = None) -> str:
+def table_cell(
+    scene: Scene, applied: ProcessEvent, most: int | None, columns: int | None = None
+) -> str:
     out = io.StringIO()
     view = View(TraceClock(0), max_ancestors=most)
     TableSink(out, scene.tree, view, lambda: Layout(columns), ["ancestry"]).write(applied)

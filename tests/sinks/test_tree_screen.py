@@ -17,10 +17,10 @@ from support.scene import SECOND_NS
 from support.tree_page import TreePage
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
-def start(page: TreePage, pid: int, command: str, by: int = 1) -> list[Applied]:
+def start(page: TreePage, pid: int, command: str, by: int = 1) -> list[ProcessEvent]:
     """Let a process start; its name is its command's."""
     return [page.scene.fork(pid, by=by), page.scene.exec(pid, command, comm=command)]
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from proctree_bpf import CacheParams, Exec, PidTree, ProcCache, Tracker
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
-from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
+from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
+from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.streams.connector import SOURCE as CONNECTOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +159,7 @@ def _frame(cast: Cast, frame: Frame) -> bytes:
         records = [(cpu, _record(cast, data)) for cpu, data in content.records]
         return recording.encode_drain(content._replace(records=records))
     what, looks = content
-    looks = Looks([_answer(cast, answer) for answer in looks.answers])
+    looks = ProcAnswers([_answer(cast, answer) for answer in looks.answers])
     if frame.kind is FrameKind.WALK:
         stats = [_stat(cast, stat) for stat in what.stats]
         return recording.encode_walk(what._replace(stats=stats), looks)

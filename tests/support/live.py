@@ -26,7 +26,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proctree_bpf import Applied, EventSource, Process
+    from proctree_bpf import EventSource, Process, ProcessEvent
 
 E = TypeVar("E", bound=ProcEvent)
 _TICK_NS = 10_000_000
@@ -51,9 +51,9 @@ class Live:
         self.recording = True
         self.uncertain = 0
         """How many events were handed out as uncertain."""
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
-        self._by_pid: dict[int, list[Applied]] = {}
+        self._by_pid: dict[int, list[ProcessEvent]] = {}
         self._quit_program = quit_program
         self._fences = itertools.count()
         self.collector = Collector(
@@ -67,14 +67,14 @@ class Live:
         self.applied = []
         self._by_pid = {}
 
-    def _record(self, applied: Applied) -> None:
+    def _record(self, applied: ProcessEvent) -> None:
         self.uncertain += applied.uncertain
         if not self.recording:
             return
         self.applied.append(applied)
         self._by_pid.setdefault(applied.event.key.pid, []).append(applied)
 
-    def history(self, who: Identity) -> list[Applied]:
+    def history(self, who: Identity) -> list[ProcessEvent]:
         """Return what was handed out so far for one process, in order.
 
         If a PID was had twice within a tick, the last one that descends from us is meant.

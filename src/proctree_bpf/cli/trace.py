@@ -37,18 +37,19 @@ from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
 from proctree_bpf.cli.told import say_crowded, say_only_loss, say_start, say_summary
 from proctree_bpf.cli.urgency import Urgency
 from proctree_bpf.core.events import EVENT_KINDS
-from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.terms import FilterError
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
-from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import place, procfs
+from proctree_bpf.sources.system.clock import boottime_ns, wall_offset_ns
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -318,7 +319,7 @@ def _start_best(
         pipeline = Pipeline(source, tracker, sink)
         plan.attach(pipeline, tree, cache)
         if options.exclude_self and not isinstance(source, ReplaySource):
-            pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
+            pipeline.hides = DescendantSet(procfs.read_key(os.getpid())).includes
         try:
             _start(pipeline, options)
             clock.started_ns = source.now_ns()
