@@ -68,10 +68,10 @@ class Diary:
         self.lines: list[tuple[str, int]] = []
         self.uncertain: list[int] = []
 
-    def write(self, applied: ProcessEvent) -> None:
-        self.lines.append(("event", applied.event.timestamp_ns))
-        if applied.uncertain:
-            self.uncertain.append(applied.event.timestamp_ns)
+    def write(self, process_event: ProcessEvent) -> None:
+        self.lines.append(("event", process_event.event.timestamp_ns))
+        if process_event.uncertain:
+            self.uncertain.append(process_event.event.timestamp_ns)
 
     def gap(self, gap: Gap) -> None:
         self.lines.append(("gap", gap.until_ns))

@@ -42,10 +42,10 @@ class _CallbackSink:
         self._on_event = on_event
         self._on_gap = on_gap
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         if self._on_event is not None:
             try:
-                self._on_event(applied.keep())
+                self._on_event(process_event.keep())
             except Exception:  # noqa: BLE001 - whatever a user's function raises
                 _log.exception("on_event failed")
 

@@ -147,7 +147,9 @@ def handle_proc_events(
         tracker.note_gap(gap)
         if on_gap is not None:
             on_gap(gap)
-    changes = [applied for event in events if (applied := tracker.apply(event)) is not None]
+    changes = [
+        process_event for event in events if (process_event := tracker.apply(event)) is not None
+    ]
     return bool(changes)
 
 

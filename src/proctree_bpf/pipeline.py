@@ -64,13 +64,13 @@ class RecordFilter(Protocol):
     def survey(self) -> None:
         """Decide for all that the tree knows now."""
 
-    def admits(self, applied: ProcessEvent) -> bool:
+    def admits(self, process_event: ProcessEvent) -> bool:
         """Tell whether a record is wanted; asked for each event, in order."""
 
 
 @dataclass(slots=True)
 class _Repair:
-    """A look at ``/proc`` that waits until all older events have been applied."""
+    """A snapshot of ``/proc`` that waits until all older events have been applied."""
 
     begun_ns: int
     ended_ns: int
@@ -103,7 +103,7 @@ class Pipeline:
         sink: where records go.
         hides: events for which it returns True are applied but not written.
         wanted: what is applied but not wanted by it is not written either.
-        narrow: called once the source is open; may return what keeps a filter in the
+        start_kernel_filter: called once the source is open; may return what keeps a filter in the
             kernel in step with ``wanted``.
 
     """
@@ -168,9 +168,9 @@ class Pipeline:
         self.source.open()
         begun = time.perf_counter()
         snapshot = self._read_snapshot()
-        pending = InFlight(self._order.pending())
+        in_flight = InFlight(self._order.held())
         if snapshot is not None:
-            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, pending)
+            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, in_flight)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
         self._survey()
         self.filter_controller = self.start_kernel_filter()
@@ -356,33 +356,33 @@ class Pipeline:
                 self._next_repair_ns = self._repair.begun_ns + _REPAIR_EVERY_NS
 
     def _start_filter_if_possible(
-        self, narrowing: KernelFilterController, complete_ns: int
+        self, controller: KernelFilterController, complete_ns: int
     ) -> None:
-        if complete_ns >= narrowing.hold_ns:
+        if complete_ns >= controller.hold_ns:
             self._catch_up()
         elif not self.tracker.uncertain:
-            narrowing.advance(self.tracker.table, complete_ns, self.source.now_ns)
+            controller.advance(self.tracker.table, complete_ns, self.source.now_ns)
 
     def _catch_up(self) -> None:
-        """Learn of all that a filter in the kernel had left out before it began to doubt.
+        """Learn of all that a filter in the kernel had left out before it fell back.
 
         What has happened since then is held back meanwhile, as at the start.
         """
         if self.filter_controller is None or self.filter_controller.hold_ns == inf:
             return
-        look = self._read_snapshot()
-        if look is not None:
-            self._poll()  # what was noted last may have been sent since the look's own polls
-            pending = InFlight(self._order.pending())
+        snapshot = self._read_snapshot()
+        if snapshot is not None:
+            self._poll()  # what was noted last may have been sent since the snapshot's own polls
+            in_flight = InFlight(self._order.held())
             # With a full table the kernel's side has not noted all.
-            unreported = None if self.filter_controller.given_up else look.unreported
+            unreported = None if self.filter_controller.given_up else snapshot.unreported
             self.tracker.reconcile(
-                look.entries,
-                look.begun_ns,
-                look.ended_ns,
-                pending,
+                snapshot.entries,
+                snapshot.begun_ns,
+                snapshot.ended_ns,
+                in_flight,
                 unreported=unreported,
-                ends=look.ends,
+                ends=snapshot.ends,
             )
             self.tracker.uncertain = self._repair_wanted or self._repair is not None
             self._survey()

@@ -115,15 +115,15 @@ class TestRepairAfterAGap:
 
     def test_what_is_applied_during_a_gap_is_marked_uncertain(self, tracker: Tracker) -> None:
         tracker.uncertain = True
-        applied = tracker.apply(FORK)
-        assert applied is not None
-        assert applied.uncertain
+        process_event = tracker.apply(FORK)
+        assert process_event is not None
+        assert process_event.uncertain
 
     def test_the_repair_ends_the_uncertainty(self, tracker: Tracker) -> None:
         self.reconcile(tracker)
-        applied = tracker.apply(FORK)
-        assert applied is not None
-        assert not applied.uncertain
+        process_event = tracker.apply(FORK)
+        assert process_event is not None
+        assert not process_event.uncertain
 
     def test_a_process_whose_fork_was_lost_is_added(self, tracker: Tracker) -> None:
         self.reconcile(tracker, entry(CHILD, SHELL, "ls"))

@@ -41,9 +41,9 @@ class World:
         return node, info
 
     def admits(self, event: ProcEvent) -> bool:
-        applied = self.tracker.apply(event)
-        assert applied is not None
-        return self.filter.admits(applied)
+        process_event = self.tracker.apply(event)
+        assert process_event is not None
+        return self.filter.admits(process_event)
 
     def tick(self) -> int:
         self.now_ns += 1_000_001
@@ -348,11 +348,11 @@ class TestSurvey:
             tracker.tree.insert_node(pid, PidNode(pid - 1, "x", pid, pid, pid - 1))
         wanted = Filter.parse("ancestor=deploy", tracker.tree, tracker.cache)
         wanted.survey()
-        applied = tracker.apply(
+        process_event = tracker.apply(
             Fork(70_000, ProcessKey(60_001, 70_000), ProcessKey(59_999, 59_999))
         )
-        assert applied is not None
-        assert wanted.admits(applied)
+        assert process_event is not None
+        assert wanted.admits(process_event)
 
 
 class TestParsing:

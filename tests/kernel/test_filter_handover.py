@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 _HANDOVERS = 200
 
 
-def last_of(applied: ProcessEvent) -> str:
+def last_of(process_event: ProcessEvent) -> str:
     """Return a process's last argument: the id of a member of a clan."""
-    return applied.info.args[-1] if applied.info.args else f"no arguments: {applied}"
+    return (
+        process_event.info.args[-1] if process_event.info.args else f"no arguments: {process_event}"
+    )
 
 
 def check(filtered: Filtered, truth: Events) -> None:
@@ -150,7 +152,7 @@ def test_a_program_file_is_heeded_whatever_its_name(
     script = f"{copy} 4; exec {link} 5"
     with subprocess.Popen(["sh", "-c", script]) as process:
         filtered.until_told(process.pid, Exit)
-    assert {applied.event.key.pid for applied in filtered.applied} == {process.pid}
+    assert {process_event.event.key.pid for process_event in filtered.applied} == {process.pid}
     assert [a.info.executable for a in filtered.of(Exec)] == [str(wanted)]
     filtered.until_on()
     assert filtered.filter_controller.fallbacks == {"joined_late": 1}, (
@@ -321,4 +323,4 @@ def test_those_that_end_are_forgotten_in_the_kernel(
     assert kernel is not None
     noted = {each.key for each in kernel.processes()}
     check(filtered, truth)
-    assert not noted & {applied.event.key for applied in filtered.of(Exit)}
+    assert not noted & {process_event.event.key for process_event in filtered.of(Exit)}

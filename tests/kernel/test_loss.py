@@ -62,8 +62,8 @@ class Lossy:
         self.pipeline.pump()
         return condition()
 
-    def write(self, applied: ProcessEvent) -> None:
-        self.applied.append(applied.keep())
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -140,9 +140,10 @@ def spawned_by(live: Live, token: str) -> set[ProcessKey]:
     """Return what a spawner ran, as the collector that loses nothing knows it."""
     live.fence()
     return {
-        applied.event.key
-        for applied in live.applied
-        if isinstance(applied.event, Exec) and number_of(applied.event.args, token) is not None
+        process_event.event.key
+        for process_event in live.applied
+        if isinstance(process_event.event, Exec)
+        and number_of(process_event.event.args, token) is not None
     }
 
 
@@ -176,8 +177,8 @@ def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
     lossy.pipeline.close()
     live.fence()
 
-    seen = {(type(applied.event), applied.event.key) for applied in lossy.applied}
-    every = [applied.event for applied in live.applied[before:]]
+    seen = {(type(process_event.event), process_event.event.key) for process_event in lossy.applied}
+    every = [process_event.event for process_event in live.applied[before:]]
     missing = [event for event in every if (type(event), event.key) not in seen]
     spawned = spawned_by(live, token)
     assert len(spawned) == len(truth)
@@ -206,9 +207,9 @@ def test_each_gap_says_on_which_cpu_and_between_which_times(
     ended_ns = boottime_ns()
     spawned = {key for token in tokens for key in spawned_by(live, token)}
 
-    seen = {(type(applied.event), applied.event.key) for applied in lossy.applied}
-    for applied in live.applied[before:]:
-        event = applied.event
+    seen = {(type(process_event.event), process_event.event.key) for process_event in lossy.applied}
+    for process_event in live.applied[before:]:
+        event = process_event.event
         if event.key in spawned and (type(event), event.key) not in seen:
             kind = type(event).__name__.lower()
             assert [
@@ -288,7 +289,7 @@ def test_records_are_uncertain_from_the_loss_to_the_repair(
     lossy.pipeline.pump()
     assert lossy.tracker.uncertain
     assert len(lossy.applied) > before
-    assert all(applied.uncertain for applied in lossy.applied[before:])
+    assert all(process_event.uncertain for process_event in lossy.applied[before:])
     lossy.repair()
     child = stage.played("spawn", stage.helpers.quit, "2").await_report("child").who
     last = wait_until("the exit", lambda: lossy.pumped(lambda: lossy.last(child, Exit)))

@@ -103,8 +103,8 @@ class TestTable:
         scene, out = Scene(), io.StringIO()
         view = View(TraceClock(0))
         sink = TableSink(out, scene.tree, view, lambda: layout, chosen, may_drop=may_drop)  # type: ignore[arg-type]
-        for applied in story(scene, names):
-            sink.write(applied)  # type: ignore[arg-type]
+        for process_event in story(scene, names):
+            sink.write(process_event)  # type: ignore[arg-type]
         *lines, rest = out.getvalue().split("\n")
         assert rest == ""
         return [bare(line) for line in lines]
@@ -148,8 +148,8 @@ class TestTree:
         self, names: dict[str, object], columns: int
     ) -> None:
         page = TreePage(columns, 24)
-        for applied in story(page.scene, names):
-            page.show(applied)  # type: ignore[arg-type]
+        for process_event in story(page.scene, names):
+            page.show(process_event)  # type: ignore[arg-type]
         assert len(page.lines()) == 3  # the screen itself fails on what it does not know
 
 

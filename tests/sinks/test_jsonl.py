@@ -41,10 +41,10 @@ class Page:
             self.scene.tracker.table, source, _BOOT_ID, _WALL_NS, max_ancestors
         )
 
-    def write(self, applied: ProcessEvent) -> dict[str, Any]:
+    def write(self, process_event: ProcessEvent) -> dict[str, Any]:
         """Write one record and read it back as the strictest parser would."""
         begin = self.out.tell()
-        self.sink.write(applied)
+        self.sink.write(process_event)
         return self._read(begin)
 
     def check(self, event: ProcEvent) -> None:
@@ -293,10 +293,10 @@ class TestBytes:
         page = Page()
         page.scene.fork(10, comm=ancestor)
         page.scene.fork(20, by=10)
-        applied = page.scene.exec(20, *args, comm=comm, executable=path)
-        record = page.write(applied)
+        process_event = page.scene.exec(20, *args, comm=comm, executable=path)
+        record = page.write(process_event)
         read = unescape if record["proctree"].get("escaped") else str
-        assert read(record["process"]["name"]) == applied.info.cmd
+        assert read(record["process"]["name"]) == process_event.info.cmd
         assert read(record["process"]["executable"]) == path
         assert [read(arg) for arg in record["process"]["args"]] == args
         assert read(record["proctree"]["chain"][0]["name"]) == ancestor

@@ -54,8 +54,8 @@ class Page:
 
     def show(self, *shown: ProcessEvent) -> list[str]:
         """Return the rows of these records, without the header."""
-        for applied in shown:
-            self.sink.write(applied)
+        for process_event in shown:
+            self.sink.write(process_event)
         self.sink.flush()
         return self.lines()[1:]
 

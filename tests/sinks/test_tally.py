@@ -31,8 +31,8 @@ def life(scene: Scene, name: str, status: int = 0, seconds: int = 0) -> list[Pro
 def told(*lives: list[ProcessEvent]) -> list[str]:
     tally = Tally()
     for one in lives:
-        for applied in one:
-            tally.add(applied)
+        for process_event in one:
+            tally.add(process_event)
     return tally.lines()
 
 

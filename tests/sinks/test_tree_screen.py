@@ -153,8 +153,8 @@ def test_whatever_happens_everybody_starts_once_and_ends_once(
         if move == "start":
             pid += 1
             creator = living[number % len(living)]
-            for applied in start(page, pid, f"p{pid}", by=creator):
-                page.sink.write(applied)
+            for process_event in start(page, pid, f"p{pid}", by=creator):
+                page.sink.write(process_event)
             living.append(pid)
         elif move == "end" and len(living) > 1:
             ended.append(living.pop(1 + number % (len(living) - 1)))

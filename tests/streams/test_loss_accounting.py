@@ -52,9 +52,9 @@ def test_with_nothing_outstanding_the_watermark_is_the_time_taken_less_the_slack
 def test_programs_that_send_the_same_kind_are_counted_by_themselves_and_told_together() -> None:
     accounts = LossAccounting("test", KINDS * 2, 1, START)
     again = FORK + len(KINDS)
-    accounts.record(0, again, 1, START)
-    accounts.record(0, FORK, 1, START)
-    accounts.record(0, again, 3, START + MS)
+    accounts.received(0, again, 1, START)
+    accounts.received(0, FORK, 1, START)
+    accounts.received(0, again, 3, START + MS)
     (gap,) = accounts.take_gaps()
     assert (gap.kind, gap.count) == ("fork", 1)
     assert accounts.summary()[0]["fork"] == {"received": 3, "lost": 1}
@@ -65,7 +65,7 @@ def test_a_record_on_its_way_holds_the_watermark() -> None:
     accounts.settle(START + MS, counters((0, 0)))
     assert accounts.settle(START + 2 * MS, counters((1, 0))) == START + MS - CLOCK_SLACK_NS
     assert accounts.take_gaps() == []
-    accounts.record(0, FORK, 1, START + 2 * MS)
+    accounts.received(0, FORK, 1, START + 2 * MS)
     assert accounts.settle(START + 3 * MS, counters((1, 0))) == START + 3 * MS - CLOCK_SLACK_NS
     assert lost(accounts) == 0
 
@@ -78,7 +78,7 @@ def test_the_slowest_cpu_holds_the_watermark() -> None:
 
 def test_a_failed_submit_is_a_gap_with_its_cpu_and_kind_and_window() -> None:
     accounts = arrivals(cpus=2)
-    accounts.record(1, EXEC, 1, START + MS)
+    accounts.received(1, EXEC, 1, START + MS)
     empty = CpuCounters((0, 0), (0, 0))
     watermark = accounts.settle(START + 3 * MS, [empty, CpuCounters((0, 3), (0, 2))])
     assert watermark == START + 3 * MS - CLOCK_SLACK_NS
@@ -89,8 +89,8 @@ def test_a_failed_submit_is_a_gap_with_its_cpu_and_kind_and_window() -> None:
 
 def test_a_missing_number_is_a_gap_between_its_neighbours() -> None:
     accounts = arrivals()
-    accounts.record(0, FORK, 1, START + 1)
-    accounts.record(0, FORK, 4, START + 9)
+    accounts.received(0, FORK, 1, START + 1)
+    accounts.received(0, FORK, 4, START + 9)
     assert accounts.take_gaps() == [
         Gap(START + 9, "test", 2, "fork", cpu=0, from_ns=START + 1, until_ns=START + 9)
     ]
@@ -98,7 +98,7 @@ def test_a_missing_number_is_a_gap_between_its_neighbours() -> None:
 
 def test_a_loss_known_from_a_missing_number_is_not_told_again_when_its_failure_is_counted() -> None:
     accounts = arrivals()
-    accounts.record(0, FORK, 2, START + 2)
+    accounts.received(0, FORK, 2, START + 2)
     accounts.settle(START + MS, counters((2, 0)))
     accounts.settle(START + 2 * MS, counters((2, 1)))
     assert lost(accounts) == 1
@@ -108,8 +108,8 @@ def test_a_loss_known_from_a_missing_number_is_not_told_again_when_its_failure_i
 
 def test_kinds_are_counted_apart() -> None:
     accounts = arrivals()
-    accounts.record(0, FORK, 1, START + 1)
-    accounts.record(0, EXEC, 1, START + 2)
+    accounts.received(0, FORK, 1, START + 1)
+    accounts.received(0, EXEC, 1, START + 2)
     accounts.settle(START + MS, [CpuCounters((1, 1), (0, 0))])
     assert accounts.summary() == [
         {"fork": {"received": 1, "lost": 0}, "exec": {"received": 1, "lost": 0}}
@@ -119,7 +119,7 @@ def test_kinds_are_counted_apart() -> None:
 def test_gaps_of_one_cpu_and_kind_are_told_as_one() -> None:
     accounts = arrivals()
     for seq in (2, 4, 7):
-        accounts.record(0, FORK, seq, START + seq)
+        accounts.received(0, FORK, seq, START + seq)
     (gap,) = accounts.take_gaps()
     assert (gap.count, gap.from_ns, gap.until_ns) == (4, START, START + 7)
     assert accounts.take_gaps() == []
@@ -149,7 +149,7 @@ def test_a_record_on_its_way_is_not_lost_because_the_reader_has_slept(pause_ns: 
     watermark = accounts.settle(woken_ns, counters((1, 0)))
     assert lost(accounts) == 0
     assert watermark <= settled_ns
-    accounts.record(0, FORK, 1, woken_ns - 1)
+    accounts.received(0, FORK, 1, woken_ns - 1)
     accounts.settle(woken_ns + MS, counters((1, 0)))
     assert (received(accounts), lost(accounts)) == (1, 0)
     assert accounts.take_gaps() == []
@@ -162,7 +162,7 @@ def test_a_busy_cpu_is_not_taken_for_a_stuck_one() -> None:
     for seq in range(1, 60):
         now += 50 * MS
         accounts.settle(now, counters((seq, 0)))
-        accounts.record(0, FORK, seq, now - 1)
+        accounts.received(0, FORK, seq, now - 1)
     assert (received(accounts), lost(accounts)) == (59, 0)
 
 
@@ -263,7 +263,7 @@ class KernelAndReader(RuleBasedStateMachine):
         assert self.counted is not None
         for cpu in self.cpus:
             for record in cpu.ring:
-                self.accounts.record(record.cpu, record.kind, record.seq, record.time_ns)
+                self.accounts.received(record.cpu, record.kind, record.seq, record.time_ns)
                 record.delivered = True
             cpu.ring.clear()
         watermark = self.accounts.settle(self.taken_ns, self.counted)

@@ -48,13 +48,13 @@ def test_an_empty_buffer_releases_nothing() -> None:
     buffer = ReorderBuffer()
     buffer.push([])
     assert buffer.release(inf) == []
-    assert (len(buffer), buffer.late, buffer.pending()) == (0, 0, ())
+    assert (len(buffer), buffer.late, buffer.held()) == (0, 0, ())
 
 
 def test_what_is_held_can_be_looked_at_without_being_released() -> None:
     buffer = ReorderBuffer()
     buffer.push([at(3), at(2)])
-    assert buffer.pending() == (at(3), at(2))
+    assert buffer.held() == (at(3), at(2))
     assert len(buffer) == 2
 
 
@@ -72,7 +72,7 @@ def test_every_event_comes_out_once_and_each_batch_in_order(
         batch = buffer.release(watermark)
         assert all(event.timestamp_ns < watermark for event in batch)
         assert [event.timestamp_ns for event in batch] == sorted(e.timestamp_ns for e in batch)
-        assert all(event.timestamp_ns >= watermark for event in buffer.pending())
+        assert all(event.timestamp_ns >= watermark for event in buffer.held())
         released += batch
     released += buffer.release(inf)
     assert sorted(released, key=hash) == sorted(pushed, key=hash)

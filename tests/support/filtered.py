@@ -71,14 +71,15 @@ class Filtered:
         assert self.pipeline.filter_controller is not None
         return self.pipeline.filter_controller
 
-    def write(self, applied: ProcessEvent) -> None:
-        self.applied.append(applied.keep())
-        info = applied.info
-        parent = self.tree.get_node(applied.node.kernel_parent)
-        above = build_chain_links(self.tree, self.cache, applied.node.key)[1:]
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
+        info = process_event.info
+        parent = self.tree.get_node(process_event.node.kernel_parent)
+        above = build_chain_links(self.tree, self.cache, process_event.node.key)[1:]
         self.told.append(
             Told(
-                kind_of(applied.event), applied.node.pid, info.cmd, info.user, info.args,
+                kind_of(process_event.event), process_event.node.pid, info.cmd, info.user,
+                info.args,
                 info.exit_code, tuple((link.cmd, link.user) for link in above),
                 parent and parent.cmd, info.executable, (info.uid, info.gid), info.inherited,
                 info.truncated,
@@ -123,7 +124,9 @@ class Filtered:
         self.filter_controller._resume_ns = 0
 
     def of(self, kind: type) -> list[ProcessEvent]:
-        return [applied for applied in self.applied if isinstance(applied.event, kind)]
+        return [
+            process_event for process_event in self.applied if isinstance(process_event.event, kind)
+        ]
 
 
 @contextmanager

@@ -156,8 +156,8 @@ def _frame(cast: Cast, frame: Frame) -> bytes:
         readings = [_reading(cast, *reading) for reading in content.readings]
         return recording.encode_snapshot(content._replace(readings=readings))
     if frame.kind is FrameKind.DRAIN:
-        records = [(cpu, _record(cast, data)) for cpu, data in content.records]
-        return recording.encode_drain(content._replace(records=records))
+        samples = [(cpu, _record(cast, data)) for cpu, data in content.samples]
+        return recording.encode_drain(content._replace(samples=samples))
     what, looks = content
     looks = ProcAnswers([_answer(cast, answer) for answer in looks.answers])
     if frame.kind is FrameKind.WALK:
@@ -268,7 +268,7 @@ def programs(data: bytes) -> set[str]:
     for frame in decode_recording(data).frames[1:]:
         content = frame.content
         if frame.kind is FrameKind.DRAIN:
-            events = [decode(record).event for _, record in content.records]
+            events = [decode(record).event for _, record in content.samples]
             found.update(event.executable for event in events if isinstance(event, Exec))
             continue
         looked = content.readings if frame.kind is FrameKind.SNAPSHOT else content[1].answers

@@ -29,10 +29,10 @@ class Scene:
         return self._keys[pid]
 
     def _apply(self, event: ProcEvent) -> ProcessEvent:
-        applied = self.tracker.apply(event)
-        assert applied is not None
+        process_event = self.tracker.apply(event)
+        assert process_event is not None
         # A copy: a sink that is told later sees the process as it was then.
-        return ProcessEvent(event, replace(applied.process), applied.uncertain)
+        return ProcessEvent(event, replace(process_event.process), process_event.uncertain)
 
     def _tick(self) -> int:
         self.now_ns += _STEP_NS

@@ -99,9 +99,9 @@ class _KeepingSink:
             self.out, tree, cache, source=source, boot_id="boot", wall_offset_ns=0
         )
 
-    def write(self, applied: ProcessEvent) -> None:
-        self.applied.append(applied.keep())
-        self._lines.write(applied)
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
+        self._lines.write(process_event)
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -207,11 +207,11 @@ class Session:
     def history(self, who: Identity) -> list[ProcessEvent]:
         """Return the records of one process, in order."""
         keys = self._keys_of(who)
-        return [applied for applied in self.applied if applied.node.key in keys]
+        return [process_event for process_event in self.applied if process_event.node.key in keys]
 
     def kinds(self, who: Identity) -> list[str]:
         """Return the kinds of its records."""
-        return [type(applied.event).__name__ for applied in self.history(who)]
+        return [type(process_event.event).__name__ for process_event in self.history(who)]
 
     def events_of(self, who: Identity, kind: type[E]) -> list[E]:
         """Return the events of one kind in its records."""

@@ -41,8 +41,8 @@ class TreePage:
 
     def show(self, *shown: ProcessEvent) -> list[str]:
         """Take a batch; return the lines there are, without the header."""
-        for applied in shown:
-            self.sink.write(applied)
+        for process_event in shown:
+            self.sink.write(process_event)
         self.sink.flush()
         return self.lines()[1:]
 

@@ -241,7 +241,7 @@ def drain_live(load: Callable[[], object], pages: int) -> tuple[float, int]:
             load()
             begun = time.process_time()
             source.poll()
-            return time.process_time() - begun, sum(len(drain.records) for drain in drained)
+            return time.process_time() - begun, sum(len(drain.samples) for drain in drained)
     finally:
         source.close()
 

@@ -94,12 +94,12 @@ class _EventFilter:
         self.written: dict[str, int] = dict.fromkeys(wanted, 0)
         self.tally = Tally()
 
-    def write(self, applied: ProcessEvent) -> None:
-        name = self._wanted.get(type(applied.event))
+    def write(self, process_event: ProcessEvent) -> None:
+        name = self._wanted.get(type(process_event.event))
         if name is not None:
             self.written[name] += 1
-            self.tally.add(applied)
-            self._sink.write(applied)
+            self.tally.add(process_event)
+            self._sink.write(process_event)
 
     def gap(self, gap: Gap) -> None:
         self._sink.gap(gap)

@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 class CpuCounters(NamedTuple):
-    """One CPU's counters at one moment, each by kind of record."""
+    """One CPU's counters at one moment, each by kind of sample."""
 
     begun: tuple[int, ...]
     failed: tuple[int, ...]
 
 
 class Drain(NamedTuple):
-    """What was read at one moment, in this order: the clock, the counters, the records.
+    """What was read at one moment, in this order: the clock, the counters, the samples.
 
     ``taken_ns`` is CLOCK_BOOTTIME; ``counters`` has an entry per possible CPU;
-    ``records`` are (CPU, bytes) in the order of arrival. ``missed`` is how many runs of its
-    programs the kernel had skipped in all when that was last asked: they began no record.
+    ``samples`` are (CPU, bytes) in the order of arrival. ``missed`` is how many runs of its
+    programs the kernel had skipped in all when that was last asked: they began no sample.
     """
 
     taken_ns: int
     counters: Sequence[CpuCounters]
-    records: Sequence[tuple[int, bytes]]
+    samples: Sequence[tuple[int, bytes]]
     missed: int = 0
 
 

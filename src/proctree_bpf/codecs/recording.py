@@ -32,7 +32,7 @@ _FRAME = struct.Struct("<BI")
 _CRC = struct.Struct("<I")
 _DRAIN_HEAD = struct.Struct("<QQHHI")
 _U64 = struct.Struct("<Q")
-_RECORD = struct.Struct("<HI")
+_SAMPLE = struct.Struct("<HI")
 
 _MOST_U64 = 2**64 - 1
 
@@ -93,12 +93,12 @@ def encode_snapshot(part: SnapshotPart) -> bytes:
 def encode_drain(drain: Drain) -> bytes:
     """Return the frame of a drain of the perf buffers."""
     kinds = len(drain.counters[0].begun) if drain.counters else 0
-    cpus, records = len(drain.counters), len(drain.records)
-    parts = [_DRAIN_HEAD.pack(drain.taken_ns, drain.missed, cpus, kinds, records)]
+    cpus, samples = len(drain.counters), len(drain.samples)
+    parts = [_DRAIN_HEAD.pack(drain.taken_ns, drain.missed, cpus, kinds, samples)]
     for counters in drain.counters:
         parts += [_U64.pack(number) for number in (*counters.begun, *counters.failed)]
-    for cpu, data in drain.records:
-        parts += [_RECORD.pack(cpu, len(data)), data]
+    for cpu, data in drain.samples:
+        parts += [_SAMPLE.pack(cpu, len(data)), data]
     return encode_frame(FrameKind.DRAIN, b"".join(parts))
 
 
@@ -238,17 +238,17 @@ def _decode_drain(payload: bytes) -> Drain:
         numbers = struct.unpack_from(f"<{2 * kinds}Q", payload, position)
         position += 2 * kinds * _U64.size
         counters.append(CpuCounters(numbers[:kinds], numbers[kinds:]))
-    records = []
+    samples = []
     for _ in range(count):
-        cpu, length = _RECORD.unpack_from(payload, position)
-        position += _RECORD.size
+        cpu, length = _SAMPLE.unpack_from(payload, position)
+        position += _SAMPLE.size
         if cpu >= cpus or position + length > len(payload):
             raise ValueError("record")
-        records.append((cpu, payload[position : position + length]))
+        samples.append((cpu, payload[position : position + length]))
         position += length
     if position != len(payload):
         raise ValueError("trailing bytes")
-    return Drain(taken_ns, counters, records, missed)
+    return Drain(taken_ns, counters, samples, missed)
 
 
 def _decode_received(payload: bytes) -> tuple[Received, ProcAnswers]:

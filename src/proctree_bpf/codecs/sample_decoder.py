@@ -1,4 +1,4 @@
-"""BPF records -> events. The layout is bpf/proctree.h, whose sizes a test compares. Pure."""
+"""Samples -> events. Their layout is bpf/proctree.h, whose sizes a test compares. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork"
 ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
 MAX_COPIES = 4
-"""Of each program; a record of copy n has ``n * len(KINDS)`` added to its kind."""
+"""Of each program; a sample of copy n has ``n * len(KINDS)`` added to its kind."""
 
 _ARGS_TRUNCATED = 0x1
 _ARGS_UNREADABLE = 0x2
@@ -46,7 +46,7 @@ _NAMES_KEPT = 4096
 
 
 class PerfRecord(NamedTuple):
-    """One decoded record: the event, and what the transport needs to account for it.
+    """One decoded sample: the event, and what the transport needs to account for it.
 
     ``kind`` is as it was sent: that of the event, and which copy of the program sent it.
     """
@@ -124,7 +124,7 @@ def _exec(data: bytes) -> tuple[int, ProcEvent]:
     filename_end = exe_end + filename_len
     args_end = filename_end + args_len
     if args_end > len(data):
-        raise DecodeError(f"exec record: {len(data)} bytes, but its parts need {args_end}")
+        raise DecodeError(f"exec sample: {len(data)} bytes, but its parts need {args_end}")
     return seq, Exec(
         time_ns,
         _key((tgid, start)),
@@ -184,15 +184,15 @@ DECODERS = {
 }
 """By version and kind as they lie in a header: the kind, and what decodes it.
 
-A decoder returns the record's number and event; it raises ``DecodeError`` or ``struct.error``.
+A decoder returns the sample's number and event; it raises ``DecodeError`` or ``struct.error``.
 """
 
 
 def decode(data: bytes) -> PerfRecord:
-    """Decode one record; bytes after its end are ignored (perf pads its samples).
+    """Decode one sample; bytes after its end are ignored (perf pads them).
 
     Raises:
-        DecodeError: not a record of this version.
+        DecodeError: not a sample of this version.
 
     """
     known = DECODERS.get(data[HEADER_KEY])
@@ -202,11 +202,11 @@ def decode(data: bytes) -> PerfRecord:
     try:
         return PerfRecord(kind, *decoder(data))
     except struct.error as error:
-        raise DecodeError(f"record of {len(data)} bytes is cut short") from error
+        raise DecodeError(f"sample of {len(data)} bytes is cut short") from error
 
 
 def _not_understood(data: bytes) -> DecodeError:
     if len(data) < HEADER.size:
-        return DecodeError(f"record of {len(data)} bytes is cut short")
+        return DecodeError(f"sample of {len(data)} bytes is cut short")
     version, kind = HEADER.unpack_from(data)[2:4]
-    return DecodeError(f"record of version {version}, kind {kind} is not understood")
+    return DecodeError(f"sample of version {version}, kind {kind} is not understood")

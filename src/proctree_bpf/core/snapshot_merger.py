@@ -1,6 +1,6 @@
-"""Takes in what a look at ``/proc`` shows. Pure: the entries are handed in.
+"""Takes in what a snapshot of ``/proc`` shows. Pure: the entries are handed in.
 
-A look comes late: what it shows of a process may be from after events that are still to
+A snapshot comes late: what it shows of a process may be from after events that are still to
 be applied, and of one that has ended it shows nothing. So it fills in what the stream
 has not told, and overwrites only what the stream may not have told.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class InFlight:
-    """Events that a look at ``/proc`` may have come after, and that are still to be applied."""
+    """Events that a snapshot of ``/proc`` may have come after, and that are still to be applied."""
 
     def __init__(self, events: Iterable[ProcEvent] = ()) -> None:
         self._events = {
@@ -60,15 +60,15 @@ class Unreported(Enum):
 
 
 class SnapshotMerger:
-    """Takes the entries of one look at ``/proc`` into a table.
+    """Takes the entries of one snapshot of ``/proc`` into a table.
 
-    Of processes for which events are ``pending``, it may have read what they changed.
+    Of processes for which events are ``in_flight``, it may have read what they changed.
     """
 
-    def __init__(self, writer: TableWriter, pending: InFlight) -> None:
+    def __init__(self, writer: TableWriter, in_flight: InFlight) -> None:
         self._writer = writer
         self._table = writer.table
-        self._pending = pending
+        self._in_flight = in_flight
 
     def merge(self, entries: Iterable[tuple[PidNode, ProcInfo]]) -> int:
         """Add the processes that are not known; return how many."""
@@ -82,20 +82,20 @@ class SnapshotMerger:
                 self._table.remove(known)  # details alone, which are older
             start_ns = node.start_time_ns
             self._writer.presume_former_exited(node.pid, start_ns, start_ns)
-            self._writer.add(self._before_pending(node, info))
+            self._writer.add(self._before_events_in_flight(node, info))
             added += 1
         return added
 
-    def _before_pending(self, node: PidNode, info: ProcInfo) -> TrackedProcess:
-        """Make a process of an entry, less what pending events have changed of it."""
+    def _before_events_in_flight(self, node: PidNode, info: ProcInfo) -> TrackedProcess:
+        """Make a process of an entry, less what events in flight have changed of it."""
         process = TrackedProcess(
             node.pid, node.start_time_ns, ppid=node.ppid, creator_start_ns=node.creator_start_ns
         )
         take_place(process, node, self._table.era)
         take_details(process, info)
         process.exited_ns = node.exited_ns
-        is_renamed = self._pending.renames(process)
-        if self._pending.execs(process):
+        is_renamed = self._in_flight.renames(process)
+        if self._in_flight.execs(process):
             process.executable = process.args_raw = None
             is_renamed = True
         creator = self._table.get(node.creator)
@@ -133,11 +133,11 @@ class SnapshotMerger:
             if known is None:
                 continue
             if node.key in ends:
-                if (node.exited_ns or 0) < begun_ns and not self._pending.exits(known):
+                if (node.exited_ns or 0) < begun_ns and not self._in_flight.exits(known):
                     self._end(known, node, info)
                 continue
             what = Unreported.ALL if unreported is None else unreported.get(node.key)
-            if what is not None and not self._pending.execs(known):
+            if what is not None and not self._in_flight.execs(known):
                 self._refresh(known, node, info, what)
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for process in list(self._table):
@@ -162,7 +162,7 @@ class SnapshotMerger:
         """Bring a known process up to date with what ``/proc`` says of it now."""
         if known.exited_ns is not None or seen.exited_ns is not None:
             return  # what it ran is no longer told there
-        if self._pending.renames(known):
+        if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)
         else:
             known.named_in = self._table.era

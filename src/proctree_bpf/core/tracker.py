@@ -209,31 +209,31 @@ class Tracker(TableWriter):
     def merge_snapshot(
         self,
         entries: Iterable[tuple[PidNode, ProcInfo]],
-        pending: InFlight = NOTHING_IN_FLIGHT,
+        in_flight: InFlight = NOTHING_IN_FLIGHT,
     ) -> int:
         """Add the processes of a ``/proc`` snapshot that the stream has not told of.
 
-        Of processes for which an exec is pending, the snapshot may have read what they run
+        Of processes for which an exec is in flight, the snapshot may have read what they run
         after it, so that is left out rather than given to children forked before it.
         Returns the number of entries added.
         """
         with self.table.lock:
-            return SnapshotMerger(self, pending).merge(entries)
+            return SnapshotMerger(self, in_flight).merge(entries)
 
     def reconcile(
         self,
         entries: Collection[tuple[PidNode, ProcInfo]],
         begun_ns: int,
         now_ns: int,
-        pending: InFlight = NOTHING_IN_FLIGHT,
+        in_flight: InFlight = NOTHING_IN_FLIGHT,
         *,
         unreported: Mapping[ProcessKey, Unreported] | None = None,
         ends: Container[ProcessKey] = (),
     ) -> None:
-        """Mend the tree after a gap with a later look at ``/proc``.
+        """Mend the tree after a gap with a later snapshot of ``/proc``.
 
-        Every event from before the look began, at ``begun_ns``, must have been applied,
-        or else be ``pending``: what it changed is not taken from the look. Processes
+        Every event from before the snapshot began, at ``begun_ns``, must have been applied,
+        or else be ``in_flight``: what it changed is not taken from the snapshot. Processes
         that are missing are added, those that are known are brought up to date, and those
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
 
@@ -241,7 +241,7 @@ class Tracker(TableWriter):
         ``ends``: of which the entries are what was noted when they ended.
         """
         with self.table.lock:
-            SnapshotMerger(self, pending).mend(entries, begun_ns, now_ns, unreported, ends)
+            SnapshotMerger(self, in_flight).mend(entries, begun_ns, now_ns, unreported, ends)
         self.uncertain = False
 
     # Handlers, one per kind of event.
@@ -322,7 +322,7 @@ class Tracker(TableWriter):
         born: TrackedProcess,
         creator: TrackedProcess | None,
     ) -> TrackedProcess:
-        """Take in the birth of a process that is known by later events, or by a look."""
+        """Take in the birth of a process that is known by later events, or by a snapshot."""
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.child.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED

@@ -37,7 +37,7 @@ class DescendantSet:
         if isinstance(event, Fork):
             return self._take_in(event.child, event.creator)
         key = event.key
-        if not self.has(key) and not self._is_late_comer(event):
+        if not (key.pid in self._living and self.has(key)) and not self._is_late_comer(event):
             return False
         if isinstance(event, Exit):
             del self._living[key.pid]
@@ -52,7 +52,7 @@ class DescendantSet:
         return member is not None and compare(member, key) is not Sameness.DIFFERENT
 
     def _take_in(self, child: ProcessKey, creator: ProcessKey) -> bool:
-        if self.has(creator):
+        if creator.pid in self._living and self.has(creator):
             self._living[child.pid] = child
             return True
         self._living.pop(child.pid, None)  # its end was lost: the PID has another owner now
@@ -64,6 +64,9 @@ class DescendantSet:
         Only descendants ever get a member for their parent: the kernel gives an orphan to
         a subreaper above it.
         """
-        if not isinstance(event, Exec | Exit) or event.parent is None:
+        if type(event) is not Exec and type(event) is not Exit:
             return False
-        return self.has(event.parent) and self._take_in(event.key, event.parent)
+        parent = event.parent
+        if parent is None or parent.pid not in self._living:
+            return False
+        return self.has(parent) and self._take_in(event.key, parent)

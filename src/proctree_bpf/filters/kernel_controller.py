@@ -46,14 +46,14 @@ def followed_by(wanted: Filter) -> Callable[[TrackedProcess], bool]:
 
 
 class Completed(NamedTuple):
-    """A look at ``/proc``, and what a filter in the kernel has noted."""
+    """A snapshot of ``/proc``, and what a filter in the kernel knows."""
 
     entries: list[Entry]
     unreported: dict[ProcessKey, Unreported]
     """What may not have been sent of those that live. Of others nothing was left out: they have
     done nothing since the filter came."""
     ends: set[ProcessKey]
-    """Who has ended: their entries are what was noted then."""
+    """Who has ended: their entries are what was known then."""
 
 
 class KernelFilterController:
@@ -168,15 +168,15 @@ class KernelFilterController:
         ]
 
     def complete(self, entries: Iterable[Entry]) -> Completed:
-        """Add to a look at ``/proc`` what the kernel's side has noted: who created whom."""
+        """Add to a snapshot of ``/proc`` what the kernel's side knows: who created whom."""
         living: dict[tuple[int, int], KernelProcess] = {}
         ended: dict[tuple[int, int], list[KernelProcess]] = {}
         try:
-            all_noted = list(self._kernel.processes())
+            all_known = list(self._kernel.processes())
         except OSError as error:
             self._give_up(error)
-            all_noted = []
-        for each in all_noted:
+            all_known = []
+        for each in all_known:
             place = each.key.pid, each.key.ticks
             if each.exited_ns is None:
                 living[place] = each
@@ -186,27 +186,27 @@ class KernelFilterController:
         unreported: dict[ProcessKey, Unreported] = {}
         for node, info in entries:
             place = node.pid, node.key.ticks
-            noted = living.get(place)
-            if noted is not None:
-                found.append(_sharpened(node, self._as_sent(info, noted), noted))
-                is_new = noted.exec_left_out > self._known_generation
-                unreported[noted.key] = Unreported.ALL if is_new else Unreported.NAME
+            known = living.get(place)
+            if known is not None:
+                found.append(_sharpened(node, self._as_sent(info, known), known))
+                is_new = known.exec_left_out > self._known_generation
+                unreported[known.key] = Unreported.ALL if is_new else Unreported.NAME
             elif place not in ended and node.exited_ns is None:
-                # Of the dead, only what is noted tells two lives of a PID apart.
+                # Of the dead, only what the kernel knows tells two holders of a PID apart.
                 found.append((node, info))
-        dead = [each for lives in ended.values() for each in lives]
+        dead = [each for holders in ended.values() for each in holders]
         dead.sort(key=_born, reverse=True)  # a tree keeps them for their children
         found += [_entry_of(each, self._user_of) for each in dead]
         return Completed(found, unreported, {each.key for each in dead})
 
-    def _as_sent(self, info: ProcInfo, noted: KernelProcess) -> ProcInfo:
+    def _as_sent(self, info: ProcInfo, known: KernelProcess) -> ProcInfo:
         """Return what ``/proc`` shows now as the records would have told it then."""
         if self.hold_ns == inf:
             return info  # a gap: what the records would have told is lost
-        if noted.comm is not None:
-            info = replace(info, cmd=noted.comm)
-        if noted.uid is not None:
-            info = replace(info, uid=noted.uid, gid=noted.gid, user=self._user_of(noted.uid))
+        if known.comm is not None:
+            info = replace(info, cmd=known.comm)
+        if known.uid is not None:
+            info = replace(info, uid=known.uid, gid=known.gid, user=self._user_of(known.uid))
         limit = self._kernel.max_args_bytes
         if info.args_raw is not None and len(info.args_raw) > limit:
             info = replace(info, args_raw=info.args_raw[:limit], truncated=True)
@@ -237,14 +237,14 @@ def _key_of_creator(process: TrackedProcess) -> ProcessKey:
     return creator.key if creator is not None else process.creator_key
 
 
-def _born(noted: KernelProcess) -> int:
-    return noted.key.start_time_ns
+def _born(known: KernelProcess) -> int:
+    return known.key.start_time_ns
 
 
-def _sharpened(node: PidNode, info: ProcInfo, noted: KernelProcess) -> Entry:
-    info = replace(info, start_time_ns=noted.key.start_time_ns)
-    node = replace(node, cmd=info.cmd, start_time_ns=noted.key.start_time_ns)
-    creator = noted.creator
+def _sharpened(node: PidNode, info: ProcInfo, known: KernelProcess) -> Entry:
+    info = replace(info, start_time_ns=known.key.start_time_ns)
+    node = replace(node, cmd=info.cmd, start_time_ns=known.key.start_time_ns)
+    creator = known.creator
     if not creator.pid:
         return node, info
     node = replace(
@@ -257,27 +257,27 @@ def _sharpened(node: PidNode, info: ProcInfo, noted: KernelProcess) -> Entry:
     return node, replace(info, ppid=creator.pid)
 
 
-def _entry_of(noted: KernelProcess, user_of: Callable[[int], str]) -> Entry:
+def _entry_of(known: KernelProcess, user_of: Callable[[int], str]) -> Entry:
     """Make an entry of a process that has ended but created some that live."""
-    creator = noted.creator
+    creator = known.creator
     node = PidNode(
         ppid=creator.pid,
-        cmd=noted.comm or "",
-        start_time_ns=noted.key.start_time_ns,
-        pid=noted.key.pid,
+        cmd=known.comm or "",
+        start_time_ns=known.key.start_time_ns,
+        pid=known.key.pid,
         creator_start_ns=creator.start_time_ns,
         edge=Edge.LEARNT if creator.pid else Edge.OBSERVED,
-        exited_ns=noted.exited_ns,
-        name_uncertain=noted.comm is None,
+        exited_ns=known.exited_ns,
+        name_uncertain=known.comm is None,
     )
     info = ProcInfo(
         cmd=node.cmd,
-        user=UNKNOWN_NAME if noted.uid is None else user_of(noted.uid),
+        user=UNKNOWN_NAME if known.uid is None else user_of(known.uid),
         ppid=creator.pid,
-        tgid=noted.key.pid,
-        start_time_ns=noted.key.start_time_ns,
-        uid=noted.uid,
-        gid=noted.gid,
-        exited_ns=noted.exited_ns,
+        tgid=known.key.pid,
+        start_time_ns=known.key.start_time_ns,
+        uid=known.uid,
+        gid=known.gid,
+        exited_ns=known.exited_ns,
     )
     return node, info

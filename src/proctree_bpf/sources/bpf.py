@@ -277,21 +277,21 @@ class BpfSource(LiveSource):
         fill = self._program.fill()
         with failing_as(_UNREADABLE):
             counters = self._program.counters()
-            records = self._program.drain()
+            samples = self._program.drain()
         if taken_ns >= self._next_misses_ns:
             self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
             self._missed = self._program.missed()
-        drain = Drain(taken_ns, counters, records, self._missed)
+        drain = Drain(taken_ns, counters, samples, self._missed)
         if self.recorder is not None:
             self.recorder.drain(drain)
         events, gaps, watermark_ns = self._stream.feed(drain)
-        # After the drain: whoever has received the record that it fell back with can see that.
+        # After the drain: whoever has received the sample that raised it can see the fallback.
         with failing_as(_UNREADABLE):
             fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
         return Delivery(watermark_ns, events, gaps, fallback=fallback, fill=fill)
 
     def is_quiet(self) -> bool:
-        """Tell that no record was begun since the last poll.
+        """Tell that no sample was begun since the last poll.
 
         Raises:
             SourceFailedError: the kernel does not let us read the counters any more.
@@ -313,7 +313,7 @@ class BpfSource(LiveSource):
             self._program = None
 
     def stats(self) -> dict[str, Any]:
-        """Return received and lost records by CPU and kind, and seconds per start-up phase."""
+        """Return received and lost samples by CPU and kind, and seconds per start-up phase."""
         summary = self._stream.summary() if self._stream is not None else {}
         if self.kernel_filter is not None and self._program is not None:
             with suppress(OSError):  # of a source that has failed nothing can be asked

@@ -16,7 +16,7 @@ from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, S
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.streams.connector_batch import batch_of, is_core_dump, status_of, with_core_dump
 from proctree_bpf.streams.connector_count import SOURCE, ConnectorCount
-from proctree_bpf.streams.pid_history import Life, PidHistory
+from proctree_bpf.streams.pid_history import Holder, PidHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ class ConnectorStream:
 
     def __init__(self, reader: ProcReader) -> None:
         self._reader = reader
-        self._lives = PidHistory()
+        self._history = PidHistory()
         self._now_ns = 0
         self._offset_ns: int | None = None
         self._sampled_ns = 0
@@ -94,7 +94,7 @@ class ConnectorStream:
             gap = self._count.message(message, time_ns)
             if gap is not None:
                 gaps.append(gap)
-                self._lives.distrust()
+                self._history.distrust()
             handler = self._handlers.get(message.what)
             event = handler(message, time_ns) if handler is not None else None
             if event is not None:
@@ -116,13 +116,13 @@ class ConnectorStream:
         Nobody would ever tell that one has lost its leader already, or has threads.
         """
         for stat in stats:
-            process = self._lives.present(stat.pid)
+            process = self._history.present(stat.pid)
             if stat.ended or (process is not None and not _is_same(process, stat, 0)):
                 continue
             if process is None:
                 start_ns = stat.start_ticks * TICK_NS
                 key = ProcessKey(stat.pid, start_ns)
-                process = self._lives.meet(Life(key, born_ns=start_ns))
+                process = self._history.meet(Holder(key, born_ns=start_ns))
             if process.threads is None:
                 process.others = stat.num_threads > 1
                 process.leader_gone = stat.leader_ended
@@ -146,25 +146,25 @@ class ConnectorStream:
 
     def _note_overrun(self, now_ns: int) -> None:
         self._count.overrun(now_ns)
-        self._lives.distrust()
+        self._history.distrust()
 
     # What each kind of message means.
 
-    def _identify(self, pid: int, time_ns: int) -> Life:
+    def _identify(self, pid: int, time_ns: int) -> Holder:
         """Return what is known of a process, asking ``/proc`` if it was not met before."""
-        present = self._lives.present(pid)
+        present = self._history.present(pid)
         if present is not None:
-            return self._lives.at(pid, time_ns) or Life(ProcessKey(pid))
+            return self._history.at(pid, time_ns) or Holder(ProcessKey(pid))
         stat = self._reader.stat(pid)
         start_ns = stat.start_ticks * TICK_NS if stat is not None else 0
         if start_ns > time_ns:
             start_ns = 0  # a later process has this PID now
-        return self._lives.meet(Life(ProcessKey(pid, start_ns), born_ns=start_ns))
+        return self._history.meet(Holder(ProcessKey(pid, start_ns), born_ns=start_ns))
 
     def _fork(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         pid = message.pid
         if message.is_thread:
-            process = self._lives.present(message.tgid)
+            process = self._history.present(message.tgid)
             if process is not None:
                 process.others = True
                 if process.threads is not None:
@@ -173,9 +173,11 @@ class ConnectorStream:
         creator = self._identify(message.parent_tgid, time_ns)
         start_ns = self._start(pid, time_ns)
         key = ProcessKey(pid, start_ns or time_ns)
-        met = self._lives.present(pid)
-        child = Life(key, born_ns=time_ns, threads=1, named=creator.named, approximate=not start_ns)
-        self._lives.add(
+        met = self._history.present(pid)
+        child = Holder(
+            key, born_ns=time_ns, threads=1, named=creator.named, approximate=not start_ns
+        )
+        self._history.add(
             child, is_the_same=met is not None and compare(met.key, key) is Sameness.SAME
         )
         return Fork(time_ns, child.key, creator.key, approximate=child.approximate)
@@ -184,7 +186,7 @@ class ConnectorStream:
         """Return when a child started, whose fork was reported at ``time_ns``; 0 if unknown.
 
         ``/proc`` knows the tick. Within it the time of the report is the best guess, and it
-        tells two lives of one PID apart.
+        tells two holders of one PID apart.
         """
         if self._index in self._batch.outdated:
             return 0
@@ -201,7 +203,7 @@ class ConnectorStream:
     def _exec(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         # A thread that calls exec becomes the leader; all others are gone.
         pid = message.tgid
-        known = self._lives.present(pid)
+        known = self._history.present(pid)
         read = None
         if self._index not in self._batch.outdated:
             read = self._ahead[pid] if pid in self._ahead else self._reader.entry(pid)
@@ -210,7 +212,7 @@ class ConnectorStream:
         process = known
         if process is None:
             start_ns = read[0].start_ticks * TICK_NS if read is not None else 0
-            process = self._lives.meet(Life(ProcessKey(pid, start_ns), born_ns=start_ns))
+            process = self._history.meet(Holder(ProcessKey(pid, start_ns), born_ns=start_ns))
         process.threads = 1
         process.others = process.leader_gone = process.leader_told = process.over = False
         process.other_status = None
@@ -243,22 +245,22 @@ class ConnectorStream:
         parent = self._parent(message)
         return self._end(process, time_ns, parent, last_is_leader=last_is_leader)
 
-    def _whose_end(self, message: CnProcEvent, time_ns: int) -> Life | None:
+    def _whose_end(self, message: CnProcEvent, time_ns: int) -> Holder | None:
         """Return the process of whose end this is word; None if nobody knows whose it was."""
         pid = message.tgid
         if message.is_thread:
-            return self._lives.of_threads_word(pid, time_ns)
-        if not self._lives.knows(pid):
+            return self._history.of_threads_word(pid, time_ns)
+        if not self._history.knows(pid):
             return self._identify(pid, time_ns)
         if not message.parent_tgid:
-            return self._lives.of_leaders_word(pid, time_ns, self._is_there)
-        process = self._lives.at(pid, time_ns)
+            return self._history.of_leaders_word(pid, time_ns, self._is_there)
+        process = self._history.at(pid, time_ns)
         if process is None:  # told already, with word that was of another
-            return self._lives.unsure(pid)
+            return self._history.unsure(pid)
         process.status_unsure = False
         return process
 
-    def _is_there(self, present: Life) -> bool:
+    def _is_there(self, present: Holder) -> bool:
         """Tell whether one lives, or word that can only be of its end comes later in this poll."""
         pid = present.key.pid
         forks_ns = [at for at in self._batch.forks_ns.get(pid, ()) if at > present.born_ns]
@@ -270,11 +272,11 @@ class ConnectorStream:
         return stat is not None and not stat.ended and _is_same(present, stat, self._now_ns)
 
     def _end(
-        self, process: Life, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
+        self, process: Holder, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
     ) -> Exit:
         pid = process.key.pid
         comm = None if process.named else self._last_name(process)
-        self._lives.remove(process)
+        self._history.remove(process)
         status = process.leader_status
         if not last_is_leader and process.others:
             other = self._batch.other_status.get(pid, process.other_status)
@@ -285,7 +287,7 @@ class ConnectorStream:
             status = None
         return Exit(time_ns, process.key, parent, status, comm=comm)
 
-    def _is_over(self, process: Life, time_ns: int) -> bool:
+    def _is_over(self, process: Holder, time_ns: int) -> bool:
         """Ask ``/proc`` whether a process without a leader has no thread left."""
         if process.followed_ns is not None:
             return True
@@ -300,13 +302,13 @@ class ConnectorStream:
     def _leaderless(self, now_ns: int) -> list[ProcEvent]:
         """Look now and then for the end of processes whose threads could not be counted.
 
-        It is told if it is still so at the next look, because the message that tells it
+        It is told if it is still so at the next reading, because the message that tells it
         better may be on its way.
         """
         if now_ns < self._next_leaderless_ns:
             return []
         self._next_leaderless_ns = now_ns + _LEADERLESS_EVERY_NS
-        found = [p for p in self._lives.all_present() if p.leader_gone and p.threads is None]
+        found = [p for p in self._history.all_present() if p.leader_gone and p.threads is None]
         ends: list[ProcEvent] = []
         for process in found:
             if not self._is_over(process, now_ns):
@@ -317,7 +319,7 @@ class ConnectorStream:
                 process.over = True
         return ends
 
-    def _last_name(self, process: Life) -> str | None:
+    def _last_name(self, process: Holder) -> str | None:
         """Read the name of a process that is dead but not yet waited for."""
         stat = self._reader.stat(process.key.pid)
         if stat is None or process.approximate or stat.start_ticks != process.key.ticks:
@@ -327,7 +329,7 @@ class ConnectorStream:
     def _parent(self, message: CnProcEvent) -> ProcessKey | None:
         if not message.parent_tgid:
             return None
-        parent = self._lives.present(message.parent_tgid)
+        parent = self._history.present(message.parent_tgid)
         return parent.key if parent is not None else ProcessKey(message.parent_tgid)
 
     def _comm(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -362,7 +364,7 @@ def _is_born(stat: Stat, reported_ns: int) -> bool:
     return reported_ns - _LONGEST_FORK_NS < start_ns <= reported_ns
 
 
-def _is_same(known: Life | None, stat: Stat, time_ns: int) -> bool:
+def _is_same(known: Holder | None, stat: Stat, time_ns: int) -> bool:
     """Tell whether a process read now is the one that an event at ``time_ns`` was about."""
     if known is None or not known.key.start_time_ns:
         return stat.start_ticks * TICK_NS <= time_ns

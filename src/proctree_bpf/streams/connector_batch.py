@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     """Forks and execs whose PID was forked, or called exec, again since: what ``/proc``
     says of it now is about the later event."""
     execed: set[int]
-    """Forks whose child has called exec since: one look answers both."""
+    """Forks whose child has called exec since: one reading answers both."""
     other_status: dict[int, int]
     """With what the last thread to end, leaders apart, ended in each process."""
     forks_ns: dict[int, list[int]]

@@ -1,9 +1,9 @@
 """Counts what has arrived from each CPU: where the watermark stands, and what is lost. Pure.
 
-The BPF side counts a record as begun *before* it stamps and submits it, and counts
+The BPF side counts a sample as begun *before* it stamps and submits it, and counts
 a failed submit afterwards. So whoever takes a time T, then reads the counters, then
-drains the buffers, knows every record stamped before T, and can tell a record that is
-lost from one that is still on its way. Counters are per CPU and kind of record,
+drains the buffers, knows every sample stamped before T, and can tell a sample that is
+lost from one that is still on its way. Counters are per CPU and kind of sample,
 because one BPF program never runs twice at once on one CPU.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.codecs.inputs import CpuCounters
 
-# A record is on its way for microseconds; a virtual CPU can be stolen for longer.
+# A sample is on its way for microseconds; a virtual CPU can be stolen for longer.
 # What has not come after this time will not come: it is counted as lost.
 STUCK_AFTER_NS = 2_000_000_000
 
@@ -31,7 +31,7 @@ CLOCK_SLACK_NS = 100_000
 
 
 class Lane(msgspec.Struct):
-    """What has come of one kind of record from one CPU."""
+    """What has come of one kind of sample from one CPU."""
 
     accounted: int = 0  # the highest sequence number received or given up
     failures_explained: int = 0
@@ -43,7 +43,7 @@ class Lane(msgspec.Struct):
 
 
 def _is_stuck(lane: Lane, now_ns: int) -> bool:
-    """Tell whether one and the same record has been awaited for too long."""
+    """Tell whether one and the same sample has been awaited for too long."""
     if lane.awaited != lane.accounted + 1:
         lane.awaited = lane.accounted + 1
         lane.awaited_since_ns = now_ns
@@ -51,9 +51,9 @@ def _is_stuck(lane: Lane, now_ns: int) -> bool:
 
 
 class LossAccounting:
-    """Accounts for the records of one source that counts as described above.
+    """Accounts for the samples of one source that counts as described above.
 
-    If several programs count records of one kind, the kind is there once for each.
+    If several programs count samples of one kind, the kind is there once for each.
     """
 
     def __init__(self, source: str, kinds: Sequence[str], cpus: int, started_ns: int) -> None:
@@ -64,8 +64,8 @@ class LossAccounting:
         self._unreadable = [0] * cpus
         self._gaps: list[Gap] = []
 
-    def record(self, cpu: int, kind: int, seq: int, time_ns: int) -> None:
-        """Account for one received record.
+    def received(self, cpu: int, kind: int, seq: int, time_ns: int) -> None:
+        """Account for one received sample.
 
         For the next one that its lane expects, setting the lane's ``accounted`` and
         ``last_ns`` is all that this does.
@@ -80,14 +80,14 @@ class LossAccounting:
         lane.last_ns = time_ns
 
     def unreadable(self, cpu: int) -> None:
-        """Account for a record that came but could not be read, so nobody knows its number."""
+        """Account for a sample that came but could not be read, so nobody knows its number."""
         if cpu < len(self._unreadable):
             self._unreadable[cpu] += 1
 
     def settle(self, taken_ns: int, counters: Sequence[CpuCounters]) -> int:
         """Account for a drain that followed these counters, taken after ``taken_ns``.
 
-        Returns the watermark: every record stamped before it has arrived or is lost.
+        Returns the watermark: every sample stamped before it has arrived or is lost.
         """
         for cpu, counted in enumerate(counters):
             lanes = range(len(self._kinds))
@@ -141,7 +141,7 @@ class LossAccounting:
         return list(merged.values())
 
     def summary(self) -> list[dict[str, dict[str, int]]]:
-        """Return received and lost records, by CPU and kind."""
+        """Return received and lost samples, by CPU and kind."""
         found = []
         for lanes in self.lanes:
             counts = {kind: {"received": 0, "lost": 0} for kind in self._kinds}

@@ -22,9 +22,9 @@ class PerfStream:
     """Decodes drains and accounts for what they should have held."""
 
     def __init__(self, source: str, cpus: int, started_ns: int, copies: int = 1) -> None:
-        """Begin; each program is attached as ``copies``, which count their own records."""
+        """Begin; each program is attached as ``copies``, which count their own samples."""
         self._lanes = len(KINDS) * copies
-        self._arrivals = LossAccounting(source, KINDS * copies, cpus, started_ns)
+        self._accounting = LossAccounting(source, KINDS * copies, cpus, started_ns)
         self._source = source
         self._missed = 0
         self._no_miss_ns = started_ns  # none since, as far as was known then
@@ -33,9 +33,9 @@ class PerfStream:
     def feed(self, drain: Drain) -> tuple[list[ProcEvent], list[Gap], int]:
         """Return the events in order of arrival, the gaps found, and the watermark in ns."""
         events: list[ProcEvent] = []
-        lanes = self._arrivals.lanes
+        lanes = self._accounting.lanes
         kinds = self._lanes
-        for cpu, data in drain.records:
+        for cpu, data in drain.samples:
             try:
                 kind, decoder = DECODERS[data[HEADER_KEY]]
                 seq, event = decoder(data)
@@ -43,16 +43,16 @@ class PerfStream:
                 kind = kinds
             if kind >= kinds:
                 self.undecodable += 1
-                self._arrivals.unreadable(cpu)
+                self._accounting.unreadable(cpu)
                 continue
             lane = lanes[cpu][kind]
             if seq == lane.accounted + 1:
                 lane.accounted, lane.last_ns = seq, event.timestamp_ns
             else:
-                self._arrivals.record(cpu, kind, seq, event.timestamp_ns)
+                self._accounting.received(cpu, kind, seq, event.timestamp_ns)
             events.append(event)
-        watermark_ns = self._arrivals.settle(drain.taken_ns, drain.counters)
-        return events, self._arrivals.take_gaps() + self._new_misses(drain), watermark_ns
+        watermark_ns = self._accounting.settle(drain.taken_ns, drain.counters)
+        return events, self._accounting.take_gaps() + self._new_misses(drain), watermark_ns
 
     def _new_misses(self, drain: Drain) -> list[Gap]:
         new, since_ns = drain.missed - self._missed, self._no_miss_ns
@@ -64,8 +64,8 @@ class PerfStream:
         return [Gap(until_ns, self._source, new, from_ns=since_ns, until_ns=until_ns)]
 
     def summary(self) -> dict[str, Any]:
-        """Return received and lost records, in all, by CPU and by kind."""
-        per_cpu = self._arrivals.summary()
+        """Return received and lost samples, in all, by CPU and by kind."""
+        per_cpu = self._accounting.summary()
         shown = [
             kind
             for kind in KINDS

@@ -22,34 +22,34 @@ class ReorderBuffer:
     """Holds events until a watermark says that nothing older can come."""
 
     def __init__(self) -> None:
-        self._pending: list[ProcEvent] = []
+        self._held: list[ProcEvent] = []
         self._released_ns = 0
         self.late = 0
         """Events that came with a time before one already released."""
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._held)
 
     def push(self, events: Iterable[ProcEvent]) -> None:
         """Add events in the order of their arrival; each CPU's own order is kept on ties."""
-        before = len(self._pending)
-        self._pending.extend(events)
+        before = len(self._held)
+        self._held.extend(events)
         released = self._released_ns
-        self.late += sum(event.timestamp_ns < released for event in self._pending[before:])
+        self.late += sum(event.timestamp_ns < released for event in self._held[before:])
 
     def release(self, watermark_ns: float) -> list[ProcEvent]:
         """Remove and return, oldest first, the events stamped before the watermark."""
-        self._pending.sort(key=_by_time)
-        count = _count_before(self._pending, watermark_ns)
-        ready = self._pending[:count]
-        del self._pending[:count]
+        self._held.sort(key=_by_time)
+        count = _count_before(self._held, watermark_ns)
+        ready = self._held[:count]
+        del self._held[:count]
         if ready:
             self._released_ns = max(self._released_ns, ready[-1].timestamp_ns)
         return ready
 
-    def pending(self) -> tuple[ProcEvent, ...]:
+    def held(self) -> tuple[ProcEvent, ...]:
         """Return what is held, in no particular order."""
-        return tuple(self._pending)
+        return tuple(self._held)
 
 
 def _count_before(events: list[ProcEvent], watermark_ns: float) -> int:

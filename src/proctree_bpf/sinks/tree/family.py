@@ -87,16 +87,16 @@ class Family:
         self._remembered = 0
         self._by_pid: dict[int, Member] = {}
 
-    def take(self, applied: ProcessEvent) -> tuple[Member, bool]:
+    def take(self, process_event: ProcessEvent) -> tuple[Member, bool]:
         """Take a record; return whom it is about, and whether that one is new."""
-        event, key = applied.event, applied.process.key
+        event, key = process_event.event, process_event.process.key
         member = self._find(key)
         if member is not None and member.ended and isinstance(event, Fork):
             member = None
         is_new = member is None
         if member is None:
-            member = self._begin(applied)
-        member.key, member.info = key, applied.info
+            member = self._begin(process_event)
+        member.key, member.info = key, process_event.info
         if isinstance(event, Exit):
             member.ended, member.exit = True, event
             if not member.remembered:
@@ -117,16 +117,16 @@ class Family:
             return None
         return member
 
-    def _begin(self, applied: ProcessEvent) -> Member:
-        process = applied.process
+    def _begin(self, process_event: ProcessEvent) -> Member:
+        process = process_event.process
         former = self._by_pid.get(process.pid)
         if former is not None:
             former.ended = True  # its PID has another owner, so its end was missed
         parent = self._find(process.creator_key) if process.ppid != process.pid else None
         member = Member(
             key=process.key,
-            info=applied.info,
-            began_ns=applied.event.timestamp_ns,
+            info=process_event.info,
+            began_ns=process_event.event.timestamp_ns,
             started_ns=process.began_ns,
             parent=parent,
             depth=0 if parent is None else parent.depth + 1,

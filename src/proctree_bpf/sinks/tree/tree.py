@@ -59,12 +59,12 @@ class TreeSink:
         )
         self._header_due = True
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         """Take one record."""
-        member, is_new = self._family.take(applied)
+        member, is_new = self._family.take(process_event)
         if is_new:
             self._shown.started(member)
-        if isinstance(applied.event, Exit):
+        if isinstance(process_event.event, Exit):
             self._shown.ended(member)
         if len(self._shown) >= _MAX_WAITING:
             self._draw(self._shown.flush)

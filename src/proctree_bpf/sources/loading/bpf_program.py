@@ -166,7 +166,7 @@ class BpfProgram:
         self._rings = PerfRings(set_ring, pages)
 
     def attach(self) -> None:
-        """Attach to the tracepoints; from here on, records arrive.
+        """Attach to the tracepoints; from here on, samples arrive.
 
         Raises:
             SourceUnavailableError: the kernel refused.
@@ -209,7 +209,7 @@ class BpfProgram:
         return 0.0 if self._rings is None else self._rings.fill()
 
     def is_quiet(self) -> bool:
-        """Tell that no record was begun since the counters were read, nor any CPU has come."""
+        """Tell that no sample was begun since the counters were read, nor any CPU has come."""
         followed = self._rings is None or self._rings.is_up_to_date()
         return followed and self._read_counters() == self._counted
 
@@ -230,7 +230,7 @@ class BpfProgram:
         return BpfTable(self._maps[name], key_size, value_size)
 
     def drain(self) -> list[tuple[int, bytes]]:
-        """Return the records that are in the buffers, as (CPU, bytes)."""
+        """Return the samples that are in the buffers, as (CPU, bytes)."""
         if not self._is_ours:
             raise RuntimeError("the BPF program is the parent process's")
         return self._rings.drain(self._failing) if self._rings is not None else []
@@ -247,7 +247,7 @@ class BpfProgram:
         )
 
     def detach(self) -> None:
-        """Detach from the tracepoints; records already sent can still be drained."""
+        """Detach from the tracepoints; samples already sent can still be drained."""
         while self._links:  # the last first: none shall be the first of those left
             os.close(self._links.pop())
 

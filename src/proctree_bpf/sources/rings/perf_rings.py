@@ -1,11 +1,11 @@
 """The perf rings of all CPUs, which come and go with them.
 
-A BPF program sends each record to the ring of the CPU it runs on. Each drain reads which CPUs
+A BPF program sends each sample to the ring of the CPU it runs on. Each drain reads which CPUs
 are online, for a microsecond: one without a ring gets one, and that of one that has gone
 is read to its end and closed. Nothing can be opened for a CPU beforehand (ENODEV), so what it
 sends between its start and the next drain is lost, and counted by the BPF side. So it is
 where a CPU goes and comes between two drains: its perf event has died without a trace in that
-list. Then the next record on it fails, and the caller, who counts failures, says so.
+list. Then the next sample on it fails, and the caller, who counts failures, says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ONLINE = Path("/sys/devices/system/cpu/online")
 _LONGEST_LIST = 4096  # a page, as all that sysfs shows
-# A ring that is this full is why records failed.
+# A ring that is this full is why samples failed.
 _MUCH = 0.5
 _TRIED_AGAIN_AFTER_S = 1.0
 
@@ -110,9 +110,9 @@ class PerfRings:
         return self._online_fd < 0 or self._list() == self._known
 
     def drain(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
-        """Return what is in the rings as (CPU, bytes of a record), each CPU's in its order.
+        """Return what is in the rings as (CPU, bytes of a sample), each CPU's in its order.
 
-        ``failing``: the CPUs on which records have failed to be sent since the last drain.
+        ``failing``: the CPUs on which samples have failed to be sent since the last drain.
         """
         samples: list[tuple[int, bytes]] = []
         for cpu, data in self.take(failing):

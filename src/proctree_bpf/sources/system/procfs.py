@@ -300,7 +300,7 @@ def read_stat(pid: int, proc: str = PROC) -> Stat | None:
 
 
 class LiveProcReader:
-    """Looks at ``/proc``, now; each look is about one process only."""
+    """Reads ``/proc``, now; each reading is about one process only."""
 
     def __init__(self, proc: str = PROC) -> None:
         self._proc = proc
