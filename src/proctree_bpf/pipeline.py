@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.core.events import Exit, Fork, Gap, ProcEvent
-from proctree_bpf.core.gap_queue import GapQueue
-from proctree_bpf.core.identity import Sameness, compare
-from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.core.tracker import ProcessEvent
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.repair import TreeRepair
+from proctree_bpf.streams.gap_queue import GapQueue
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from proctree_bpf.core.identity import ProcessKey
+    from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import Tracker
-    from proctree_bpf.narrowing import Narrowing
+    from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.pipeline_ports import StopFlag
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource
@@ -45,37 +43,6 @@ _STOP_PATIENCE_S = 3.0
 # A source in which nothing happens is only glanced at, which costs those who are watched a
 # third of a poll; but sinks are flushed this often.
 _REST_S = 0.1
-
-
-class SelfFilter:
-    """Recognises a process and everything that it creates.
-
-    A recording may tell of a stranger that had the PID of the process.
-    """
-
-    def __init__(self, root: ProcessKey) -> None:
-        self._root = root
-        self._ours = {root.pid: root}
-
-    def hides(self, event: ProcEvent) -> bool:
-        """Tell whether the event belongs to us."""
-        if isinstance(event, Fork):
-            if self._is_ours(event.creator):
-                self._ours[event.child.pid] = event.child
-                return True
-            self._ours.pop(event.child.pid, None)  # the PID has another owner now
-            return False
-        if not self._is_ours(event.key):
-            return False
-        if isinstance(event, Exit):
-            del self._ours[event.key.pid]
-        return True
-
-    def _is_ours(self, key: ProcessKey) -> bool:
-        ours = self._ours.get(key.pid)
-        if ours is not self._root:
-            return ours is not None
-        return compare(ours, key) is not Sameness.DIFFERENT
 
 
 @dataclass(slots=True)
@@ -117,7 +84,7 @@ class Pipeline:
     ) -> None:
         self.source = source
         self.tracker = tracker
-        self.filter_controller: Narrowing | None = None
+        self.filter_controller: KernelFilterController | None = None
         """What keeps a filter in the kernel in step, if there is one; from ``start`` on."""
         self._sink = sink
         self._selection = selection or Selection()
@@ -293,8 +260,8 @@ class Pipeline:
         self.ended = delivery.end
         self._order.push(delivery.events)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
-        if delivery.doubt is not None and self.filter_controller is not None:
-            self.filter_controller.note(delivery.doubt)
+        if delivery.fallback is not None and self.filter_controller is not None:
+            self.filter_controller.fell_back(delivery.fallback)
         for gap in delivery.gaps:
             self._note(gap)
 
@@ -304,7 +271,7 @@ class Pipeline:
         self.tracker.note_gap(gap)
         self._repair.request()
         if self.filter_controller is not None:
-            self.filter_controller.widen(self.source.now_ns())
+            self.filter_controller.send_everything(self.source.now_ns())
         self._gaps.push(gap)
 
     def _advance(self) -> None:
@@ -316,14 +283,16 @@ class Pipeline:
         self._complete_ns = complete_ns
         if self.filter_controller is not None:
             self._complete_ns = int(min(complete_ns, self.filter_controller.hold_ns))
-            self._narrow_if_possible(self.filter_controller, complete_ns)
+            self._start_filter_if_possible(self.filter_controller, complete_ns)
         self._repair.begin()
 
-    def _narrow_if_possible(self, filter_controller: Narrowing, complete_ns: int) -> None:
-        if complete_ns >= filter_controller.hold_ns:
+    def _start_filter_if_possible(
+        self, controller: KernelFilterController, complete_ns: int
+    ) -> None:
+        if complete_ns >= controller.hold_ns:
             self._repair.catch_up()
         elif not self.tracker.uncertain:
-            filter_controller.advance(self.tracker.table, complete_ns, self.source.now_ns)
+            controller.advance(self.tracker.table, complete_ns, self.source.now_ns)
 
     def _apply_repair(self) -> None:
         repair = self._repair.pending

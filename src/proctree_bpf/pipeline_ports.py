@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.events import ProcEvent
     from proctree_bpf.core.tracker import ProcessEvent
-    from proctree_bpf.narrowing import Narrowing
+    from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource
 
 
@@ -27,12 +27,12 @@ class StopFlag(Protocol):
 
 
 class RecordFilter(Protocol):
-    """Chooses which records are written; ``core.filters.Filter`` is one."""
+    """Chooses which records are written; ``filters.record_filter.Filter`` is one."""
 
     def survey(self) -> None:
         """Decide for all that the tree knows now."""
 
-    def admits(self, applied: ProcessEvent) -> bool:
+    def admits(self, process_event: ProcessEvent) -> bool:
         """Tell whether a record is wanted; asked for each event, in order."""
 
 
@@ -60,7 +60,7 @@ class Selection:
     hides: Callable[[ProcEvent], bool] = _hides_nothing
     wanted: RecordFilter | None = None
     kinds: Mapping[type, str] = field(default_factory=lambda: EVENT_KINDS)
-    start_kernel_filter: Callable[[EventSource], Narrowing | None] = _no_kernel_filter
+    start_kernel_filter: Callable[[EventSource], KernelFilterController | None] = _no_kernel_filter
 
 
 class PipelineHooks:

@@ -9,18 +9,19 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.look import Pending
-from proctree_bpf.sources import procfs
+from proctree_bpf.core.snapshot_merger import InFlight
+from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.look import Untold
-    from proctree_bpf.core.reorder import ReorderBuffer
+    from proctree_bpf.core.model import Entry
+    from proctree_bpf.core.snapshot_merger import Unreported
     from proctree_bpf.core.tracker import Tracker
-    from proctree_bpf.narrowing import Narrowing
+    from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.streams.reorder import ReorderBuffer
 
 _REPAIR_EVERY_NS = 1_000_000_000
 
@@ -31,10 +32,10 @@ class ProcSnapshot:
 
     begun_ns: int
     ended_ns: int
-    entries: list[procfs.Entry]
-    untold: dict[ProcessKey, Untold] = field(default_factory=dict)
+    entries: list[Entry]
+    unreported: dict[ProcessKey, Unreported] = field(default_factory=dict)
     ends: set[ProcessKey] = field(default_factory=set)
-    """Both as a filter in the kernel has noted: see ``narrowing.Completed``."""
+    """Both as a filter in the kernel has noted: see ``filters.kernel_controller.Completed``."""
 
 
 class TreeRepair:
@@ -66,7 +67,7 @@ class TreeRepair:
         self._not_before_ns = 0
         self.pending: ProcSnapshot | None = None
         """What was read after a loss, until all older events have been applied."""
-        self.filter_controller: Narrowing | None = None
+        self.filter_controller: KernelFilterController | None = None
         """A filter in the kernel, which has noted what it left out."""
 
     @property
@@ -83,7 +84,7 @@ class TreeRepair:
         snapshot = self._read()
         if snapshot is None:
             return 0
-        return self._tracker.merge_snapshot(snapshot.entries, Pending(self._order.pending()))
+        return self._tracker.merge_snapshot(snapshot.entries, InFlight(self._order.held()))
 
     def begin(self) -> None:
         """Read ``/proc`` if that was requested, and enough time has passed since the last time.
@@ -108,7 +109,7 @@ class TreeRepair:
         self._survey()
 
     def catch_up(self) -> None:
-        """Learn of all that a filter in the kernel had left out before it began to doubt.
+        """Learn of all that a filter in the kernel had left out before it fell back.
 
         What has happened since then is held back meanwhile, as at the start.
         """
@@ -119,13 +120,13 @@ class TreeRepair:
         if snapshot is not None:
             self._poll()  # what was noted last may have been sent since the snapshot's own polls
             # With a full table the kernel's side has not noted all.
-            untold = None if controller.given_up else snapshot.untold
+            unreported = None if controller.given_up else snapshot.unreported
             self._tracker.reconcile(
                 snapshot.entries,
                 snapshot.begun_ns,
                 snapshot.ended_ns,
-                Pending(self._order.pending()),
-                untold=untold,
+                InFlight(self._order.held()),
+                unreported=unreported,
                 ends=snapshot.ends,
             )
             self._tracker.uncertain = self.is_needed

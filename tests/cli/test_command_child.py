@@ -13,7 +13,7 @@ from proctree_bpf.cli.errors import CliError
 from proctree_bpf.cli.run.command import CommandOptions, Wait, hold_command
 from proctree_bpf.cli.run.supervisor import supervised
 from proctree_bpf.cli.stopping import Stopper
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.proc_truth import comm
 from support.waiting import wait_until
 

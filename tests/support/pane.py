@@ -25,9 +25,9 @@ import sys
 from proctree_bpf.cli import main
 from proctree_bpf.cli.tracing import start
 from proctree_bpf.core.events import Exec, Exit, Fork
-class Marked(start.SelfFilter):
+class Marked(start.DescendantSet):
     shown = set()
-    def hides(self, event):
+    def includes(self, event):
         shown = self.shown
         if isinstance(event, Fork):
             (shown.add if event.creator.pid in shown else shown.discard)(event.child.pid)
@@ -37,7 +37,7 @@ class Marked(start.SelfFilter):
         if isinstance(event, Exit):
             shown.discard(event.key.pid)
         return is_hidden
-start.SelfFilter = Marked
+start.DescendantSet = Marked
 main()
 """
 # A busy machine leaves the program little time to read.

@@ -13,7 +13,7 @@ from proctree_bpf.cli.tracing.display_options import DisplayOptions
 from proctree_bpf.cli.tracing.filter_options import FilterOptions
 from proctree_bpf.cli.tracing.options import CollectionOptions, OutputOptions, TraceOptions
 from proctree_bpf.cli.tracing.session import run_trace
-from proctree_bpf.core.filter_terms import Question
+from proctree_bpf.filters.terms import Question
 
 HELP = """Watch every process of the machine start, exec and end.
 

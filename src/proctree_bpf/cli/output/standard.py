@@ -13,7 +13,7 @@ from proctree_bpf.cli.errors import CliError, ExitCode, output_failed
 from proctree_bpf.cli.output.channel import Channel
 from proctree_bpf.cli.output.safe_open import open_for_writing
 from proctree_bpf.cli.output.writers import LineWriter
-from proctree_bpf.sources.causes import what_helps
+from proctree_bpf.sources.system.causes import what_helps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

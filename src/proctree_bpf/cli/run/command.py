@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from proctree_bpf.cli.errors import SIGNAL_STATUS, CliError, calling
 from proctree_bpf.cli.run import child
 from proctree_bpf.cli.run.run_as import chosen_user
-from proctree_bpf.sources import procfs
+from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

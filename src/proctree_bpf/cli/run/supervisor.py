@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from proctree_bpf.cli.errors import SIGNAL_STATUS, ExitCode
 from proctree_bpf.cli.run.command import Wait
 from proctree_bpf.cli.run.foreground import foreground
-from proctree_bpf.core.family import Family
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +86,7 @@ class CommandSupervisor:
 
     def __init__(self, command: Command, stop: Stopper, terminal: Foreground) -> None:
         self._command = command
-        self._family = Family(command.key)
+        self._family = DescendantSet(command.key)
         self._stop = stop
         self._terminal = terminal
         self._survivors: _SurvivorCheck | None = None

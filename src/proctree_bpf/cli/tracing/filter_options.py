@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctree_bpf.core.filter_terms import NOT, TERMS, FilterError, Question, Value, question
+from proctree_bpf.filters.terms import NOT, TERMS, FilterError, Question, Value, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.core.filter_terms import Term
+    from proctree_bpf.filters.terms import Term
 
 _PREFIX = "filter_"
 

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.cli.errors import CliError, ExitCode
 from proctree_bpf.cli.messages import counted, say
 from proctree_bpf.cli.tracing.filter_options import FilterIn
-from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.text import visible
-from proctree_bpf.decidable import KernelPlan, decidable, is_glob
-from proctree_bpf.narrowing import Narrowing, followed_by
+from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
+from proctree_bpf.filters.kernel_plan import KernelPlan, is_glob, plan_kernel_filter
+from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.cgroups import CgroupPaths, hierarchy
-from proctree_bpf.sources.procfs import uid_of_user
+from proctree_bpf.sources.system.cgroups import CgroupPaths, hierarchy
+from proctree_bpf.sources.system.procfs import uid_of_user, user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.cli.tracing.filter_options import FilterOptions
-    from proctree_bpf.core.filter_terms import Question
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.filters.terms import Question
     from proctree_bpf.sources.base import EventSource
     from proctree_bpf.sources.choose import SourceOptions
 
@@ -109,7 +109,7 @@ class FilterPlan:
             return KernelPlan(None, "--filter-in user was given")
         if why_not_in_kernel is not None:
             return KernelPlan(None, why_not_in_kernel)
-        return decidable(
+        return plan_kernel_filter(
             self._questions,
             by_parent=self._options.by_parent,
             of_command=self._of_command is not None,
@@ -139,7 +139,7 @@ class FilterPlan:
         """Have the BPF source prepared for a filter, if the kernel is to decide it."""
         if self._kernel.spec is None:
             return options
-        bpf = replace(options.bpf, filter_for=self._kernel.spec, filter_slots=self._slots)
+        bpf = replace(options.bpf, kernel_filter_spec=self._kernel.spec, filter_slots=self._slots)
         return replace(options, bpf=bpf)
 
     def filter_for(self, tree: TreeStore, cache: CacheStore) -> Filter | None:
@@ -166,7 +166,9 @@ class FilterPlan:
                 ExitCode.UNAVAILABLE,
             )
 
-    def start_kernel_filter(self, source: EventSource, wanted: Filter | None) -> Narrowing | None:
+    def start_kernel_filter(
+        self, source: EventSource, wanted: Filter | None
+    ) -> KernelFilterController | None:
         """Return what keeps a filter in the kernel in step with the one here, if it decides.
 
         Raises:
@@ -177,7 +179,7 @@ class FilterPlan:
         if self._kernel.spec is None or follows is None:
             return None
         if isinstance(source, BpfSource) and source.kernel_filter is not None:
-            return Narrowing(source.kernel_filter, follows)
+            return KernelFilterController(source.kernel_filter, follows, user_of)
         if isinstance(source, BpfSource) and source.filter_refusal is not None:
             reason = f"with a filter in the kernel, {source.filter_refusal.reason}"
             self._is_refused = True

@@ -21,8 +21,8 @@ from proctree_bpf.sources.bpf import (
     BpfOptions,
 )
 from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
-from proctree_bpf.sources.clock import wall_offset_ns
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
+from proctree_bpf.sources.system.clock import wall_offset_ns
 
 _MAX_SECONDS = 1_000_000_000  # thirty years
 

@@ -30,8 +30,8 @@ from proctree_bpf.cli.tracing.hooks import TraceHooks
 from proctree_bpf.cli.tracing.report import say_only_loss, say_start, say_summary
 from proctree_bpf.cli.tracing.start import TraceStarter, open_recorder
 from proctree_bpf.sources.base import SourceFailedError
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -11,15 +11,15 @@ from proctree_bpf.cli.tracing.display_options import (
     Format,
     max_ancestors_shown,
 )
-from proctree_bpf.sinks.chain import ChainSink
 from proctree_bpf.sinks.fields import View
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
-from proctree_bpf.sinks.tree import TreeSink
+from proctree_bpf.sinks.lines.chain import ChainSink
+from proctree_bpf.sinks.lines.table import TableSink
+from proctree_bpf.sinks.tree.tree import TreeSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from proctree_bpf.sources import procfs
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
     from proctree_bpf.core.tracker import ProcessEvent, Tracker
@@ -36,10 +36,10 @@ class TallyingSink:
         self._tally = tally
         self.gap, self.flush, self.finish = sink.gap, sink.flush, sink.finish
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         """Count a record, and hand it on."""
-        self._tally.add(applied)
-        self._sink.write(applied)
+        self._tally.add(process_event)
+        self._sink.write(process_event)
 
 
 def make_clock(display: DisplayOptions, source: EventSource, wall_offset_ns: int) -> TraceClock:

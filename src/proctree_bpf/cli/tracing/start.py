@@ -13,18 +13,19 @@ from proctree_bpf.cli.output.standard import is_named, start_over, unwritable
 from proctree_bpf.cli.output.writers import FrameWriter
 from proctree_bpf.cli.tracing.sink_factory import TallyingSink, make_clock, make_sink
 from proctree_bpf.core.events import EVENT_KINDS
-from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.terms import FilterError
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.choose import candidates
 from proctree_bpf.sources.recorder import Recorder
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import place, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ class TraceStarter:
         if self._supervisor is not None:
             return self._supervisor.hides
         if self._options.collection.exclude_self and not isinstance(source, ReplaySource):
-            return SelfFilter(procfs.read_key(os.getpid())).hides
+            return DescendantSet(procfs.read_key(os.getpid())).includes
         return Selection().hides
 
     def _open(self, pipeline: Pipeline) -> None:
