@@ -8,10 +8,15 @@ from typing import Annotated
 import typer
 
 from proctree_bpf.cli.errors import CliError, ExitCode, show_tracebacks
-from proctree_bpf.cli.run.command import CommandOptions, Wait
+from proctree_bpf.cli.run.command import CommandOptions
 from proctree_bpf.cli.tracing.display_options import DisplayOptions
 from proctree_bpf.cli.tracing.filter_options import FilterOptions
-from proctree_bpf.cli.tracing.options import CollectionOptions, OutputOptions, TraceOptions
+from proctree_bpf.cli.tracing.options import (
+    CollectionOptions,
+    OutputOptions,
+    RunOptions,
+    TraceOptions,
+)
 from proctree_bpf.cli.tracing.session import run_trace
 from proctree_bpf.filters.terms import Question
 
@@ -62,27 +67,14 @@ def trace(
     *,
     output: OutputOptions,
     display: DisplayOptions,
-    collection: CollectionOptions,
+    questions: tuple[Question, ...] = (),
     filters: FilterOptions,
-    wait: Annotated[
-        Wait,
-        typer.Option(
-            help="End the trace with the last descendant of COMMAND (all), or with COMMAND itself."
-        ),
-    ] = Wait.ALL,
-    as_user: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Run COMMAND as user NAME, not as the user who called sudo.",
-            show_default=False,
-        ),
-    ] = None,
+    run: RunOptions,
+    collection: CollectionOptions,
     debug: Annotated[
         bool,
         typer.Option("--debug", help="On a failure, show the compiler's output and a traceback."),
     ] = False,
-    questions: tuple[Question, ...] = (),
 ) -> None:
     """Check what the options mean together, and trace."""
     if debug:
@@ -90,14 +82,14 @@ def trace(
     display.check(output.format)
     if command and collection.is_replay:
         raise CliError("a recording is replayed without a COMMAND.", ExitCode.USAGE)
-    if as_user is not None and not command:
+    if run.as_user is not None and not command:
         raise CliError("--as-user needs a COMMAND to run.", ExitCode.USAGE)
     options = TraceOptions(
         output,
         replace(display, shares_terminal=bool(command)),
         collection,
         replace(filters, questions=questions),
-        CommandOptions(tuple(command), wait, as_user) if command else None,
+        CommandOptions(tuple(command), run.wait, run.as_user) if command else None,
         debug,
     )
     run_trace(options)

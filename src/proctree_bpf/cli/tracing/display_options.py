@@ -69,8 +69,8 @@ MaxAncestors = Annotated[
         min=0,
         max=MAX_COUNT,
         metavar="N",
-        help="Show the N nearest ancestors of a process, and '…' for the rest "
-        f"[default: {DEFAULT_MAX_ANCESTORS}].",
+        show_default=str(DEFAULT_MAX_ANCESTORS),
+        help="Show the N nearest ancestors of a process, and '…' for the rest.",
     ),
 ]
 
@@ -90,8 +90,8 @@ class DisplayOptions:
             "-e",
             metavar="LIST",
             parser=parse_events,
-            help="The events to show, separated by commas: fork, exec, exit "
-            "[default: exec,exit]. A tree shows them all.",
+            show_default=",".join(_DEFAULT_EVENTS),
+            help="The events to show, separated by commas: fork, exec, exit. A tree shows all.",
         ),
     ] = None
     fields: Annotated[

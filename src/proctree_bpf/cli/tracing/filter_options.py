@@ -57,17 +57,18 @@ class FilterOptions:
 
 
 def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a typer command an option for each term; it gets their ``questions``."""
+    """Give a typer command an option for each term, in the place of its ``questions``."""
     options = [parameter for term in TERMS.values() for parameter in _parameters(term)]
     signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "questions"]
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += options if parameter.name == "questions" else [parameter]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
         given = {p.name: values.pop(p.name) for p in options}
         command(**values, questions=_questions(given))
 
-    parameters = [*own, *options]
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapper

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from proctree_bpf.cli.run.command import CommandOptions
+from proctree_bpf.cli.run.command import CommandOptions, Wait
 from proctree_bpf.cli.tracing.display_options import MAX_COUNT, DisplayOptions, Format
 from proctree_bpf.cli.tracing.filter_options import FilterOptions
 from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
@@ -90,6 +90,26 @@ class OutputOptions:
             metavar="FILE",
             help="At the end, write statistics to FILE, as JSON.",
             readable=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a COMMAND is run, and when its trace ends."""
+
+    wait: Annotated[
+        Wait,
+        typer.Option(
+            help="End the trace with the last descendant of COMMAND (all), or with COMMAND itself."
+        ),
+    ] = Wait.ALL
+    as_user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Run COMMAND as user NAME, not as the user who called sudo.",
+            show_default=False,
         ),
     ] = None
 
