@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Give a typer command the options in the dataclasses among its parameters.
 
-    A field is an option if its annotation says so; of other fields the default is used.
+    A group is a keyword-only parameter. A field is an option if its annotation says so; other
+    fields keep their defaults.
     """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {
