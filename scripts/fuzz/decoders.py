@@ -47,6 +47,7 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.core.stores import PidTree, ProcCache
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.pipeline import Pipeline
+    from proctree_bpf.sinks.jsonl.json_record import RecordOptions
     from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
     from proctree_bpf.sources.base import SourceUnavailableError
     from proctree_bpf.sources.replay import ReplaySource
@@ -193,7 +194,7 @@ def _replay(data: bytes) -> None:
     """Run a recording with a right checksum through the whole pipeline."""
     source = ReplaySource(cast("Path", _InMemory(_with_frame(data))))
     tree, cache = PidTree(), ProcCache()
-    sink = JsonlSink(io.StringIO(), tree, cache, source="replay", boot_id="0", wall_offset_ns=0)
+    sink = JsonlSink(io.StringIO(), tree, cache, RecordOptions("replay", "0", 0))
     pipeline = Pipeline(source, Tracker(tree, cache), sink)
     try:
         pipeline.start()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from proctree_bpf import Exec, Exit, Fork, Gap, ProcessEvent, ProcessKey, Rename, unescape
 from proctree_bpf.core.events import Setid
-from proctree_bpf.sinks.jsonl.json_record import RecordMaker
+from proctree_bpf.sinks.jsonl.json_record import RecordMaker, RecordOptions
 from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from support.names import arguments, comms, unhurried
 from support.scene import SECOND_NS, Scene
@@ -33,13 +33,9 @@ class Page:
     def __init__(self, source: str = "bpf", max_ancestors: int | None = None) -> None:
         self.scene = Scene()
         self.out = io.StringIO()
-        self.sink = JsonlSink(
-            self.out, self.scene.tree, self.scene.cache,
-            source=source, boot_id=_BOOT_ID, wall_offset_ns=_WALL_NS, max_ancestors=max_ancestors,
-        )  # fmt: skip
-        self.records = RecordMaker(
-            self.scene.tracker.table, source, _BOOT_ID, _WALL_NS, max_ancestors
-        )
+        options = RecordOptions(source, _BOOT_ID, _WALL_NS, max_ancestors)
+        self.sink = JsonlSink(self.out, self.scene.tree, self.scene.cache, options)
+        self.records = RecordMaker(self.scene.tracker.table, options)
 
     def write(self, process_event: ProcessEvent) -> dict[str, Any]:
         """Write one record and read it back as the strictest parser would."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proctree_bpf import Exec, Exit, Fork, ProcessKey, Rename, build_chain_string
 from proctree_bpf.core.events import Setid
-from proctree_bpf.core.tracker import ProcessEvent
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.sinks.fields import FIELDS, View
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.lines.chain import ChainSink

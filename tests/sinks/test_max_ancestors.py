@@ -12,6 +12,7 @@ import pytest
 from proctree_bpf import build_chain_links, build_chain_string, parse_chain_string
 from proctree_bpf.core.lineage import build_chain_links as of_tree
 from proctree_bpf.sinks.fields import View
+from proctree_bpf.sinks.jsonl.json_record import RecordOptions
 from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.lines.chain import ChainSink
@@ -38,10 +39,7 @@ def last_of(scene: Scene, depth: int) -> ProcessEvent:
 
 def proctree(scene: Scene, process_event: ProcessEvent, most: int | None) -> dict[str, Any]:
     out = io.StringIO()
-    sink = JsonlSink(
-        out, scene.tree, scene.cache,
-        source="bpf", boot_id="", wall_offset_ns=0, max_ancestors=most,
-    )  # fmt: skip
+    sink = JsonlSink(out, scene.tree, scene.cache, RecordOptions("bpf", "", 0, most))
     sink.write(process_event)
     found: dict[str, Any] = json.loads(out.getvalue())["proctree"]
     return found

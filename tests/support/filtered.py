@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf import BpfOptions, BpfSource, Gap, PidTree, ProcCache, ProcessEvent
 from proctree_bpf.core.lineage import build_chain_links
-from proctree_bpf.core.tracker import Tracker, kind_of
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
 from proctree_bpf.filters.kernel_plan import plan_kernel_filter
 from proctree_bpf.filters.kernel_port import FallbackReason
@@ -16,6 +16,7 @@ from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.procfs import uid_to_username, user_of
+from support.values import kind_of
 from support.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from proctree_bpf import Gap, PidTree, ProcCache, Tracker
 from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.sinks.jsonl.json_record import RecordOptions
 from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sources.base import Delivery, Snapshot, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
@@ -95,9 +96,7 @@ class _KeepingSink:
         self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
         self.out = io.StringIO()
-        self._lines = JsonlSink(
-            self.out, tree, cache, source=source, boot_id="boot", wall_offset_ns=0
-        )
+        self._lines = JsonlSink(self.out, tree, cache, RecordOptions(source, "boot", 0))
 
     def write(self, process_event: ProcessEvent) -> None:
         self.applied.append(process_event.keep())

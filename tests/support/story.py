@@ -10,7 +10,8 @@ from proctree_bpf.core.model import PidNode, ProcInfo
 from support.values import replace
 
 if TYPE_CHECKING:
-    from proctree_bpf.core.tracker import ProcessEvent, Tracker
+    from proctree_bpf.core.process_event import ProcessEvent
+    from proctree_bpf.core.tracker import Tracker
 
 S = 1_000_000_000
 USERS = {0: "root", 1000: "ada", 1001: "bob"}

@@ -36,7 +36,6 @@ from proctree_bpf.core.view import Process
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sinks.base import NullSink
 from proctree_bpf.sources.base import Delivery
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
 from proctree_bpf.sources.system.procfs import uid_to_username
@@ -129,6 +128,20 @@ def new_stores(capacity: int | None = None) -> tuple[PidTree, ProcCache]:
     return PidTree(params), ProcCache(params)
 
 
+class _Nowhere:
+    """A sink that keeps nothing."""
+
+    def write(self, _process_event: object) -> None:
+        """Drop it."""
+
+    gap = write
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    finish = flush
+
+
 def new_pipeline(
     raws: Iterable[Raw],
     style: str = "",
@@ -140,7 +153,7 @@ def new_pipeline(
     source = Canned(raws)
     tree, cache = new_stores(capacity)
     tracker = Tracker(tree, cache, uid_to_username)
-    sink: Any = NullSink()
+    sink: Any = _Nowhere()
     if style and out is not None:
         display = DisplayOptions()
         clock = make_clock(display, source, 0)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proctree_bpf.core.model import ProcInfo
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
 
 # Members that are kept for the tree at the end: more than anybody reads. Later ones are
 # forgotten when they end, and counted. With arguments of 4 KiB each it is 40 MB.

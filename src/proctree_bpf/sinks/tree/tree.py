@@ -18,8 +18,8 @@ from proctree_bpf.sinks.tree.screen import ScreenLines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
-    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.fields import View
     from proctree_bpf.sinks.layout import Layout
 
