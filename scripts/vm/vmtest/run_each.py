@@ -1,4 +1,4 @@
-"""Tries each of what is supported, and judges what came of it."""
+"""Runs the tests on each kernel or userland, one after the other, and reports what came of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from failure import OUTDATED, SIGNALLED, TOO_SLOW, UNABLE
+from vmtest.failure import OUTDATED, SIGNALLED, TOO_SLOW, UNABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ class Outcome(Protocol):
 
     @property
     def faults(self) -> Sequence[str]:
-        """What went wrong, each told in full."""
+        """What went wrong, each a text that says all."""
 
     @property
     def unable(self) -> bool:
@@ -33,11 +33,11 @@ class Outcome(Protocol):
 
 
 T = TypeVar("T")
-Tried = TypeVar("Tried", bound=Outcome)
+AnyOutcome = TypeVar("AnyOutcome", bound=Outcome)
 
 
-class EndedError(BaseException):
-    """A signal ended the test of one of them, in which something had failed already."""
+class InterruptedRunError(BaseException):
+    """A signal ended the tests of one of them, in which something had failed already."""
 
     def __init__(self, outcome: Outcome, status: int) -> None:
         super().__init__(status)
@@ -45,34 +45,37 @@ class EndedError(BaseException):
         self.status = status
 
 
-class Cut(NamedTuple):
-    """Where a signal ended it all, and the exit status that tells which."""
+class Interruption(NamedTuple):
+    """Which of them a signal ended, and the exit status that says which signal."""
 
     name: str
     status: int
 
 
-def try_each(names: Iterable[T], attempt: Callable[[T], Tried]) -> tuple[list[Tried], Cut | None]:
-    """Try one after the other; a signal that ends it does not take what was seen before."""
-    outcomes: list[Tried] = []
+def run_each(
+    names: Iterable[T], run: Callable[[T], AnyOutcome]
+) -> tuple[list[AnyOutcome], Interruption | None]:
+    """Run one after the other; a signal that ends it does not take what was seen before."""
+    outcomes: list[AnyOutcome] = []
     for name in names:
         try:
-            outcomes.append(attempt(name))
-        except EndedError as end:
-            return [*outcomes, end.outcome], Cut(str(name), end.status)  # type: ignore[list-item]  # attempt's own
+            outcomes.append(run(name))
+        except InterruptedRunError as end:
+            done = [*outcomes, end.outcome]
+            return done, Interruption(str(name), end.status)  # type: ignore[return-value]  # run's own
         except (KeyboardInterrupt, SystemExit) as end:
-            return outcomes, Cut(str(name), signalled(end))
+            return outcomes, Interruption(str(name), signal_status(end))
     return outcomes, None
 
 
-def signalled(end: BaseException) -> int:
-    """Return the exit status that tells of a signal."""
+def signal_status(end: BaseException) -> int:
+    """Return the exit status for a signal that raised this."""
     if isinstance(end, SystemExit):
         return int(end.code or 0)
     return SIGNALLED + signal.SIGINT
 
 
-def conclude(table: str, outcomes: Sequence[Outcome], cut: Cut | None) -> int:
+def print_report(table: str, outcomes: Sequence[Outcome], interruption: Interruption | None) -> int:
     """Print what was seen; return the exit status."""
     sys.stdout.write(f"{table}\n")
     failed = [outcome for outcome in outcomes if outcome.faults]
@@ -80,24 +83,26 @@ def conclude(table: str, outcomes: Sequence[Outcome], cut: Cut | None) -> int:
     for fault in (fault for outcome in failed for fault in outcome.faults):
         sys.stdout.write(f"\n{fault}\n")
     for line in outdated:
-        sys.stdout.write(f"\n{line}: update scripts/vm/lib/supported.py and the README\n")
-    if cut is not None:
-        sys.stdout.write(f"\nended by a signal while testing {cut.name}\n")
-    return status(failed, cut, outdated=bool(outdated))
+        sys.stdout.write(f"\n{line}: update scripts/vm/vmtest/supported.py and the README\n")
+    if interruption is not None:
+        sys.stdout.write(f"\nended by a signal while testing {interruption.name}\n")
+    return exit_status(failed, interruption, outdated=bool(outdated))
 
 
-def status(failed: Sequence[Outcome], cut: Cut | None, *, outdated: bool) -> int:
+def exit_status(
+    failed: Sequence[Outcome], interruption: Interruption | None, *, outdated: bool
+) -> int:
     """Return the exit status; what failed for a lesser reason than a test's does not hide one."""
     if any(not (outcome.unable or outcome.slow) for outcome in failed):
         return 1
-    if cut is not None:
-        return cut.status
+    if interruption is not None:
+        return interruption.status
     if failed:
         return UNABLE if all(outcome.unable for outcome in failed) else TOO_SLOW
     return OUTDATED if outdated else 0
 
 
-def differs(what: str, supported: str, found: str) -> list[str]:
+def version_mismatch(what: str, supported: str, found: str) -> list[str]:
     """Return one line if a version is not of the series that is supported, else none."""
     if f"{found}.".startswith(f"{supported}."):
         return []

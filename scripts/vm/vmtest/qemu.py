@@ -8,14 +8,14 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from failure import FailedError, late
-from store import say
+from vmtest.cache import say
+from vmtest.failure import FailedError, late
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from cloud_kernel import Bootable
+    from vmtest.cloud_kernel import Bootable
 
 _PROBE_LIMIT_S = 10
 _TRIES = 3
@@ -84,7 +84,7 @@ def result_of(console: Path) -> Path:
     return console.with_suffix(".result")
 
 
-class _WrongClockError(Exception):
+class WrongClockError(Exception):
     """The guest's clock does not run as ours does, so no time limit of its own means anything."""
 
 
@@ -103,8 +103,8 @@ def boot(
     for _ in range(_TRIES):
         try:
             return _boot(accel, bootable, drives, console, limits)
-        except _WrongClockError as error:
-            say(f"booting again: {error}")
+        except WrongClockError as error:
+            say(f"booting the guest again: {error}")
     raise FailedError("boot", f"the guest's clock was wrong {_TRIES} times", console)
 
 
@@ -136,8 +136,8 @@ def _boot(
                 size, heard = result.stat().st_size, passed
             if not started and b"\n" in result.read_bytes():
                 started = passed
-                _check_clock(result, passed)
-            _check_progress(passed, started, heard, limits, console)
+                check_clock(result, passed)
+            check_progress(passed, started, heard, limits, console)
     finally:
         process.kill()
         process.wait()
@@ -147,7 +147,7 @@ def _boot(
     return result.read_text(errors="replace"), started
 
 
-def _check_progress(
+def check_progress(
     passed_s: float, started_s: float, heard_s: float, limits: Limits, console: Path
 ) -> None:
     """Tell a guest that hangs, at whatever step, from one that is only slow.
@@ -156,19 +156,22 @@ def _check_progress(
     """
     silence_s = passed_s - heard_s
     if not started_s and passed_s > _BOOT_LIMIT_S:
-        raise FailedError("boot", f"no start after {passed_s:.0f} s", console)
+        raise FailedError("boot", f"the guest has not started after {passed_s:.0f} s", console)
     if started_s and silence_s > limits.test_s + _GRACE_S:
-        raise FailedError("tests", f"nothing came for {silence_s:.0f} s", console)
+        raise FailedError("tests", f"no output for {silence_s:.0f} s", console)
     if passed_s > limits.total_s:
         step = "tests" if started_s else "boot"
-        raise late(step, f"no end after {limits.total_s:.0f} s", console)
+        raise late(step, f"not finished after {limits.total_s:.0f} s", console)
 
 
-def _check_clock(result: Path, passed_s: float) -> None:
+def check_clock(result: Path, passed_s: float) -> None:
+    """Raise WrongClockError where a guest says that it has run for much longer than it has."""
     said = re.match(r"uptime ([0-9.]+)\n", result.read_text(errors="replace"))
     uptime_s = float(said[1]) if said else 0.0
     if uptime_s > passed_s + _CLOCK_LIMIT_S:
-        raise _WrongClockError(f"{passed_s:.0f} s after its start, it has run for {uptime_s:.0f} s")
+        raise WrongClockError(
+            f"{passed_s:.0f} s after its start, its clock says it has run for {uptime_s:.0f} s"
+        )
 
 
 def _command(accel: str, bootable: Bootable, console: Path, append: str = "") -> list[str]:

@@ -12,16 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-import groups
-import results
-import screen
-from failure import ROOT, FailedError, run, tail
-from store import LOGS
-from supported import USERLANDS
-from terminal import Terminal
+from vmtest import demo_check, results
+from vmtest.cache import LOGS
+from vmtest.commands import run, tail
+from vmtest.failure import ROOT, FailedError
+from vmtest.supported import USERLANDS
+from vmtest.terminal import Terminal
 
-TOLD = 3
-"""The exit status of a failure that was told."""
+REPORTED = 3
+"""The exit status of a failure that was reported already."""
 LOG = LOGS / "vagrant-smoke.log"
 CONSOLE = LOGS / "vagrant-smoke-console.log"
 TESTS = (
@@ -57,7 +56,7 @@ def main() -> int:
     """Return the exit status."""
     built, *arguments = sys.argv[1:]
     try:
-        _tour(Path(built), arguments)
+        _run_steps(Path(built), arguments)
     except FailedError as error:
         _keep_logs()
         step_name = last_step(LOG)
@@ -69,7 +68,7 @@ def main() -> int:
         if CONSOLE.exists():
             lines.append(f"  console: {_name(CONSOLE)}")
         sys.stdout.write("\n".join(lines) + "\n")
-        return TOLD
+        return REPORTED
     return 0
 
 
@@ -113,7 +112,7 @@ def last_step(log: Path) -> str:
     return steps[-1].removeprefix(_STEP).partition(" (")[0] if steps else "setup"
 
 
-def _tour(built: Path, arguments: list[str]) -> None:
+def _run_steps(built: Path, arguments: list[str]) -> None:
     _HOME.mkdir(exist_ok=True)
     (_HOME / "Vagrantfile").write_text(_VAGRANTFILE)
     CONSOLE.unlink(missing_ok=True)
@@ -159,7 +158,7 @@ def _follow_demo() -> None:
         trace.interrupt()
         status = trace.end(_PATIENCE_S)
     show(trace.text())
-    faults = screen.faults(trace.text(), demo, _ROUNDS)
+    faults = demo_check.faults(trace.text(), demo, _ROUNDS)
     if status:
         faults.append(f"the trace ended with status {status} after Ctrl-C")
     if faults:
@@ -169,10 +168,9 @@ def _follow_demo() -> None:
 def _run_tests(arguments: list[str]) -> None:
     """Run tests; all of them must pass, and each file must have one that does."""
     outcomes = "/tmp/outcomes"  # noqa: S108 - in the VM
-    environment = f"PROCTREE_PATIENCE_S=120 PYTHONPATH=scripts/vm/lib PROCTREE_OUTCOMES={outcomes}"
-    pytest = (
-        f"-p outcomes -p no:cacheprovider -p no:randomly -v -o timeout=300 {shlex.join(arguments)}"
-    )
+    environment = f"PROCTREE_PATIENCE_S=120 PYTHONPATH=scripts/vm PROCTREE_OUTCOMES={outcomes}"
+    plugins = "-p vmtest.pytest_reporter -p no:cacheprovider -p no:randomly"
+    pytest = f"{plugins} -v -o timeout=300 {shlex.join(arguments)}"
     failed = None
     begin = LOG.stat().st_size
     try:
@@ -186,13 +184,13 @@ def _run_tests(arguments: list[str]) -> None:
         )  # fmt: skip
     except FailedError as error:
         failed = error
-    told = results.tests(LOG.read_bytes()[begin:].decode(errors="replace"))
-    counts: dict[str, groups.Count] = {}
+    told = results.read_reports(LOG.read_bytes()[begin:].decode(errors="replace"))
+    counts: dict[str, results.Count] = {}
     for each in told:
-        counts.setdefault(each.test.partition("::")[0], groups.Count()).add(each)
+        counts.setdefault(each.test.partition("::")[0], results.Count()).add(each)
     for file, count in counts.items():
         show(f"{file}: {count.cell()}")
-    faults = groups.faults(counts, told, whole=True)
+    faults = results.faults(counts, told, whole=True)
     if failed is not None or faults or not told:
         reason = failed.reason if failed is not None else "no test was run"
         raise FailedError("kernel tests inside", "\n  ".join(faults) or reason, LOG)
@@ -207,7 +205,3 @@ def _keep_logs() -> None:
 
 def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Brings the VM of the Vagrantfile up from nothing in namespaces of its own, and leaves nothing.
 
-What needs a network is done here, the rest in tour.py, as a child of guest/own-libvirt.
+What needs a network is done here, the rest in vagrant_steps.py, as a child of guest/own-libvirt.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import box
-import probe
-import tour
-from choice import repeated
-from failure import ROOT, SIGNALLED, UNABLE, FailedError, tail, unexpected
-from store import CACHE, fresh_log, is_ours, remove
-from tools import install
+from vmtest import box, qemu, vagrant_steps
+from vmtest.cache import CACHE, fresh_log, is_writable, remove
+from vmtest.cloud_kernel import bootable
+from vmtest.command_line import rerun_command
+from vmtest.commands import tail
+from vmtest.failure import ROOT, SIGNALLED, UNABLE, FailedError, unexpected
+from vmtest.supported import KERNELS
+from vmtest.tools import install_tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,35 +48,36 @@ def main() -> int:
     if arguments[:1] not in ([], ["--"]):
         sys.stderr.write(_USAGE)
         return 2
-    if not is_ours():
+    if not is_writable():
         return UNABLE
-    install("vagrant")
+    install_tools("vagrant")
     for number in _SIGNALS:
         signal.signal(number, _stop)
-    again = repeated(["sudo", "scripts/vm/vagrant-smoke"], [], arguments[1:])
-    log = tour.LOG
+    again = rerun_command(["sudo", "scripts/vm/vagrant-smoke"], [], arguments[1:])
+    log = vagrant_steps.LOG
     began = time.monotonic()
     try:
         with unexpected(), _place() as place:
             fresh_log(log.stem)
             status = _run(place, log, arguments[1:])
     except FailedError as error:
-        sys.stderr.write(error.told(tour.SUBJECT, again) + "\n")
+        sys.stderr.write(error.report(vagrant_steps.SUBJECT, again) + "\n")
         return 1
     except _StoppedError as stopped:
         name = signal.Signals(stopped.number).name
-        lines = [f"ended by {name} at: {tour.last_step(log)}", f"  log:   {log.relative_to(ROOT)}"]
-        sys.stderr.write("\n".join([*lines, f"  again: {again}\n"]))
+        step = vagrant_steps.last_step(log)
+        sys.stderr.write(f"ended by {name} at: {step}\n  log:   {log.relative_to(ROOT)}\n")
+        sys.stderr.write(f"  again: {again}\n")
         return SIGNALLED + stopped.number
     if status == 0:
         print(f"vagrant-smoke: green in {time.monotonic() - began:.0f} s")  # noqa: T201
         return 0
-    if status == tour.TOLD:
+    if status == vagrant_steps.REPORTED:
         sys.stderr.write(f"  again: {again}\n")
     else:
-        reason = f"it ended with status {status}\n{tail(log)}"
-        untold = FailedError(tour.last_step(log), reason, log)
-        sys.stderr.write(untold.told(tour.SUBJECT, again) + "\n")
+        reason = f"the VM's libvirt ended with status {status}\n{tail(log)}"
+        failure = FailedError(vagrant_steps.last_step(log), reason, log)
+        sys.stderr.write(failure.report(vagrant_steps.SUBJECT, again) + "\n")
     return 1
 
 
@@ -104,29 +106,36 @@ def _place() -> Iterator[Path]:
 
 
 def _run(place: Path, log: Path, arguments: Sequence[str]) -> int:
-    tour.step("box", log)
+    vagrant_steps.step("box", log)
     built = box.path()
-    tour.step("accelerator", log)
-    driver = os.environ.get("PROCTREE_LIBVIRT_DRIVER") or probe.libvirt_driver()
-    tour.show(f"libvirt driver: {driver}", log)
-    tour.step("libvirt", log)
+    vagrant_steps.step("accelerator", log)
+    driver = os.environ.get("PROCTREE_LIBVIRT_DRIVER") or _libvirt_driver()
+    vagrant_steps.show(f"libvirt driver: {driver}", log)
+    vagrant_steps.step("libvirt", log)
     command = [
         *("setpriv", "--pdeathsig", "KILL", "unshare", *_NAMESPACES),
         *(str(ROOT / "scripts/vm/guest/own-libvirt"), str(place)),
-        *("/usr/bin/python3", "-s", tour.__file__, str(built), *arguments),
+        *("/usr/bin/python3", "-s", str(ROOT / "scripts/vm/vmtest"), "vagrant_steps"),
+        *(str(built), *arguments),
     ]
     with log.open("ab") as errors:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stderr=errors,
-            env=os.environ | tour.environment(driver),
+            env=os.environ | vagrant_steps.environment(driver),
             start_new_session=True,
         )
     try:
         return process.wait()
     finally:
         _end(process)
+
+
+def _libvirt_driver() -> str:
+    """Return kvm where it works, else qemu."""
+    accel = qemu.accelerator(bootable(KERNELS[0]), fresh_log("accelerator"))
+    return "kvm" if accel == "kvm" else "qemu"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -137,7 +146,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for child in children or [str(process.pid)]:
         os.kill(int(child), signal.SIGKILL)
     process.wait()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

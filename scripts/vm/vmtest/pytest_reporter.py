@@ -1,4 +1,4 @@
-"""A pytest plugin for foreign systems: runs what is in a group, and writes what comes of it.
+"""A pytest plugin for other systems: chooses the tests to run there, and writes what comes of them.
 
 PROCTREE_OUTCOMES names the file or device to write to. PROCTREE_SELECT makes the selection: groups
 for what is run on other kernels, userlands for what is run with other BCCs; without it, all is run.
@@ -11,13 +11,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import groups
+from vmtest import groups
 
 if TYPE_CHECKING:
     import pytest
 
 _REASON_LENGTH = 200
-_SELECTIONS = {"groups": groups.of, "userlands": groups.runs_in_userlands}
+_SELECTIONS = {"groups": groups.groups_of, "userlands": groups.runs_in_userlands}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from failure import FailedError
+from vmtest.failure import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

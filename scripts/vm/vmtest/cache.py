@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from failure import ROOT
+from vmtest.failure import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,14 +28,16 @@ LOGS = CACHE / "logs"
 DOWNLOADS = CACHE / "downloads"
 BUILDERS = tuple(
     Path(__file__).with_name(f"{name}.py")
-    for name in ("bootstrap", "box", "cloud_kernel", "debian", "initrd", "userland")
-)
+    for name in (
+        "box", "cloud_kernel", "debian_packages", "initrd", "mmdebstrap", "root_filesystem",
+    )
+)  # fmt: skip
 """The code of what is built: one change to it, and all is built anew."""
 _DIGITS = 12
 _outdated: set[str] = set()
 
 
-def is_ours() -> bool:
+def is_writable() -> bool:
     """Tell whether this user may write there; if not, say what to do."""
     if os.geteuid() == 0 and not CACHE.parent.exists():  # not to keep the owner out
         CACHE.parent.mkdir()
@@ -75,7 +77,7 @@ def built(name: str, inputs: object, build: Callable[[Path], None]) -> Path:
     directory = CACHE / f"{name}-{key}"
     if directory.exists() and name not in _outdated:
         return directory
-    with only_one("build.lock"):
+    with locked("build.lock"):
         if name in _outdated or not directory.exists():  # nor has another run built it since
             _build(name, directory, build)
             _outdated.discard(name)
@@ -104,7 +106,7 @@ def _build(name: str, directory: Path, build: Callable[[Path], None]) -> None:
     say(f"built {name} in {time.monotonic() - began:.0f} s")
 
 
-def build_anew(*names: str) -> None:
+def rebuild_on_next_use(*names: str) -> None:
     """Let what is built under these names be built anew when it is asked for: it may be outdated.
 
     Until then, and if that fails, the old is kept.
@@ -136,7 +138,7 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
-def only_one(name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Wait until no other run holds the lock of this name."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / name).open("w") as file:

@@ -1,10 +1,9 @@
-"""The tests that are run on each kernel, in groups; and how groups are counted and judged."""
+"""Which tests are run on each kernel, in which groups, and which are left out, and why."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,7 +63,6 @@ NOT_IN_USERLANDS: Mapping[str, str] = {
 }
 """Tests that are not run with other BCCs and Pythons, likewise."""
 
-_SHOWN = 8
 _PLACES = {
     "tests/kernel": "test_*.py",
     "tests/sources": "test_proc_walker.py",
@@ -72,7 +70,7 @@ _PLACES = {
 }
 
 
-def files(root: Path) -> list[str]:
+def test_files(root: Path) -> list[str]:
     """Return the files that have tests of a group."""
     paths = (
         path for place, files in _PLACES.items() for path in sorted((root / place).glob(files))
@@ -81,7 +79,7 @@ def files(root: Path) -> list[str]:
     return [name for name in names if not is_left_out(name)]
 
 
-def of(test: str) -> set[str]:
+def groups_of(test: str) -> set[str]:
     """Return the groups of a test."""
     if is_left_out(test):
         return set()
@@ -98,62 +96,3 @@ def is_left_out(test: str, patterns: Iterable[str] = LEFT_OUT) -> bool:
     """Tell whether a test is not run, for one of the reasons given."""
     within = test.removeprefix("tests/")
     return any(re.match(pattern, within) for pattern in patterns)
-
-
-class Told(NamedTuple):
-    """What one phase of a test came to."""
-
-    test: str
-    outcome: str
-    """passed, failed, skipped or open (failed as expected); empty if there is more to come."""
-    seconds: float
-    reason: str
-
-
-@dataclass
-class Count:
-    """How the tests of a group ended."""
-
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    open: int = 0
-    seconds: float = 0.0
-
-    def add(self, told: Told) -> None:
-        """Count a phase of a test."""
-        self.seconds += told.seconds
-        if told.outcome:
-            setattr(self, told.outcome, getattr(self, told.outcome) + 1)
-
-    def cell(self) -> str:
-        """Return this as a cell of a table."""
-        if self == Count():
-            return "n/a"
-        words = [f"{self.passed} ok"]
-        for number, word in ((self.failed, "FAILED"), (self.skipped, "skip"), (self.open, "open")):
-            if number:
-                words.append(f"{number} {word}")
-        return f"{', '.join(words)}, {self.seconds:.0f} s"
-
-
-def faults(counts: Mapping[str, Count], told: Iterable[Told], *, whole: bool) -> list[str]:
-    """Return what is wrong: groups with failures, and the tests that failed.
-
-    If the whole selection was run, a group of which nothing passed is wrong too.
-    """
-    found = []
-    for name, count in counts.items():
-        if count.failed:
-            found.append(f"{count.failed} failed in group {name}")
-        elif whole and not count.passed:
-            found.append(f"nothing passed in group {name}")
-    failed = [each for each in told if each.outcome == "failed"]
-    found += [f"{each.test}: {_first_line(each.reason)}" for each in failed[:_SHOWN]]
-    if len(failed) > _SHOWN:
-        found.append(f"and {len(failed) - _SHOWN} more tests: see the log")
-    return found
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]

@@ -7,14 +7,15 @@ import shutil
 import tomllib
 from typing import TYPE_CHECKING
 
-import bootstrap
-from failure import ROOT, fetching, run
-from store import DOWNLOADS, built, fresh_log
+from vmtest import mmdebstrap
+from vmtest.cache import DOWNLOADS, built, fresh_log
+from vmtest.commands import fetching, run
+from vmtest.failure import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supported import Userland
+    from vmtest.supported import Userland
 
 PACKAGES = (
     "python3", "python3-bpfcc", "gcc", "libc6-dev", "tmux", "util-linux", "util-linux-extra",
@@ -29,7 +30,7 @@ _FEATURES = "^metadata_csum_seed,^orphan_file,^has_journal"
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
-def root(userland: Userland) -> Path:
+def root_of(userland: Userland) -> Path:
     """Return the directory of a root file system."""
 
     def build(directory: Path) -> None:
@@ -39,21 +40,21 @@ def root(userland: Userland) -> Path:
         with fetching():
             options = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
             options.append('--customize-hook=rm -rf "$1"/var/lib/apt/lists "$1"/var/cache/apt')
-            bootstrap.system(
+            mmdebstrap.make_root(
                 directory / "root", userland.suite, PACKAGES, options, step=step, log=log
             )
             run(
                 f"Python packages for {userland.suite}",
                 log,
                 [
-                    *pip("install", userland.python), "--target", packages, *requirements(),
+                    *pip_command("install", userland.python), "--target", packages, *requirements(),
                 ],
             )  # fmt: skip
         place = f"usr/local/lib/python{userland.python}/dist-packages"
         path = directory / "proctree.pth"
         path.write_text(_PLACE)
-        run(step, log, [*helper(), "cp", "-rT", packages, directory / "root" / place])
-        run(step, log, [*helper(), "cp", path, directory / "root" / place])
+        run(step, log, [*as_owner(), "cp", "-rT", packages, directory / "root" / place])
+        run(step, log, [*as_owner(), "cp", path, directory / "root" / place])
         shutil.rmtree(packages)
         path.unlink()
 
@@ -61,19 +62,19 @@ def root(userland: Userland) -> Path:
     return built(f"userland-{userland.suite}", inputs, build) / "root"
 
 
-def image(userland: Userland) -> Path:
+def image_of(userland: Userland) -> Path:
     """Return an ext4 image of a root file system."""
-    source = root(userland)
+    source = root_of(userland)
 
     def build(directory: Path) -> None:
         log = fresh_log(f"image-{userland.suite}")
-        place = place_for_helper(directory)
+        place = place_for_owner(directory)
         # Without -d's own mount: no loop device, and no root.
         run(
             f"image {userland.suite}",
             log,
             [
-                *helper(), "mke2fs", "-q", "-F", "-t", "ext4", "-O", _FEATURES, "-m", "0",
+                *as_owner(), "mke2fs", "-q", "-F", "-t", "ext4", "-O", _FEATURES, "-m", "0",
                 "-d", source, place / "root.img", _IMAGE_SIZE,
             ],
         )  # fmt: skip
@@ -92,7 +93,7 @@ def requirements(*, checkers: bool = False) -> list[str]:
     return [need for need in needs if checkers or not need.startswith(_CHECKERS)]
 
 
-def pip(command: str, python: str) -> tuple[str | Path, ...]:
+def pip_command(command: str, python: str) -> tuple[str | Path, ...]:
     """Return the words of a command of pip, for wheels of another Python; it keeps them."""
     return (
         "/usr/bin/python3", "-m", "pip", command, "-q", "--cache-dir", DOWNLOADS / "pip",
@@ -100,15 +101,15 @@ def pip(command: str, python: str) -> tuple[str | Path, ...]:
     )  # fmt: skip
 
 
-def helper() -> tuple[str, ...]:
+def as_owner() -> tuple[str, ...]:
     """Return the words that run a command as the owner of the files of a root file system."""
     return () if os.geteuid() == 0 else ("mmdebstrap", "--unshare-helper")
 
 
-def place_for_helper(directory: Path) -> Path:
+def place_for_owner(directory: Path) -> Path:
     """Make a directory in another in which that owner may write: to us it is another user."""
     place = directory / "place"
     place.mkdir()
-    if helper():
+    if as_owner():
         place.chmod(0o777)
     return place

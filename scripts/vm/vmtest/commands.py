@@ -1,4 +1,4 @@
-"""How something that failed is told: what, at which step, how to do it again, and the log."""
+"""Runs other programs, their output appended to a log, and ends them with this one."""
 
 from __future__ import annotations
 
@@ -8,24 +8,17 @@ import shlex
 import signal
 import subprocess
 import sys
-import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from vmtest.failure import SIGNALLED, FailedError, late
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-ROOT = Path(__file__).resolve().parents[3]
-
-UNABLE = 77
-OUTDATED = 76
-"""All passed, but not with the versions that supported.py lists."""
-TOO_SLOW = 75
-"""The time was over before the end, and nothing had failed by then."""
-SIGNALLED = 128
-_TAIL = 12
+_TAIL_LINES = 12
 _COMMAND = "+ "
 # What apt and pip say of an archive that they cannot reach, or that has a suite no more.
 _UNREACHED = re.compile(
@@ -33,34 +26,6 @@ _UNREACHED = re.compile(
     r"resolving|Connection (?:to \S+ )?(?:refused|reset|timed out|failed)|Network is unreachable|"
     r"NewConnectionError|ConnectTimeoutError|ProxyError|RemoteDisconnected|Read timed out"
 )
-
-
-class FailedError(Exception):
-    """A step that failed, with the file that tells more, where there is one."""
-
-    def __init__(self, step: str, reason: str, log: Path | None = None) -> None:
-        super().__init__(f"{step}: {reason}")
-        self.step = step
-        self.reason = reason
-        self.log = log
-        self.unable = False
-        """What was to be tested could not be had."""
-        self.slow = False
-        """There was no end within the time allowed."""
-
-    def told(self, subject: str, again: str) -> str:
-        """Return what a person needs to go on from here."""
-        lines = [f"FAILED {subject} at: {self.step}", f"  {self.reason}", f"  again: {again}"]
-        if self.log is not None:
-            lines.append(f"  log:   {self.log.relative_to(ROOT)}")
-        return "\n".join(lines)
-
-
-def late(step: str, reason: str, log: Path) -> FailedError:
-    """Return the failure to end in time."""
-    error = FailedError(step, reason, log)
-    error.slow = True
-    return error
 
 
 def end_in_order() -> None:
@@ -76,25 +41,6 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
             with suppress(ProcessLookupError):
                 kill(int(child), signal.SIGKILL)
     sys.exit(SIGNALLED + number)
-
-
-@contextmanager
-def unexpected() -> Iterator[None]:
-    """Turn what nobody thought of into a failure, so that it is told as one; others go on."""
-    try:
-        yield
-    except FailedError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        raise FailedError("scripts/vm itself", f"{type(error).__name__}: {error}") from error
-
-
-def unable(step: str, reason: str) -> FailedError:
-    """Return the failure to get what was to be tested from others."""
-    error = FailedError(step, reason)
-    error.unable = True
-    return error
 
 
 @contextmanager
@@ -138,7 +84,7 @@ def run(
         try:
             status = process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            raise late(step, f"no end after {limit_s:.0f} s: {words[0]}", log) from None
+            raise late(step, f"not finished after {limit_s:.0f} s: {words[0]}", log) from None
         finally:
             if process.poll() is None:  # with all that it has started
                 os.killpg(process.pid, signal.SIGKILL)
@@ -149,5 +95,5 @@ def run(
 
 def tail(log: Path) -> str:
     """Return the end of a log, indented."""
-    lines = log.read_text(errors="replace").splitlines()[-_TAIL:]
+    lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
     return "\n".join(f"  | {line}" for line in lines)

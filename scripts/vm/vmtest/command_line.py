@@ -1,4 +1,4 @@
-"""The command line of scripts that take names of what is supported, and arguments for pytest."""
+"""The command line of matrix and userlands: which kernels or suites, and arguments for pytest."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _VARIABLES = ("PROCTREE_ACCEL", "PROCTREE_LIBVIRT_DRIVER")
 _SUDO = "sudo"
 
 
-class Choice(NamedTuple):
-    """What was asked for."""
+class Selection(NamedTuple):
+    """Which kernels or userlands to run the tests on, how long each may take, and how."""
 
     command: Sequence[str]
     names: list[str]
@@ -30,10 +30,10 @@ class Choice(NamedTuple):
 
     def again(self, name: str) -> str:
         """Return the command that does this again for one name."""
-        return repeated(self.command, ["--limit", f"{self.limit_s:g}", name], self.arguments)
+        return rerun_command(self.command, ["--limit", f"{self.limit_s:g}", name], self.arguments)
 
 
-def repeated(command: Sequence[str], options: Sequence[str], arguments: Sequence[str]) -> str:
+def rerun_command(command: Sequence[str], options: Sequence[str], arguments: Sequence[str]) -> str:
     """Return a command, with the variables that it has heeded and with arguments for pytest."""
     given = [f"{each}={os.environ[each]}" for each in _VARIABLES if os.environ.get(each)]
     sudo = [word for word in command if word == _SUDO]
@@ -41,7 +41,9 @@ def repeated(command: Sequence[str], options: Sequence[str], arguments: Sequence
     return shlex.join([*words, "--", *arguments] if arguments else words)
 
 
-def parse(command: Sequence[str], description: str, names: Sequence[str], limit_s: float) -> Choice:
+def parse_selection(
+    command: Sequence[str], description: str, names: Sequence[str], limit_s: float
+) -> Selection:
     """Read the command line; names are those that may be chosen, from the oldest to the newest."""
     kind = "NAME"
     parser = argparse.ArgumentParser(
@@ -69,7 +71,7 @@ def parse(command: Sequence[str], description: str, names: Sequence[str], limit_
         if name not in names:
             parser.error(f"{name} is not supported; choose among {' '.join(names)}")
     wanted = [name for name in names if name in chosen] if chosen else list(names)
-    return Choice(command, wanted, options.limit, options.refresh, words[split + 1 :])
+    return Selection(command, wanted, options.limit, options.refresh, words[split + 1 :])
 
 
 def _seconds(text: str) -> float:

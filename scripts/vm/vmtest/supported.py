@@ -44,6 +44,6 @@ USERLANDS = (
 """From the oldest to the newest."""
 
 
-def userland(suite: str) -> Userland:
+def userland_of(suite: str) -> Userland:
     """Return the userland of a suite."""
     return next(each for each in USERLANDS if each.suite == suite)

@@ -6,16 +6,16 @@ import re
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-import initrd
-from debian import Packages
-from failure import FailedError
-from store import DOWNLOADS, built, fresh_log
+from vmtest import initrd
+from vmtest.cache import DOWNLOADS, built, fresh_log
+from vmtest.debian_packages import Packages
+from vmtest.failure import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from supported import Kernel
+    from vmtest.supported import Kernel
 
 _PREFIX, _FLAVOUR = "linux-image-", "-cloud-amd64"
 # Where the image is split, it is in linux-binary-VERSION.

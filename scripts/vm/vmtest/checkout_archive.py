@@ -1,4 +1,4 @@
-"""What a guest is given: the checkout as it is, and what to run there."""
+"""The archive that a guest is given: the checkout as it is, and the arguments for its pytest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
-from failure import ROOT
+from vmtest.failure import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,9 +17,9 @@ ARGUMENTS = ".vm-arguments"
 _NEVER = {".git", ".venv", ".vagrant", ".cache", "__pycache__", "dist", "build"}
 
 
-def write(payload: Path, arguments: Iterable[str]) -> None:
+def write(archive_path: Path, arguments: Iterable[str]) -> None:
     """Write a tar archive: the files of the checkout, and arguments for pytest, one a line."""
-    with tarfile.open(payload, "w") as archive:
+    with tarfile.open(archive_path, "w") as archive:
         for name in sorted(_files()):
             archive.add(ROOT / name, arcname=name, recursive=False)
         text = "".join(f"{argument}\n" for argument in arguments).encode()
@@ -29,16 +29,8 @@ def write(payload: Path, arguments: Iterable[str]) -> None:
 
 
 def _files() -> Iterator[str]:
-    command = [
-        "git",
-        "-C",
-        str(ROOT),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others"]
+    command.append("--exclude-standard")
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         names = [name for name in listed.split("\0") if name]

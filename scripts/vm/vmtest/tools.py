@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 
-from failure import ROOT
+from vmtest.failure import ROOT
 
 _SETUP = ROOT / "scripts" / "lib" / "setup.sh"
 
 
-def install(level: str) -> None:
+def install_tools(level: str) -> None:
     """Install what is missing for a level of setup.sh, or end with what it says."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", '. "$0"; install_packages "$1"', _SETUP, level],

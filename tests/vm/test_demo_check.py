@@ -1,13 +1,10 @@
-"""The judge of the smoke test's screen passes what a trace of the demo shows, and nothing else."""
+"""The smoke test's check passes what a trace of the demo shows, and nothing else."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from vmtest.demo_check import faults
 
 _DEMO = """\
 demo: round 1 of 1
@@ -61,14 +58,7 @@ def _with_pid(name: str, pid: int) -> _Records:
     )
 
 
-@pytest.fixture
-def faults(lib: Any) -> Callable[[str, str, int], list[str]]:
-    """Return the judge."""
-    judge: Callable[[str, str, int], list[str]] = lib("screen").faults
-    return judge
-
-
-def test_what_the_demo_shows_is_right(faults: Callable[[str, str, int], list[str]]) -> None:
+def test_what_the_demo_shows_is_right() -> None:
     assert faults(_shown(_ROUND), _DEMO, 1) == []
 
 
@@ -90,7 +80,7 @@ def test_what_the_demo_shows_is_right(faults: Callable[[str, str, int], list[str
     ],
 )
 def test_records_that_are_missing_wrong_or_too_many_are_faults(
-    faults: Callable[[str, str, int], list[str]], records: _Records, expected: str
+    records: _Records, expected: str
 ) -> None:
     assert any(fault.startswith(expected) for fault in faults(_shown(records), _DEMO, 1))
 
@@ -106,6 +96,6 @@ def test_records_that_are_missing_wrong_or_too_many_are_faults(
     ],
 )
 def test_a_trace_or_a_demo_that_did_not_end_well_is_a_fault(
-    faults: Callable[[str, str, int], list[str]], shown: str, demo: str, expected: str
+    shown: str, demo: str, expected: str
 ) -> None:
     assert [fault.startswith(expected) for fault in faults(shown, demo, 1)] == [True]

@@ -1,4 +1,4 @@
-"""Judges what `trace --ancestor demo` showed of the demo: text in, faults out, nothing else."""
+"""Checks what `trace --ancestor demo` showed of scripts/demo: text in, faults out. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Record(NamedTuple):
 
 
 def faults(shown: str, demo: str, rounds: int) -> list[str]:
-    """Return what is wrong with what the trace showed, and with what the demo itself told."""
+    """Return what is wrong with what the trace showed, and with what the demo itself wrote."""
     found = []
     if demo.count("latter: has PID ") != rounds or "demo: done" not in demo:
         found.append("the demo did not come to its end, with a PID used again in each round")

@@ -1,13 +1,13 @@
-"""Root file systems of Debian suites, made of packages that are kept once they were downloaded."""
+"""Runs mmdebstrap(1), which makes a root file system; the packages it downloads are kept."""
 
 from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING
 
-from debian import ACQUIRE, KEYRING, archive
-from failure import run
-from store import DOWNLOADS, remove
+from vmtest.cache import DOWNLOADS, remove
+from vmtest.commands import run
+from vmtest.debian_packages import ACQUIRE, KEYRING, archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ARCHIVES = "/var/cache/apt/archives"
 
 
-def system(
+def make_root(
     root: Path, suite: str, packages: Iterable[str], options: Iterable[str], *, step: str, log: Path
 ) -> None:
     """Make the root file system of a suite; options are more ones of mmdebstrap(1).

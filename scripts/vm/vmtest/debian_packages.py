@@ -6,7 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from failure import FailedError, fetching, run, tail, unable
+from vmtest.commands import fetching, run, tail
+from vmtest.failure import FailedError, unable
 
 BACKPORTS = "-backports"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -90,7 +91,7 @@ class Packages:
         found = sorted({line for line in lines if re.fullmatch(pattern, line)})
         if not found:
             what = f"apt-cache {' '.join(query)}"
-            raise FailedError(self._step, f"nothing like {pattern} in what {what} tells", self._log)
+            raise FailedError(self._step, f"{what} lists no package like {pattern}", self._log)
         return found
 
     def _answer(self, command: list[str]) -> list[str]:
