@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import internals
 import yardstick
 from figures import Figure
-from spawning import spawn
-from workload import Sender, drains, one_by_one
+from made_records import RecordMaker, drains, one_by_one
+from spawner_load import spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workload import Raw
+    from made_records import RawDrain
 
 APPLY, JSON = "yardstick: decode and apply", "yardstick: the same with JSON lines"
 WHOLE = "decode, order, apply"
 # (case, style, terms, what it is compared with)
-_WAYS = (
+_PIPELINES = (
     (WHOLE, "", "", APPLY),
     ("the same under a filter that nothing matches", "", "ancestor=nobody", APPLY),
     ("the same under a filter that all match", "", "ancestor=bash", APPLY),
@@ -37,7 +37,7 @@ _PAGES = 4096
 _BUFFER_BYTES = 65_536
 
 
-class _Found:
+class _StageFigures:
     """Figures by case; each is compared with what the yardstick took in its round."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class _Found:
         return self.figures.setdefault(case, Figure(case, "µs/event"))
 
 
-def _measure_yardstick(found: _Found, records: list[bytes]) -> None:
+def _measure_yardstick(found: _StageFigures, records: list[bytes]) -> None:
     gc.collect()
     gc.freeze()
     found.rule(APPLY, yardstick.applied_us(records))
@@ -66,8 +66,9 @@ def _measure_yardstick(found: _Found, records: list[bytes]) -> None:
     gc.unfreeze()
 
 
-def _whole(raws: list[Raw], style: str, terms: str) -> float:
-    with open(os.devnull, "w", _BUFFER_BYTES, encoding="utf-8") as out, internals.calm_collector():  # noqa: PTH123
+def _whole(raws: list[RawDrain], style: str, terms: str) -> float:
+    devnull = open(os.devnull, "w", _BUFFER_BYTES, encoding="utf-8")  # noqa: PTH123, SIM115
+    with devnull as out, internals.rare_garbage_collection():
         pipeline = internals.new_pipeline(raws, style, terms, out)
         begun = time.process_time()
         while internals.pump(pipeline):
@@ -79,8 +80,8 @@ def _whole(raws: list[Raw], style: str, terms: str) -> float:
     return seconds
 
 
-def _single_stages(found: _Found, raws: list[Raw], count: int) -> None:
-    with internals.calm_collector():
+def _single_stages(found: _StageFigures, raws: list[RawDrain], count: int) -> None:
+    with internals.rare_garbage_collection():
         seconds, decoded = internals.decode(raws)
         found.add("decode", seconds / count * 1e6, APPLY)
         seconds, events = internals.order(decoded)
@@ -88,7 +89,7 @@ def _single_stages(found: _Found, raws: list[Raw], count: int) -> None:
         found.add("apply", internals.apply(events) / count * 1e6, APPLY)
 
 
-def _drain(found: _Found, directory: Path, processes: int) -> None:
+def _drain(found: _StageFigures, directory: Path, processes: int) -> None:
     def load() -> None:
         spawn(directory, processes)
 
@@ -98,34 +99,36 @@ def _drain(found: _Found, directory: Path, processes: int) -> None:
     found.add("drain, from a live kernel", seconds / count * 1e6, APPLY)
 
 
-def _way(found: _Found, raws: list[Raw], count: int, way: tuple[str, str, str, str]) -> None:
-    case, style, terms, beside = way
+def _add_pipeline(
+    found: _StageFigures, raws: list[RawDrain], count: int, pipeline: tuple[str, str, str, str]
+) -> None:
+    case, style, terms, beside = pipeline
     found.add(case, _whole(raws, style, terms) / count * 1e6, beside)
 
 
 def stages(processes: int, rounds: int, directory: str, live: int) -> Iterator[Figure]:
     """Yield the yardstick, and each stage; ``live`` processes are spawned for the drain."""
-    sender = Sender()
-    raws = list(drains(sender, one_by_one(sender, processes)))
-    records = [record.data for record in one_by_one(Sender(), processes)]
-    found = _Found()
+    maker = RecordMaker()
+    raws = list(drains(maker, one_by_one(maker, processes)))
+    records = [record.data for record in one_by_one(RecordMaker(), processes)]
+    found = _StageFigures()
     for _ in range(rounds):
         _measure_yardstick(found, records)
         tasks: list[Callable[[], None]] = [lambda: _single_stages(found, raws, len(records))]
         if live:
             tasks.append(lambda: _drain(found, Path(directory), live))
-        tasks += [partial(_way, found, raws, len(records), way) for way in _WAYS]
+        tasks += [partial(_add_pipeline, found, raws, len(records), one) for one in _PIPELINES]
         for task in random.sample(tasks, len(tasks)):
             task()
     order = [APPLY, JSON, "drain, from a live kernel", "decode", "order", "apply"]
-    order += [way[0] for way in _WAYS]
+    order += [pipeline[0] for pipeline in _PIPELINES]
     yield from (found.figures[case] for case in order if case in found.figures)
 
 
 def yardstick_alone(processes: int, rounds: int) -> Iterator[Figure]:
     """Yield the yardstick's own two figures."""
-    records = [record.data for record in one_by_one(Sender(), processes)]
-    found = _Found()
+    records = [record.data for record in one_by_one(RecordMaker(), processes)]
+    found = _StageFigures()
     for _ in range(rounds):
         _measure_yardstick(found, records)
     yield from found.figures.values()

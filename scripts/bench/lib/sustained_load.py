@@ -1,4 +1,4 @@
-"""A load that goes on: whether all is told, in how much memory, and how soon it ends."""
+"""A load that goes on: whether all is reported, in how much memory, and how soon it ends."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from context import say
 from figures import Figure, NotRunError
-from spawning import build, loading
-from tracing import says_it_traces, tool
+from running_tool import says_it_traces, tool
+from spawner_load import build, loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from context import Bench
-    from spawning import Burst, Load
-    from tracing import Tool
+    from running_tool import Tool
+    from spawner_load import Burst, Load
 
 _MB = 1e6
 # Generously: two records of 1 kB of each process, 25 000 a second.
@@ -87,8 +87,8 @@ def _traced(run: _Run, seconds: float) -> tuple[Burst, Tool]:
     return burst, running
 
 
-def _honesty(lost: int, missing: int) -> str:
-    """Say whether the loss was told exactly; who else ended meanwhile is not known."""
+def loss_note(lost: int, missing: int) -> str:
+    """Say whether the loss was reported exactly; who else ended meanwhile is not known."""
     if lost < missing:
         return f"{missing - lost} ARE MISSING WITHOUT A WORD"
     return "all that are missing" + (f", and {lost - missing} of others" if lost > missing else "")
@@ -108,7 +108,7 @@ def _endured(bench: Bench, spawners: int, seconds: float) -> Iterator[Figure]:
     missing = count - _exits_written(run.records)
     lost = stats.get("by_kind", {}).get("exit", {}).get("lost", 0)
     yield Figure(f"{what}: ends not written", "", [missing], note=f"of {count}")
-    yield Figure(f"{what}: ends said to be lost", "", [lost], note=_honesty(lost, missing))
+    yield Figure(f"{what}: ends said to be lost", "", [lost], note=loss_note(lost, missing))
     yield Figure(f"{what}: records said to be lost", "", [stats["lost"]])
     yield Figure(f"{what}: RSS before the load", "MB", [running.ready_bytes / _MB])
     yield Figure(f"{what}: RSS at its highest", "MB", [running.peak_bytes / _MB])
@@ -123,7 +123,7 @@ def sustained(bench: Bench) -> Iterator[Figure]:
 
 
 def overload(bench: Bench) -> Iterator[Figure]:
-    """More spawners than CPUs: what is lost must be told exactly."""
+    """More spawners than CPUs: what is lost must be reported exactly."""
     for spawners in bench.pick((8,), (4, 8)):
         yield from _endured(bench, spawners, bench.pick(1.0, 20.0))
 

@@ -1,4 +1,4 @@
-"""What questions cost, beside psutil where it can answer them."""
+"""What questions about ancestry cost, beside psutil where it can answer them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def microseconds(question: Callable[[], object]) -> float:
 def queries(nodes: int, depth: int, rounds: int) -> Iterator[Figure]:
     """Yield what each question costs at the end of a chain in a tree."""
     begun = time.process_time()
-    forest = internals.Forest(nodes, depth)
+    forest = internals.QueryTree(nodes, depth)
     where = f"{grouped(nodes)} nodes, depth {grouped(depth)}"
     built = (time.process_time() - begun) / nodes * 1e6
     yield Figure(f"{where}: building it", "µs/node", [built])
@@ -59,7 +59,7 @@ def _psutil() -> Any:
 
 
 @contextmanager
-def _crowd(program: str, kind: str, count: int) -> Iterator[int]:
+def _idle_processes(program: str, kind: str, count: int) -> Iterator[int]:
     """Have so many processes; the value is the PID of the last."""
     first = subprocess.Popen([program, kind, str(count)], stdout=subprocess.PIPE, text=True)
     try:
@@ -73,28 +73,28 @@ def _crowd(program: str, kind: str, count: int) -> Iterator[int]:
         first.wait()
 
 
-def beside_psutil(crowd: str, depths: list[int]) -> Iterator[Figure]:
+def beside_psutil(program: str, depths: list[int]) -> Iterator[Figure]:
     """Yield what psutil takes for the same question, of processes that are really there."""
     psutil = _psutil()
     if psutil is None:
         yield Figure("psutil", note="not run: psutil is not installed")
         return
     for depth in depths:
-        with _crowd(crowd, "chain", depth) as deepest:
+        with _idle_processes(program, "chain", depth) as deepest:
             samples = [microseconds(lambda: psutil.Process(deepest).parents()) for _ in range(3)]
         yield Figure(f"psutil, depth {grouped(depth)}: parents", "µs", samples)
 
 
-def proc_passes(crowd: str, sizes: list[int], rounds: int) -> Iterator[Figure]:
+def reading_proc(program: str, sizes: list[int], rounds: int) -> Iterator[Figure]:
     """Yield what one pass over ``/proc`` takes with so many processes, beside psutil's."""
     psutil = _psutil()
     for size in sizes:
         ours = Figure(f"{grouped(size)} more processes", "µs each", beside="psutil.process_iter")
         theirs = Figure(f"{grouped(size)} more processes: psutil.process_iter", "µs each")
-        with _crowd(crowd, "flat", size):
+        with _idle_processes(program, "flat", size):
             for _ in range(rounds):
-                count = internals.proc_pass()
-                ours.samples.append(microseconds(internals.proc_pass) / count)
+                count = internals.read_proc_once()
+                ours.samples.append(microseconds(internals.read_proc_once) / count)
                 if psutil is not None:
                     theirs.samples.append(_pass_of_psutil(psutil) / count)
                     ours.ratios.append(ours.samples[-1] / theirs.samples[-1])

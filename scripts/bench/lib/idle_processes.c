@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* crowd flat|chain N: N processes that do nothing, side by side or each created by the one
+/* idle_processes flat|chain N: N processes that do nothing, side by side or each created by the one
  * before; once all are there, writes the PID of the last one. All end with the first.
  */
 #include <signal.h>
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
 		pid_t pid = fork();
 
 		if (pid < 0) {
-			perror("crowd");
+			perror("idle_processes");
 			return 112;
 		}
 		if (pid == 0) {

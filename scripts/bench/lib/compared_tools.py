@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from figures import NotRunError
-from tracing import says_it_traces, wait_for
+from running_tool import says_it_traces, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-class Told(NamedTuple):
-    """What a tool says of a process: at its fork, its exec or its exit; None is not said."""
+class Report(NamedTuple):
+    """What a tool reports of a process: at its fork, exec or exit; None is what it does not say."""
 
     pid: int
     kind: str
@@ -27,7 +27,7 @@ class Told(NamedTuple):
     code: int | None = None
 
 
-class Peer(Protocol):
+class ComparedTool(Protocol):
     """A tool that is run beside a load."""
 
     name: str
@@ -46,8 +46,8 @@ class Peer(Protocol):
     def catch_up(self, directory: Path) -> None:
         """Let it write all that it has received, if it would not at Ctrl-C."""
 
-    def told(self, directory: Path) -> Iterable[Told] | None:
-        """Return what it told; None if that is not looked at."""
+    def reports(self, directory: Path) -> Iterable[Report] | None:
+        """Return what it reported; None if that is not looked at."""
 
     def lost(self, directory: Path) -> int | None:
         """Return how many events it says to have lost; None if it does not say."""
@@ -56,8 +56,8 @@ class Peer(Protocol):
         """Return what else is to be known of a run of so many processes."""
 
 
-class _Alone:
-    """What most tools have in common."""
+class _Defaults:
+    """What holds for most tools."""
 
     share = 1.0
 
@@ -68,7 +68,7 @@ class _Alone:
     def catch_up(self, directory: Path) -> None:
         del directory
 
-    def told(self, directory: Path) -> Iterable[Told] | None:
+    def reports(self, directory: Path) -> Iterable[Report] | None:
         del directory
         return None
 
@@ -81,7 +81,7 @@ class _Alone:
         return ""
 
 
-class Ours(_Alone):
+class Ours(_Defaults):
     """proctree-bpf, with some options."""
 
     def __init__(self, name: str, program: str, style: str, *words: str) -> None:
@@ -100,10 +100,10 @@ class Ours(_Alone):
     def is_ready(self, directory: Path) -> bool:
         return says_it_traces(directory / "err")()
 
-    def told(self, directory: Path) -> Iterable[Told] | None:
+    def reports(self, directory: Path) -> Iterable[Report] | None:
         if self._style != "jsonl" or "nobody" in self._words:
             return None
-        return _told_by_us(directory / "records")
+        return _reports_by_us(directory / "records")
 
     def _stats(self, directory: Path) -> dict[str, Any]:
         stats: dict[str, Any] = json.loads((directory / "stats").read_bytes())
@@ -119,7 +119,7 @@ class Ours(_Alone):
         return f"{min(1.0, left_out / (3 * count)):.1%} of the events left out in the kernel"
 
 
-def _told_by_us(records: Path) -> Iterator[Told]:
+def _reports_by_us(records: Path) -> Iterator[Report]:
     with records.open("rb") as lines:
         for line in lines:
             record = json.loads(line)
@@ -128,13 +128,13 @@ def _told_by_us(records: Path) -> Iterator[Told]:
             process, kind = record["process"], record["event"]["action"]
             if kind in {"exec", "exit"}:
                 parent = process.get("parent") or {}
-                yield Told(
+                yield Report(
                     process["pid"], kind, process["name"], process.get("args"),
                     parent.get("pid"), process.get("exit_code"),
                 )  # fmt: skip
 
 
-class Forkstat(_Alone):
+class Forkstat(_Defaults):
     """forkstat(8): it listens to the proc connector and then looks at ``/proc``."""
 
     name = "forkstat"
@@ -153,7 +153,7 @@ class Forkstat(_Alone):
         out = directory / "out"
         wait_for("its last line", lambda: b"%7d" % last.pid in out.read_bytes())
 
-    def told(self, directory: Path) -> Iterable[Told]:
+    def reports(self, directory: Path) -> Iterable[Report]:
         creator: int | None = None
         for line in (directory / "out").read_text("utf-8", "replace").splitlines():
             words = line.split()
@@ -163,15 +163,15 @@ class Forkstat(_Alone):
             if kind == "fork":
                 creator = pid if rest[0] == "parent" else creator
                 if rest[0] == "child":
-                    yield Told(pid, kind, creator=creator)
+                    yield Report(pid, kind, creator=creator)
             elif kind == "exec":
-                yield Told(pid, kind, Path(rest[0]).name, rest)
+                yield Report(pid, kind, Path(rest[0]).name, rest)
             elif kind == "exit" and rest[0].isdigit():
                 args = rest[2:] or ["?"]
-                yield Told(pid, kind, Path(args[0]).name, args, code=int(rest[0]) >> 8)
+                yield Report(pid, kind, Path(args[0]).name, args, code=int(rest[0]) >> 8)
 
 
-class Bpftrace(_Alone):
+class Bpftrace(_Defaults):
     """bpftrace with one line for each fork, exec and exit; tracefs is mounted for it alone."""
 
     name = "bpftrace fork+exec+exit"
@@ -194,14 +194,14 @@ tracepoint:sched:sched_process_exit /pid == tid/ { printf("X %d %s\n", pid, comm
         said = (directory / "out").read_bytes() + (directory / "err").read_bytes()
         return b"Attaching" in said
 
-    def told(self, directory: Path) -> Iterable[Told]:
+    def reports(self, directory: Path) -> Iterable[Report]:
         for line in (directory / "out").read_text("utf-8", "replace").splitlines():
             kind, _, rest = line.partition(" ")
             pid, _, what = rest.partition(" ")
             if kind == "F":
-                yield Told(int(pid), "fork", creator=int(what))
+                yield Report(int(pid), "fork", creator=int(what))
             elif kind in {"E", "X"}:
-                yield Told(int(pid), "exec" if kind == "E" else "exit", what)
+                yield Report(int(pid), "exec" if kind == "E" else "exit", what)
 
     def lost(self, directory: Path) -> int | None:
         said = (directory / "out").read_text("utf-8", "replace")
@@ -209,7 +209,7 @@ tracepoint:sched:sched_process_exit /pid == tid/ { printf("X %d %s\n", pid, comm
         return sum(map(int, re.findall(r"Lost (\d+) events", said)))
 
 
-class Strace(_Alone):
+class Strace(_Defaults):
     """strace -f, around each spawner."""
 
     name = "strace -f"
@@ -230,20 +230,20 @@ class Strace(_Alone):
         del directory
         return True
 
-    def told(self, directory: Path) -> Iterable[Told]:
+    def reports(self, directory: Path) -> Iterable[Report]:
         for log in sorted(directory.glob("strace-*")):
             for line in log.read_text("utf-8", "replace").splitlines():
                 if match := self._EXECVE.match(line):
                     args = re.findall(r'"([^"]*)"', match[2])
                     name = Path(args[0]).name if args else None
-                    yield Told(int(match[1]), "exec", name, args)
+                    yield Report(int(match[1]), "exec", name, args)
                 elif match := self._CREATED.match(line):
-                    yield Told(int(match[2]), "fork", creator=int(match[1]))
+                    yield Report(int(match[2]), "fork", creator=int(match[1]))
                 elif match := self._ENDED.match(line):
-                    yield Told(int(match[1]), "exit", code=int(match[2]))
+                    yield Report(int(match[1]), "exit", code=int(match[2]))
 
 
-class Execsnoop(_Alone):
+class Execsnoop(_Defaults):
     """BCC's own execsnoop: it sees execs only."""
 
     name = "execsnoop (BCC)"

@@ -31,7 +31,7 @@ class Record(NamedTuple):
     data: bytes
 
 
-class Raw(NamedTuple):
+class RawDrain(NamedTuple):
     """What one drain of the buffers brings: the clock, the counters, (CPU, bytes) by arrival."""
 
     taken_ns: int
@@ -39,7 +39,7 @@ class Raw(NamedTuple):
     records: list[tuple[int, bytes]]
 
 
-class Sender:
+class RecordMaker:
     """Makes records and counts them, as each CPU does."""
 
     def __init__(self) -> None:
@@ -88,71 +88,71 @@ class Sender:
         return Record(cpu, IS_EXIT, self.now_ns, data)
 
 
-def _shells(sender: Sender) -> Iterator[tuple[Record, tuple[int, int]]]:
+def _shells(maker: RecordMaker) -> Iterator[tuple[Record, tuple[int, int]]]:
     above = (1, 1000)
     for pid in range(2, 2 + _SHELLS - 1):
-        record = sender.fork(0, pid, above, b"bash")
-        above = (pid, sender.now_ns)
+        record = maker.fork(0, pid, above, b"bash")
+        above = (pid, maker.now_ns)
         yield record, above
 
 
-def one_by_one(sender: Sender, count: int, *, ends: bool = True) -> Iterator[Record]:
+def one_by_one(maker: RecordMaker, count: int, *, ends: bool = True) -> Iterator[Record]:
     """Yield ``count`` short processes that a shell, six levels down, runs on two CPUs."""
     shell = (1, 1000)
-    for record, shell in _shells(sender):  # noqa: B007 - the last one goes on
+    for record, shell in _shells(maker):  # noqa: B007 - the last one goes on
         yield record
     for n in range(count):
         cpu, pid = n % CPUS, _FIRST_PID + n
-        yield sender.fork(cpu, pid, shell, b"bash")
-        key = (pid, sender.now_ns)
-        yield sender.exec(cpu, key, shell, n)
+        yield maker.fork(cpu, pid, shell, b"bash")
+        key = (pid, maker.now_ns)
+        yield maker.exec(cpu, key, shell, n)
         if ends:
-            yield sender.exit(cpu, key, shell)
+            yield maker.exit(cpu, key, shell)
 
 
-def one_pid(sender: Sender, count: int) -> Iterator[Record]:
+def one_pid(maker: RecordMaker, count: int) -> Iterator[Record]:
     """Yield ``count`` lives that all have one PID."""
     for n in range(count):
-        sender.now_ns += 20_000_000  # another tick of /proc each
-        yield sender.fork(0, _FIRST_PID, (1, 1000), b"bash")
-        key = (_FIRST_PID, sender.now_ns)
-        yield sender.exec(0, key, (1, 1000), n)
-        yield sender.exit(0, key, (1, 1000))
+        maker.now_ns += 20_000_000  # another tick of /proc each
+        yield maker.fork(0, _FIRST_PID, (1, 1000), b"bash")
+        key = (_FIRST_PID, maker.now_ns)
+        yield maker.exec(0, key, (1, 1000), n)
+        yield maker.exit(0, key, (1, 1000))
 
 
-def one_parent(sender: Sender, count: int) -> Iterator[Record]:
+def one_parent(maker: RecordMaker, count: int) -> Iterator[Record]:
     """Yield ``count`` children of one process, all there at once, and then their ends."""
     keys = []
     for n in range(count):
-        yield sender.fork(0, _FIRST_PID + n, (1, 1000), b"bash")
-        keys.append((_FIRST_PID + n, sender.now_ns))
-        yield sender.exec(0, keys[-1], (1, 1000), n)
+        yield maker.fork(0, _FIRST_PID + n, (1, 1000), b"bash")
+        keys.append((_FIRST_PID + n, maker.now_ns))
+        yield maker.exec(0, keys[-1], (1, 1000), n)
     for key in keys:
-        yield sender.exit(0, key, (1, 1000))
+        yield maker.exit(0, key, (1, 1000))
 
 
-def one_chain(sender: Sender, count: int) -> Iterator[Record]:
+def one_chain(maker: RecordMaker, count: int) -> Iterator[Record]:
     """Yield a chain, each created by the one before, and then the ends from below."""
     keys = [(1, 1000)]
     for n in range(count):
-        yield sender.fork(0, _FIRST_PID + n, keys[-1], b"bash")
-        keys.append((_FIRST_PID + n, sender.now_ns))
-        yield sender.exec(0, keys[-1], keys[-2], n)
+        yield maker.fork(0, _FIRST_PID + n, keys[-1], b"bash")
+        keys.append((_FIRST_PID + n, maker.now_ns))
+        yield maker.exec(0, keys[-1], keys[-2], n)
     for n in range(count, 0, -1):
-        yield sender.exit(0, keys[n], keys[n - 1])
+        yield maker.exit(0, keys[n], keys[n - 1])
 
 
-def drains(sender: Sender, records: Iterator[Record]) -> Iterator[Raw]:
+def drains(maker: RecordMaker, records: Iterator[Record]) -> Iterator[RawDrain]:
     """Yield what a reader finds, who drains one CPU's buffer after the other's."""
     waiting: list[Record] = []
     for record in records:
         waiting.append(record)
         if len(waiting) == _PER_DRAIN:
-            yield _drain(sender, waiting)
+            yield _drain(maker, waiting)
             waiting = []
-    yield _drain(sender, waiting)
+    yield _drain(maker, waiting)
 
 
-def _drain(sender: Sender, waiting: list[Record]) -> Raw:
+def _drain(maker: RecordMaker, waiting: list[Record]) -> RawDrain:
     arrived = [(one.cpu, one.data) for cpu in range(CPUS) for one in waiting if one.cpu == cpu]
-    return Raw(sender.now_ns + 1, sender.counters(), arrived)
+    return RawDrain(maker.now_ns + 1, maker.counters(), arrived)

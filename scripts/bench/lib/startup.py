@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compared_tools import Strace
 from figures import Figure, NotRunError
-from peers import Strace
-from tracing import last_line, says_it_traces, tool, wait_for
+from running_tool import last_line, says_it_traces, tool, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ _NOTHING = ["true"]
 
 
 @contextmanager
-def _nothing_compiled() -> Iterator[None]:
+def nothing_compiled() -> Iterator[None]:
     """Have no compiled programs on disk."""
     suffix = f".aside-{os.getpid()}"
     aside = [(path, path.with_name(path.name + suffix)) for path in COMPILED]
@@ -80,7 +80,7 @@ def start(bench: Bench) -> Iterator[Figure]:
     starts = {(way, heat): _Starts(f"{way}, {heat}") for way in _WAYS for heat in ("cold", "warm")}
     for _ in range(bench.pick(1, 7)):
         for way in random.sample(list(_WAYS), len(_WAYS)):
-            with _nothing_compiled():
+            with nothing_compiled():
                 starts[way, "cold"].run(bench, _WAYS[way])
                 starts[way, "warm"].run(bench, _WAYS[way])
     for one in starts.values():
@@ -108,7 +108,7 @@ def command(bench: Bench) -> Iterator[Figure]:
         yield Figure("strace -f true", note=f"not run: {reason}")
     found = {name: Figure(name, "s") for name in (*ways, "trace -- true, cold")}
     for _ in range(bench.pick(2, 9)):
-        with _nothing_compiled():
+        with nothing_compiled():
             found["trace -- true, cold"].samples.append(_seconds(bench, ours))
             for name in random.sample(list(ways), len(ways)):
                 found[name].samples.append(_seconds(bench, ways[name]))

@@ -1,4 +1,4 @@
-"""Rows that are measured inside a process: a worker under the product's own Python does it."""
+"""Rows that are measured inside a process: ``worker.py``, under the product's own Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from figures import Figure
-from spawning import build, compiler
+from spawner_load import build, compiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,29 +72,29 @@ def memory(bench: Bench) -> Iterator[Figure]:
             )
 
 
-def _growth(bench: Bench, shape: str, sizes: tuple[list[int], list[int]]) -> Iterator[Figure]:
+def _scaling(bench: Bench, shape: str, sizes: tuple[list[int], list[int]]) -> Iterator[Figure]:
     for style in ("", "jsonl"):
         yield from ask_worker(
-            bench, "growth", shape=shape, sizes=bench.pick(*sizes), style=style,
+            bench, "scaling", shape=shape, sizes=bench.pick(*sizes), style=style,
             seconds=bench.pick(2, 15),
         )  # fmt: skip
 
 
 def lives(bench: Bench) -> Iterator[Figure]:
     """Measure many lives of one PID."""
-    yield from _growth(bench, "lives of one PID", ([250, 500], [1_250, 2_500, 5_000, 10_000]))
+    yield from _scaling(bench, "lives of one PID", ([250, 500], [1_250, 2_500, 5_000, 10_000]))
 
 
-def broods(bench: Bench) -> Iterator[Figure]:
+def children(bench: Bench) -> Iterator[Figure]:
     """Measure many children of one process."""
-    yield from _growth(
+    yield from _scaling(
         bench, "children of one", ([1_000, 2_000], [12_500, 25_000, 50_000, 100_000])
     )
 
 
 def depth(bench: Bench) -> Iterator[Figure]:
     """Measure a deep chain."""
-    yield from _growth(bench, "deep in a chain", ([100, 200], [1_250, 2_500, 5_000, 10_000]))
+    yield from _scaling(bench, "deep in a chain", ([100, 200], [1_250, 2_500, 5_000, 10_000]))
 
 
 def gaps(bench: Bench) -> Iterator[Figure]:
@@ -111,7 +111,7 @@ def queries(bench: Bench) -> Iterator[Figure]:
     if not bench.is_quick:
         forests += [(65_000, 10), (65_000, 100), (65_000, 10_000), (1_000_000, 10)]
     theirs: dict[str, float] = {}
-    for figure in ask_worker(bench, "psutil", crowd=_crowd(bench), depths=[10, 100]):
+    for figure in ask_worker(bench, "psutil", program=_idle_processes(bench), depths=[10, 100]):
         theirs.update((figure.case.removeprefix("psutil, "), us) for us in figure.samples)
         yield figure
     for nodes, levels in forests:
@@ -127,14 +127,14 @@ def queries(bench: Bench) -> Iterator[Figure]:
 def proc(bench: Bench) -> Iterator[Figure]:
     """Measure one pass over ``/proc``."""
     yield from ask_worker(
-        bench, "proc", crowd=_crowd(bench), rounds=bench.pick(2, 5),
+        bench, "proc", program=_idle_processes(bench), rounds=bench.pick(2, 5),
         sizes=bench.pick([100, 1_000], [100, 1_000, 10_000]),
     )  # fmt: skip
 
 
-def _crowd(bench: Bench) -> str:
+def _idle_processes(bench: Bench) -> str:
     """Compile what makes many processes that do nothing."""
-    program = bench.place("crowd") / "crowd"
-    command = [compiler(), "-O2", "-static", "-o", str(program), str(_LIB / "crowd.c")]
+    program = bench.place("idle") / "idle_processes"
+    command = [compiler(), "-O2", "-static", "-o", str(program), str(_LIB / "idle_processes.c")]
     subprocess.run(command, check=True)
     return str(program)

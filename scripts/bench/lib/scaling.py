@@ -1,4 +1,4 @@
-"""Whether what an event costs, in time and in memory, stays the same where there are many."""
+"""Whether an event costs the same, in time and in memory, as their number grows."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import internals
-import workload
+import made_records
 import yardstick
 from figures import Figure, grouped
-from workload import IS_EXEC, Raw, Sender, drains, one_by_one
+from made_records import IS_EXEC, RawDrain, RecordMaker, drains, one_by_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workload import Record
+    from made_records import Record
 
-_SHAPES: dict[str, Callable[[Sender, int], Iterator[Record]]] = {
-    "lives of one PID": workload.one_pid,
-    "children of one": workload.one_parent,
-    "deep in a chain": workload.one_chain,
+_SHAPES: dict[str, Callable[[RecordMaker, int], Iterator[Record]]] = {
+    "lives of one PID": made_records.one_pid,
+    "children of one": made_records.one_parent,
+    "deep in a chain": made_records.one_chain,
 }
 _MANY = 2_000_000
 
@@ -45,7 +45,7 @@ class _Counting:
         return False
 
 
-def growth(shape: str, sizes: list[int], style: str, seconds: float) -> Iterator[Figure]:
+def by_size(shape: str, sizes: list[int], style: str, seconds: float) -> Iterator[Figure]:
     """Yield the CPU time per event at growing sizes; the ratio is to the smallest size."""
     first: float | None = None
     for size in sizes:
@@ -66,10 +66,10 @@ def growth(shape: str, sizes: list[int], style: str, seconds: float) -> Iterator
 
 
 def _timed(shape: str, size: int, style: str, out: Any, seconds: float) -> tuple[float | None, int]:
-    sender = Sender()
-    raws = list(drains(sender, _SHAPES[shape](sender, size)))
+    maker = RecordMaker()
+    raws = list(drains(maker, _SHAPES[shape](maker, size)))
     done = 0
-    with internals.calm_collector():
+    with internals.rare_garbage_collection():
         pipeline = internals.new_pipeline(raws, style, "", out, _MANY)
         begun, until = time.process_time(), time.monotonic() + seconds
         for raw in raws:
@@ -82,21 +82,21 @@ def _timed(shape: str, size: int, style: str, out: Any, seconds: float) -> tuple
 
 
 def gaps(sizes: list[int], count: int, seconds: float) -> Iterator[Figure]:
-    """Yield what one told loss costs where so many processes are known."""
+    """Yield what one noticed loss costs where so many processes are known."""
     first: float | None = None
     for size in sizes:
-        sender = Sender()
-        known = list(drains(sender, one_by_one(sender, size, ends=False)))
-        with internals.calm_collector():
-            pipeline = internals.new_pipeline(chain(known, _losses(sender, count)), capacity=_MANY)
+        maker = RecordMaker()
+        known = list(drains(maker, one_by_one(maker, size, ends=False)))
+        with internals.rare_garbage_collection():
+            pipeline = internals.new_pipeline(chain(known, _losses(maker, count)), capacity=_MANY)
             for _ in known:
                 internals.pump(pipeline)
-            begun, until, told = time.process_time(), time.monotonic() + seconds, 0
-            while told < count and time.monotonic() < until:
+            begun, until, noticed = time.process_time(), time.monotonic() + seconds, 0
+            while noticed < count and time.monotonic() < until:
                 internals.pump(pipeline)
-                told += 1
-            us = (time.process_time() - begun) / told * 1e6
-        if internals.gap_count(pipeline) < told:
+                noticed += 1
+            us = (time.process_time() - begun) / noticed * 1e6
+        if internals.gap_count(pipeline) < noticed:
             raise RuntimeError("a loss was not noticed")
         figure = Figure(f"an exec lost, {grouped(size)} living", "µs/loss", [us])
         first = first or us
@@ -105,13 +105,13 @@ def gaps(sizes: list[int], count: int, seconds: float) -> Iterator[Figure]:
         yield figure
 
 
-def _losses(sender: Sender, count: int) -> Iterator[Raw]:
+def _losses(maker: RecordMaker, count: int) -> Iterator[RawDrain]:
     """Yield drains in each of which the kernel says that it could not send an exec."""
     for n in range(count):
-        sender.lose(0, IS_EXEC)
-        key = (100 + n, sender.now_ns)
-        record = sender.exec(0, key, (1, 1000), n)  # its number shows that one is missing
-        yield Raw(sender.now_ns + 1, sender.counters(), [(record.cpu, record.data)])
+        maker.lose(0, IS_EXEC)
+        key = (100 + n, maker.now_ns)
+        record = maker.exec(0, key, (1, 1000), n)  # its number shows that one is missing
+        yield RawDrain(maker.now_ns + 1, maker.counters(), [(record.cpu, record.data)])
 
 
 def _resident() -> int:
@@ -122,8 +122,8 @@ def _resident() -> int:
 
 def memory(who: str, kind: str, processes: int) -> Iterator[Figure]:
     """Yield the bytes of resident memory that a process takes, with its arguments."""
-    sender = Sender()
-    raws = drains(sender, one_by_one(sender, processes, ends=kind == "exited"))
+    maker = RecordMaker()
+    raws = drains(maker, one_by_one(maker, processes, ends=kind == "exited"))
     keep: list[object] = []
     if who == "yardstick":
         lives = yardstick.Lives()
