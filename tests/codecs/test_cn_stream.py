@@ -277,14 +277,14 @@ class TestThreads:
         scene.child()
         scene.poll(scene.kernel.exit(CHILD))
         scene.proc.remove(CHILD)
-        assert not scene.stream._lives.knows(CHILD)
+        assert not scene.stream.knows(CHILD)
 
     def test_the_end_of_a_thread_that_is_told_late_is_not_remembered(self, scene: Scene) -> None:
         """Its process ended when its leader did, for all that ``/proc`` could say by then."""
         leader, thread = scene.kernel.exit(_OTHER), scene.kernel.exit(_OTHER, tid=401)
         events = scene.poll(leader, thread)
         assert [type(event) for event in events] == [Exit]
-        assert not scene.stream._lives.knows(_OTHER)
+        assert not scene.stream.knows(_OTHER)
 
 
 class TestExits:

@@ -145,7 +145,7 @@ class TestEnds:
         scene.proc.remove(_SHELL)
         scene.walk()
         assert scene.walk() == []
-        assert ProcessKey(_SHELL, 2 * _SECOND) not in scene.stream._programs
+        scene.stream.check_invariants()
 
 
 class TestChanges:

@@ -45,7 +45,7 @@ def test_a_line_is_the_event_a_tab_and_the_chain(page: Page) -> None:
 
 
 def test_an_unseen_creator_ends_the_chain_as_unknown(page: Page) -> None:
-    page.scene._keys[77] = page.scene.key(1)._replace(pid=77)
+    page.scene.set_key(77, page.scene.key(1)._replace(pid=77))
     page.sink.write(page.scene.fork(20, by=77))
     assert page.lines() == ["fork\t20|sh|root;77|unknown|unknown"]
 

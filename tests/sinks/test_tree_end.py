@@ -60,8 +60,7 @@ class TestBounds:
     """At most a named number of processes is kept; the others are counted."""
 
     def test_what_is_not_kept_is_counted_where_it_belongs(self) -> None:
-        page = TreePage()
-        page.sink._family = Family(3)
+        page = TreePage(family=Family(3))
         scene = page.scene
         page.show(scene.fork(20), scene.exec(20, "make"))
         for pid in range(21, 31):
@@ -76,16 +75,17 @@ class TestBounds:
         ]
 
     def test_a_process_that_forks_itself_for_ever_does_not_fill_the_memory(self) -> None:
-        page = TreePage(100, 24)
-        page.sink._family = family = Family(3)
+        page = TreePage(100, 24, family=(family := Family(3)))
         creator = 1
         for pid in range(1000, 3000):
             page.show(page.scene.fork(pid, by=creator), page.scene.exec(pid, "x"))
             if creator != 1:
                 page.show(page.scene.exit(creator))
             creator = pid
-        assert len(family._by_pid) <= 4
-        last = family._by_pid[2999]
+            family.check_invariants()
+        assert len(family) <= 4
+        last, is_new = family.take(page.scene.exec(2999, "x"))
+        assert not is_new
         assert len(last.line_of_descent()) < 30
         assert page.end()[-1].strip().endswith("… and 1997 more")
 

@@ -28,6 +28,10 @@ class Scene:
     def key(self, pid: int) -> ProcessKey:
         return self._keys[pid]
 
+    def set_key(self, pid: int, key: ProcessKey) -> None:
+        """Let what follows of a PID be of a process that nothing was told of."""
+        self._keys[pid] = key
+
     def _apply(self, event: ProcEvent) -> Applied:
         applied = self.tracker.apply(event)
         assert applied is not None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proctree_bpf import Applied
+    from proctree_bpf.sinks.tree_family import Family
 
 
 class TreePage:
@@ -29,13 +30,16 @@ class TreePage:
         max_args: int | None = None,
         times: Sequence[str] = (),
         colour: bool = False,
+        family: Family | None = None,
     ) -> None:
         self.scene = Scene()
         self.layout = Layout(columns, colour, rows)
         self.clock = TraceClock(0, utc=True)
         self.out = io.StringIO()
         view = View(self.clock, max_args)
-        self.sink = TreeSink(self.out, self.scene.tree, view, lambda: self.layout, times)
+        self.sink = TreeSink(
+            self.out, self.scene.tree, view, lambda: self.layout, times, family=family
+        )
         self.screen = Screen(rows or 0, columns or 1_000_000)
         self._read = 0
 

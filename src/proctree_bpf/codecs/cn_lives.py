@@ -161,6 +161,17 @@ class Lives:
                 life.others = life.status_unsure = True
         return lives[0] if lives else None
 
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` unless what is kept is bounded and in order; for tests."""
+        for pid, life in self._present.items():
+            assert life.key.pid == pid  # noqa: S101
+        for pid, former in self._former.items():
+            assert 0 < len(former) <= _MOST_FORMER  # noqa: S101
+            for life in former:
+                assert life.key.pid == pid  # noqa: S101
+                assert life.followed_ns is not None  # noqa: S101
+                assert life is not self._present.get(pid)  # noqa: S101
+
     def _of(self, pid: int, time_ns: int) -> list[Life]:
         """Return those of a PID of whom word with this stamp may be, the oldest first."""
         return [
