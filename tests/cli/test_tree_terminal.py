@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.pane import Pane, tracing_in_pane
 from support.program import in_own_mounts
 from support.screen import cells
+from support.trace_in_tmux import TracePane, tracing_in_pane
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def of(lines: list[str], mark: str) -> list[str]:
     return [line for line in lines if mark in line]
 
 
-def wait_for_end(pane: Pane, mark: str, status: int) -> list[str]:
+def wait_for_end(pane: TracePane, mark: str, status: int) -> list[str]:
     """Return the lines with a mark once one of them tells its end."""
     lines: list[str] = []
 
@@ -66,7 +66,7 @@ def tells_end(line: str, status: int) -> bool:
     return bool(re.search(rf" {status} +[\d.]+[mu]?s ", line))
 
 
-def push_off(pane: Pane, mark: str) -> None:
+def push_off(pane: TracePane, mark: str) -> None:
     """Start processes until a line has left the screen."""
 
     def is_off() -> bool:

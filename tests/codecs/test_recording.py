@@ -34,7 +34,7 @@ from proctree_bpf.codecs.recording import (
 )
 from proctree_bpf.codecs.walk_stream import Walk
 from proctree_bpf.core.arrivals import CpuCounters
-from support.names import comms, unhurried
+from support.hostile_names import comms, unhurried
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import pytest
 
 from proctree_bpf import Exec, Exit, Fork, ProcessKey, Rename
 from proctree_bpf.codecs.walk_stream import Walk, WalkStream
-from support.sources_look import TICK_NS, WrittenProc
+from support.fake_proc_reader import TICK_NS, FakeProcReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ class Scene:
     """A stream that walks through a written ``/proc`` once a second."""
 
     def __init__(self) -> None:
-        self.proc = WrittenProc()
+        self.proc = FakeProcReader()
         self.stream = WalkStream(self.proc)
         self.now_ns = 100 * _SECOND
         self.watermark_ns = 0

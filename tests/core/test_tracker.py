@@ -12,7 +12,7 @@ from proctree_bpf.core.lineage import build_chain_string, children
 from proctree_bpf.core.model import CacheParams, Edge
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker, kind_of
-from support.story import (
+from support.sample_events import (
     CHILD,
     CHILD_TICK,
     EXEC,

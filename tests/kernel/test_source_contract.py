@@ -27,10 +27,10 @@ from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
 from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.replay import ReplaySource
-from support.connector import HUGE_BUFFER
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import comm, identity
-from support.sources_session import LIVE, Session, recorded, replayed
+from support.real_connector import HUGE_BUFFER
+from support.source_session import LIVE, Session, recorded, replayed
 from support.values import replace
 from support.waiting import PATIENCE_S, wait_until
 

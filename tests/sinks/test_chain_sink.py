@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from proctree_bpf import Gap, parse_chain_string
 from proctree_bpf.sinks.chain import ChainSink
-from support.names import comms, unhurried
-from support.scene import Scene
+from support.hostile_names import comms, unhurried
+from support.made_up_processes import MadeUpProcesses
 
 
 class Page:
     """A sink and the scene that it shows."""
 
     def __init__(self) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.out = io.StringIO()
         self.sink = ChainSink(self.out, self.scene.tree, self.scene.cache)
 

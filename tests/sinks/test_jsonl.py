@@ -17,8 +17,8 @@ from proctree_bpf.core.events import Setid
 from proctree_bpf.core.tracker import ProcessEvent
 from proctree_bpf.sinks.json_record import RecordMaker
 from proctree_bpf.sinks.jsonl import JsonlSink
-from support.names import arguments, comms, unhurried
-from support.scene import SECOND_NS, Scene
+from support.hostile_names import arguments, comms, unhurried
+from support.made_up_processes import SECOND_NS, MadeUpProcesses
 
 if TYPE_CHECKING:
     from proctree_bpf.core.events import ProcEvent
@@ -32,7 +32,7 @@ class Page:
     """A sink and the scene that it shows."""
 
     def __init__(self, source: str = "bpf", max_ancestors: int | None = None) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.out = io.StringIO()
         self.sink = JsonlSink(
             self.out, self.scene.tree, self.scene.cache,

@@ -16,8 +16,8 @@ from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from support.names import arguments, comms, unhurried
-from support.scene import SECOND_NS, Scene
+from support.hostile_names import arguments, comms, unhurried
+from support.made_up_processes import SECOND_NS, MadeUpProcesses
 from support.screen import cells
 from support.values import replace
 
@@ -39,7 +39,7 @@ class Page:
         fields: Sequence[str] = DEFAULT_FIELDS,
         max_args: int | None = None,
     ) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.layout = Layout(columns, colour)
         self.out = io.StringIO()
         self.clock = TraceClock(_WALL_NS, utc=True)

@@ -1,4 +1,4 @@
-"""One running collector that all kernel tests share, and everything that it told."""
+"""One running collector that all kernel tests share, and everything that it handed out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TICK_NS = 10_000_000
 _PERF_PAGES = 4096
 
 
-class Live:
+class LiveCollector:
     """A collector, and a record of each event that it handed out, in its order.
 
     The record is of the whole machine, so who shares a collector between tests empties it

@@ -1,4 +1,4 @@
-"""A real terminal to look at: a pane of tmux. No test of its own."""
+"""``trace`` in a pane of tmux, to look at what it shows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ main()
 _ROOMY = ("--perf-pages", "4096")
 
 
-class Pane:
+class TracePane:
     """A pane in which the program runs."""
 
     def __init__(self, socket: Path) -> None:
@@ -102,7 +102,7 @@ def tracing_in_pane(
     rows: int = 40,
     env: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
-) -> Iterator[Pane]:
+) -> Iterator[TracePane]:
     """Run ``trace`` in a pane; it has started when the block begins.
 
     ``before`` are words in front of the command.
@@ -111,7 +111,7 @@ def tracing_in_pane(
     changes = [f"{name}={value}" for name, value in (env or {}).items()]
     trace = shlex.join([*before, "env", *changes, *program, "trace", *_ROOMY, *options])
     with tempfile.TemporaryDirectory() as folder:
-        pane = Pane(Path(folder) / "tmux")
+        pane = TracePane(Path(folder) / "tmux")
         size = ("-x", str(columns), "-y", str(rows))
         script = f"trap : INT; {trace}; echo ended with $?; exec cat"
         pane.tmux("start-server", ";", "set", "-g", "history-limit", "10000", ";",

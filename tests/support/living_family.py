@@ -1,4 +1,4 @@
-"""A family of real processes whose shape is known. No test of its own."""
+"""A family of real processes whose shape is known."""
 
 from __future__ import annotations
 

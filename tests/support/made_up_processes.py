@@ -1,4 +1,4 @@
-"""A small world of processes that never were, told by events. No test of its own."""
+"""Processes that never were, told to a real tree by events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEP_NS = 1_234_567  # so that start times have nanoseconds, as the kernel's do
 _USERS = {0: "root", 1000: "ada"}
 
 
-class Scene:
+class MadeUpProcesses:
     """Applies events to a real tree; time goes on by itself. PID 1 is there from the start."""
 
     def __init__(self, root: str = "init") -> None:

@@ -1,4 +1,4 @@
-"""A short story for tests without a kernel: a shell forks a child that runs ls and ends with 3."""
+"""Events of one short story: a shell forks a child that runs ls and ends with 3."""
 
 from __future__ import annotations
 

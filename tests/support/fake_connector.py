@@ -1,4 +1,4 @@
-"""A stream of the proc connector with a kernel and a /proc that tests write, and no real ones."""
+"""A stream of the proc connector with a kernel and a ``/proc`` that tests write."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
 from proctree_bpf.core.events import Fork
-from support import sources_messages as wire
-from support.sources_look import WrittenProc
+from support import connector_messages as wire
+from support.fake_proc_reader import FakeProcReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ SECOND = 1000 * MS
 PARENT, CHILD = 200, 300
 
 
-class Scene:
+class FakeConnector:
     """A stream, the kernel that sends to it, and the ``/proc`` at which it looks.
 
     CLOCK_BOOTTIME is ``offset_ns`` ahead of CLOCK_MONOTONIC.
@@ -27,7 +27,7 @@ class Scene:
 
     def __init__(self, offset_ns: int = 0) -> None:
         self.kernel = wire.Kernel()
-        self.proc = WrittenProc()
+        self.proc = FakeProcReader()
         self.stream = ConnectorStream(self.proc)
         self.offset_ns = offset_ns
         self.proc.add(PARENT, SECOND, "parent")

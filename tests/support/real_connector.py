@@ -1,4 +1,4 @@
-"""Makes the proc connector speak, and reads what it says. No test of its own."""
+"""Makes the kernel's proc connector send messages, and reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline with a filter, in this process and pumped only when told to."""
+"""A pipeline with a filter in the kernel or here, pumped only when a test says so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Told(NamedTuple):
+class ShownRecord(NamedTuple):
     """What a record shows of its process when it is written."""
 
     kind: str
@@ -41,7 +41,7 @@ class Told(NamedTuple):
     truncated: bool
 
 
-class Filtered:
+class FilteredPipeline:
     """A pipeline with a filter in the kernel, or only here."""
 
     def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
@@ -54,7 +54,7 @@ class Filtered:
         )
         self.source = BpfSource(options)
         self.applied: list[Applied] = []
-        self.told: list[Told] = []
+        self.told: list[ShownRecord] = []
         self.gaps: list[Gap] = []
         self.pipeline = Pipeline(
             self.source, Tracker(self.tree, self.cache, uid_to_username), self,
@@ -76,7 +76,7 @@ class Filtered:
         parent = self.tree.get_node(applied.node.kernel_parent)
         above = build_chain_links(self.tree, self.cache, applied.node.key)[1:]
         self.told.append(
-            Told(
+            ShownRecord(
                 kind_of(applied.event), applied.node.pid, info.cmd, info.user, info.args,
                 info.exit_code, tuple((link.cmd, link.user) for link in above),
                 parent and parent.cmd, info.executable, (info.uid, info.gid), info.inherited,
@@ -126,12 +126,12 @@ class Filtered:
 
 
 @contextmanager
-def beginning() -> Iterator[Callable[..., Filtered]]:
+def beginning() -> Iterator[Callable[..., FilteredPipeline]]:
     """Give what makes and starts such pipelines; they are closed at the end."""
-    running: list[Filtered] = []
+    running: list[FilteredPipeline] = []
 
-    def begin(terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> Filtered:
-        filtered = Filtered(terms, slots, in_kernel=in_kernel)
+    def begin(terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> FilteredPipeline:
+        filtered = FilteredPipeline(terms, slots, in_kernel=in_kernel)
         filtered.pipeline.start()
         running.append(filtered)
         return filtered

@@ -1,4 +1,4 @@
-"""A BPF source that a test polls, and what it tells of processes on one CPU."""
+"""A BPF source that a test polls, and the events of processes on one CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.actor import Helpers
 
 
-class Watched:
+class PolledSource:
     """A source, everything that it told, and how many records its programs began."""
 
     def __init__(self, source: BpfSource, helpers: Helpers, directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs a source in a pipeline and keeps everything that it delivered. No test of its own."""
+"""Runs a source in a pipeline and keeps everything that it delivered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from proctree_bpf.sources.procfs import uid_to_username
 from proctree_bpf.sources.recorder import Recorder
 from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.walker import WalkerSource
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:

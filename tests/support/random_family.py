@@ -1,4 +1,4 @@
-"""Runs the clan helper, a random family of processes, and reads the truth it writes."""
+"""Runs the clan helper, a random family of processes, and reads the truth that it writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Events:
         return Events(self.forks + other.forks, self.execs + other.execs, self.exits + other.exits)
 
 
-class Clan:
+class RandomFamily:
     """A running family whose first member is named ``name``."""
 
     def __init__(

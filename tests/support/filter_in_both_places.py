@@ -1,4 +1,4 @@
-"""One filter in the kernel and here at once, and programs that go on step by step. No test."""
+"""One filter in the kernel and in this process at once, and programs that go on step by step."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from proctree_bpf import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.filtered import Filtered, Told
+    from support.filtered_pipeline import FilteredPipeline, ShownRecord
 
 
-class Both:
+class FilterInBothPlaces:
     """One filter twice: in the kernel, and here."""
 
-    def __init__(self, begun: Callable[..., Filtered], terms: str) -> None:
+    def __init__(self, begun: Callable[..., FilteredPipeline], terms: str) -> None:
         self.kernel = begun(terms)
         self.user = begun(terms, in_kernel=False)
         self.both = (self.kernel, self.user)
@@ -27,7 +27,7 @@ class Both:
         for filtered in self.both:
             filtered.until_told(pid, Exit)
 
-    def same(self) -> list[Told]:
+    def same(self) -> list[ShownRecord]:
         """Return what both told, once that is the same."""
         for filtered in self.both:
             filtered.pipeline.pump()

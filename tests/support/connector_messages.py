@@ -1,4 +1,4 @@
-"""Proc connector messages, packed as the kernel packs them. No test of its own.
+"""Proc connector messages, packed as the kernel packs them.
 
 The layouts are include/uapi/linux/{netlink,connector,cn_proc}.h, written down here again
 so that the decoder is not compared with itself.

@@ -1,4 +1,4 @@
-"""A tree sink and the scene that it shows. No test of its own."""
+"""A tree sink, made-up processes, and the lines that it shows of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from proctree_bpf.sinks.fields import View
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.tree import TreeSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from support.scene import Scene
+from support.made_up_processes import MadeUpProcesses
 from support.screen import Screen
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from proctree_bpf.sinks.tree_family import Family
 
 
-class TreePage:
+class TreeOutput:
     """Shows records as a tree: as lines, or with ``rows`` on a screen."""
 
     def __init__(
@@ -32,7 +32,7 @@ class TreePage:
         colour: bool = False,
         family: Family | None = None,
     ) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.layout = Layout(columns, colour, rows)
         self.clock = TraceClock(0, utc=True)
         self.out = io.StringIO()

@@ -1,4 +1,4 @@
-"""Names and arguments as a process can choose them, for Hypothesis. No test of its own."""
+"""Names and arguments as a process can choose them, for Hypothesis."""
 
 from __future__ import annotations
 
