@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
-from proctree_bpf.codecs.perf_records import KINDS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.clock import boottime_ns
 from support.actor import Actor
 from support.live_collector import as_identity
+from support.polled_source import begun_by_kind
 from support.proc_truth import cmdline, comm, exe, identity
 from support.program import json_lines, tracing
 from support.spawner import Spawner, number_of, records_of, unique
@@ -69,14 +69,6 @@ class Lossy:
 
         wait_until("the repair", lambda: self.pumped(lambda: not self.tracker.uncertain))
         assert self.pipeline.stats.repairs
-
-    def begun(self) -> dict[str, int]:
-        """Return what the BPF programs say they sent or failed to send, by kind."""
-        program = self.source._program
-        assert program is not None
-        counters = program.counters()
-        every = len(KINDS)  # of each copy of the programs
-        return {kind: sum(sum(c.begun[n::every]) for c in counters) for n, kind in enumerate(KINDS)}
 
     def node(self, who: Identity) -> PidNode:
         """Return the only node of a process."""
@@ -142,7 +134,7 @@ def test_what_is_lost_is_what_was_begun_and_not_received(
     flood(helpers, tmp_path, unique("counted"))
     lossy.pipeline.finish()
     stats = lossy.source.stats()
-    begun = lossy.begun()
+    begun = begun_by_kind(lossy.source)
     assert stats["lost"] > 500
     for kind, counts in stats["by_kind"].items():
         assert counts["received"] + counts["lost"] == begun[kind]

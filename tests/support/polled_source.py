@@ -17,6 +17,29 @@ if TYPE_CHECKING:
     from support.actor import Helpers
 
 
+def events_until_now(source: BpfSource) -> list[ProcEvent]:
+    """Poll until all that has happened by now was told; return what was told."""
+    now_ns = boottime_ns()
+    events: list[ProcEvent] = []
+
+    def is_told() -> bool:
+        delivery = source.poll()
+        events.extend(delivery.events)
+        return delivery.watermark_ns > now_ns
+
+    wait_until("all that happened", is_told)
+    return events
+
+
+def begun_by_kind(source: BpfSource) -> dict[str, int]:
+    """Return what the BPF programs say they sent or failed to send, by kind."""
+    program = source._program
+    assert program is not None
+    counters = program.counters()
+    every = len(KINDS)  # of each copy of the programs
+    return {kind: sum(sum(c.begun[n::every]) for c in counters) for n, kind in enumerate(KINDS)}
+
+
 class PolledSource:
     """A source, everything that it told, and how many records its programs began."""
 
@@ -68,14 +91,7 @@ class PolledSource:
         """Fail unless each record that was begun has come or is told to be lost."""
         self.source.stop()
         self.settle()
-        stats, begun = self.source.stats(), self._begun()
+        stats, begun = self.source.stats(), begun_by_kind(self.source)
         for kind, counts in stats["by_kind"].items():
             assert counts["received"] + counts["lost"] == begun[kind], kind
         assert stats["lost"] == sum(gap.count or 0 for gap in self.gaps)
-
-    def _begun(self) -> dict[str, int]:
-        program = self.source._program
-        assert program is not None
-        every = len(KINDS)  # of each copy of the programs
-        counters = program.counters()
-        return {kind: sum(sum(c.begun[n::every]) for c in counters) for n, kind in enumerate(KINDS)}

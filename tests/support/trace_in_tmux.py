@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.program import environment
+from support.tmux import Tmux
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -43,25 +42,15 @@ main()
 _ROOMY = ("--perf-pages", "4096")
 
 
-class TracePane:
-    """A pane in which the program runs."""
-
-    def __init__(self, socket: Path) -> None:
-        self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
-
-    def tmux(self, *words: str) -> str:
-        """Run a command of tmux."""
-        done = subprocess.run(
-            [*self._tmux, *words], capture_output=True, check=True, env=environment()
-        )
-        return done.stdout.decode()
+class TracePane(Tmux):
+    """A window of tmux in which ``trace`` runs."""
 
     def lines(self, *, scrolled: bool = True) -> list[str]:
         """Return what is on the screen, with what has scrolled off above it."""
         begin = ["-S", "-"] if scrolled else []
         return self.tmux("capture-pane", "-p", *begin).split("\n")
 
-    def wait_for(self, text: str) -> list[str]:
+    def wait_for_line(self, text: str) -> list[str]:
         """Return the lines once one of them has this in it."""
         lines: list[str] = []
 
@@ -81,18 +70,10 @@ class TracePane:
         time.sleep(0.05)
         return False
 
-    def press(self, key: str) -> None:
-        """Press a key."""
-        self.tmux("send-keys", key)
-
-    def resize(self, columns: int, rows: int) -> None:
-        """Change the size of the window."""
-        self.tmux("resize-window", "-x", str(columns), "-y", str(rows))
-
     def stop(self) -> list[str]:
         """End the trace as a user does and return all that was shown."""
         self.press("C-c")
-        return self.wait_for("ended with 0")
+        return self.wait_for_line("ended with 0")
 
 
 @contextmanager
@@ -118,7 +99,7 @@ def tracing_in_pane(
                   "set", "-g", "default-terminal", "screen-256color", ";",
                   "new-session", "-d", *size, "sh", "-c", script)  # fmt: skip
         try:
-            pane.wait_for("tracing with")
+            pane.wait_for_line("tracing with")
             yield pane
         finally:
             pane.tmux("kill-server")
