@@ -14,7 +14,7 @@ from support.hostile_names import comms, unhurried
 from support.made_up_processes import SECOND_NS, MadeUpProcesses
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
 @pytest.fixture
@@ -22,17 +22,19 @@ def scene() -> MadeUpProcesses:
     return MadeUpProcesses()
 
 
-def life(scene: MadeUpProcesses, name: str, status: int = 0, seconds: int = 0) -> list[Applied]:
+def life(
+    scene: MadeUpProcesses, name: str, status: int = 0, seconds: int = 0
+) -> list[ProcessEvent]:
     """Let a process run a command and end."""
     scene.fork(20)
     return [scene.exec(20, name, comm=name), scene.exit(20, status, after_ns=seconds * SECOND_NS)]
 
 
-def told(*lives: list[Applied]) -> list[str]:
+def told(*lives: list[ProcessEvent]) -> list[str]:
     tally = Tally()
     for one in lives:
-        for applied in one:
-            tally.add(applied)
+        for process_event in one:
+            tally.add(process_event)
     return tally.lines()
 
 

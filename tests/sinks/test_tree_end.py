@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proctree_bpf import Exit
-from proctree_bpf.sinks.tree_family import Family
+from proctree_bpf.sinks.tree.family import Family
 from support.made_up_processes import SECOND_NS, MadeUpProcesses
 from support.tree_output import TreeOutput
 from support.values import replace

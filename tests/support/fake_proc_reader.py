@@ -12,7 +12,7 @@ Answer = tuple[Stat, ProcInfo]
 
 
 class FakeProcReader:
-    """A ``Look``. Counts what it is asked."""
+    """A ``ProcReader``. Counts what it is asked."""
 
     def __init__(self) -> None:
         self.processes: dict[int, Answer] = {}
