@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.core.tracker import ProcessEvent
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.repair import TreeRepair
 from proctree_bpf.streams.gap_queue import GapQueue

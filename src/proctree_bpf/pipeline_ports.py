@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from proctree_bpf.core.events import ProcEvent
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource
 

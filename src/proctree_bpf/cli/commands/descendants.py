@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proctree_bpf.cli.commands.snapshot import Format, Pid, Snapshot, Style
-from proctree_bpf.core import lineage
+from proctree_bpf.core import subtree
 
 
 def descendants(pid: Pid, style: Style = Format.TEXT) -> None:
@@ -15,4 +15,4 @@ def descendants(pid: Pid, style: Style = Format.TEXT) -> None:
     """
     now = Snapshot.take()
     now.require(pid)
-    now.show(lineage.descendants(now.tree, pid), style)
+    now.show(subtree.descendants(now.tree, pid), style)

@@ -8,7 +8,7 @@ import typer
 
 from proctree_bpf.cli.commands.snapshot import Format, Snapshot, Style
 from proctree_bpf.cli.errors import CliError, ExitCode
-from proctree_bpf.core import lineage
+from proctree_bpf.core import subtree
 
 
 def find(
@@ -33,9 +33,9 @@ def find(
     now = Snapshot.take()
     found = set(now.tree.all_pids())
     if cmd is not None:
-        found &= set(lineage.find_by_cmd(now.tree, cmd))
+        found &= set(subtree.find_by_cmd(now.tree, cmd))
     if user is not None:
-        found &= set(lineage.find_by_user(now.tree, now.cache, user))
+        found &= set(subtree.find_by_user(now.tree, now.cache, user))
     now.show(sorted(found), style)
     if not found:
         named = f" is named {cmd}" if cmd is not None else ""

@@ -8,7 +8,7 @@ import typer
 
 from proctree_bpf.cli.commands.snapshot import MAX_PID, Format, Snapshot, Style, write_json
 from proctree_bpf.cli.output.standard import write_text
-from proctree_bpf.core import lineage
+from proctree_bpf.core import lineage, subtree
 
 if TYPE_CHECKING:
     from proctree_bpf.core.model import PidNode
@@ -33,13 +33,13 @@ def tree(
     now = Snapshot.take()
     roots = [now.require(pid)] if pid is not None else _roots(now.tree)
     if style is Format.TEXT:
-        write_text("\n".join(lineage.display(now.tree, root.key) for root in roots))
+        write_text("\n".join(subtree.display(now.tree, root.key) for root in roots))
         return
     write_json(
         [
             now.record(node)
             for root in roots
-            for node in (root, *lineage.descendant_nodes(now.tree, root.key))
+            for node in (root, *subtree.descendant_nodes(now.tree, root.key))
         ]
     )
 

@@ -16,13 +16,13 @@ from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SEC
 from proctree_bpf.sources.bpf import (
     DEFAULT_ARGS_BYTES,
     DEFAULT_PERF_PAGES,
-    MAX_ARGS_BYTES,
     MAX_PERF_PAGES,
     BpfOptions,
 )
 from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
 from proctree_bpf.sources.system.clock import wall_offset_ns
+from proctree_bpf.sources.system.procfs import MAX_ARGS_BYTES
 
 _MAX_SECONDS = 1_000_000_000  # thirty years
 

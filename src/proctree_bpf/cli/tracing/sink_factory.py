@@ -12,6 +12,7 @@ from proctree_bpf.cli.tracing.display_options import (
     max_ancestors_shown,
 )
 from proctree_bpf.sinks.fields import View
+from proctree_bpf.sinks.jsonl.json_record import RecordOptions
 from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.lines.chain import ChainSink
@@ -22,7 +23,8 @@ from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
-    from proctree_bpf.core.tracker import ProcessEvent, Tracker
+    from proctree_bpf.core.process_event import ProcessEvent
+    from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sinks.tally import Tally
     from proctree_bpf.sources.base import EventSource
@@ -65,11 +67,8 @@ def make_sink(
         boot_id = procfs.boot_id()
         if isinstance(source, ReplaySource):
             boot_id = source.header.get("boot_id", "")
-        return JsonlSink(
-            out, tree, cache,
-            source=source.name, boot_id=boot_id, wall_offset_ns=clock.wall_offset_ns,
-            max_ancestors=max_ancestors,
-        )  # fmt: skip
+        options = RecordOptions(source.name, boot_id, clock.wall_offset_ns, max_ancestors)
+        return JsonlSink(out, tree, cache, options)
     if style is Format.CHAIN:
         return ChainSink(out, tree, cache, max_ancestors)
     view = View(clock, display.max_args, max_ancestors)
