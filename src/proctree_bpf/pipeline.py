@@ -240,10 +240,7 @@ class Pipeline:
             "filtered": self.stats.filtered,
             "gaps": self.stats.gaps,
             "repairs": self.stats.repairs,
-            "snapshot": {
-                "processes": self.stats.snapshot,
-                "seconds": self.stats.snapshot_seconds,
-            },
+            "snapshot": {"processes": self.stats.snapshot, "seconds": self.stats.snapshot_seconds},
             "tree": len(self.tracker.tree),
             "kernel_filter": self.filter_controller.summary()
             if self.filter_controller is not None

@@ -80,6 +80,5 @@ def _parse_id(variable: str, environ: Mapping[str, str]) -> int:
     if plausible and int(text) < _NO_ID:
         return int(text)
     raise CliError(
-        f"{variable} is {text!r}, which is not an id; name the user with --as-user.",
-        ExitCode.USAGE,
+        f"{variable} is {text!r}, which is not an id; name the user with --as-user.", ExitCode.USAGE
     )

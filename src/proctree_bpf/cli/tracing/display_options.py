@@ -104,8 +104,7 @@ class DisplayOptions:
         ),
     ] = None
     time: Annotated[
-        bool,
-        typer.Option("--time", "-T", help="Show the time of day, as a table does by default."),
+        bool, typer.Option("--time", "-T", help="Show the time of day, as a table does by default.")
     ] = False
     timestamp: Annotated[
         bool,

@@ -33,14 +33,12 @@ class FilterOptions:
     """What the filter options asked for."""
 
     include_self: Annotated[
-        bool,
-        typer.Option(help="Whether the ancestor that --ancestor names is shown itself."),
+        bool, typer.Option(help="Whether the ancestor that --ancestor names is shown itself.")
     ] = True
     by_parent: Annotated[
         bool,
         typer.Option(
-            "--by-parent",
-            help="Ancestors are the kernel's present parents, not the creators.",
+            "--by-parent", help="Ancestors are the kernel's present parents, not the creators."
         ),
     ] = False
     filter_in: Annotated[

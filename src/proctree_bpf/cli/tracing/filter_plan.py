@@ -20,7 +20,7 @@ from proctree_bpf.sources.system.procfs import uid_of_user, user_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.cli.tracing.filter_options import FilterOptions
+    from proctree_bpf.cli.tracing.options import TraceOptions
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.filters.terms import Question
@@ -61,14 +61,16 @@ def _with_user_ids(question: Question) -> Question:
     return replace(question, alternatives=(*question.alternatives, *map(str, ids.values())))
 
 
+def _needs_every_event(options: TraceOptions) -> bool:
+    """Tell whether the kernel must not leave anything out."""
+    return options.collection.record is not None
+
+
 class FilterPlan:
     """Makes the filter of a trace, and says where it was decided.
 
     Args:
         options: what is wanted.
-        slots: how many processes the kernel's side may know.
-        why_not_in_kernel: why the kernel must not leave anything out, if so.
-        is_of_here: the events are of this machine, so its users are meant.
         of_command: if only a command's processes are shown, tells who is one of them.
 
     Raises:
@@ -78,37 +80,31 @@ class FilterPlan:
     """
 
     def __init__(
-        self,
-        options: FilterOptions,
-        slots: int,
-        why_not_in_kernel: str | None,
-        of_command: Callable[[TrackedProcess], bool] | None,
-        *,
-        is_of_here: bool,
+        self, options: TraceOptions, of_command: Callable[[TrackedProcess], bool] | None
     ) -> None:
-        self._options = options
-        self._questions = [_with_real_path(question) for question in options.questions]
-        if is_of_here:
+        self._options = options.filters
+        self._questions = [_with_real_path(question) for question in self._options.questions]
+        if not options.collection.is_replay:  # else other users may be meant than those here
             self._questions = [_with_user_ids(question) for question in self._questions]
         self._is_refused = False
-        self._slots = min(slots, _MOST_SLOTS)
+        self._slots = min(options.collection.capacity, _MOST_SLOTS)
         self._of_command = of_command
         self._cgroups = CgroupPaths(hierarchy())
-        self._kernel = self._plan_kernel(why_not_in_kernel)
-        if options.filter_in is FilterIn.KERNEL and self._kernel.spec is None:
+        self._kernel = self._plan_kernel(options)
+        if self._options.filter_in is FilterIn.KERNEL and self._kernel.spec is None:
             raise CliError(
                 f"--filter-in kernel is impossible: {self._kernel.reason}; leave it out.",
                 ExitCode.USAGE,
             )
         self._check_cgroups()
 
-    def _plan_kernel(self, why_not_in_kernel: str | None) -> KernelPlan:
+    def _plan_kernel(self, options: TraceOptions) -> KernelPlan:
         if not self._questions and self._of_command is None:
             return KernelPlan(None, "there is no filter")
         if self._options.filter_in is FilterIn.USER:
             return KernelPlan(None, "--filter-in user was given")
-        if why_not_in_kernel is not None:
-            return KernelPlan(None, why_not_in_kernel)
+        if _needs_every_event(options):
+            return KernelPlan(None, "a recording needs every event")
         return plan_kernel_filter(
             self._questions,
             by_parent=self._options.by_parent,

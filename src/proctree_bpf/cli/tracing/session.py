@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import proctree_bpf_entry
@@ -46,23 +45,6 @@ _Supervisor: TypeAlias = CommandSupervisor | None
 """None if the whole machine is traced."""
 
 
-@dataclass(slots=True)
-class _Outcome:
-    """How tracing has ended: whether nobody read on, and whether the source broke."""
-
-    abandoned: WritingAbandoned | None = None
-    failure: SourceFailedError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """How a trace has ended: its statistics, and what to say if not all was written."""
-
-    summary: dict[str, Any]
-    unwritten: str | None
-    failure: SourceFailedError | None
-
-
 def run_trace(options: TraceOptions) -> None:
     """Trace until told to stop, or until the command has ended if there is one.
 
@@ -97,11 +79,11 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
             with signals as supervisor:
                 _let_end(supervisor or stop, options, out, recorder)
                 trace = _Trace(options, out, stop, supervisor)
-                ended = trace.run(recorder, begun)
-                if recorder is not None and ended.unwritten is None:
+                summary = trace.run(recorder, begun)
+                if recorder is not None and trace.unwritten is None:
                     recorder.finish()
                 if stats is not None:
-                    stats.write(ended.summary, supervisor or stop)
+                    stats.write(summary, supervisor or stop)
     except RecordingError as error:
         raise output_failed(error, options.collection.record) from error
     except WritingAbandoned as error:
@@ -111,21 +93,21 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
             recorder.abandon()
         if stats is not None:
             stats.close()
-    _end(ended, stop)
+    _end(trace, stop)
     if supervisor is not None:
         raise CommandEnded(supervisor.exit_status)
 
 
-def _end(ended: _Ended, stop: Stopper) -> None:
+def _end(trace: _Trace, stop: Stopper) -> None:
     """Tell what could not be written, and end by the signal that was final."""
-    if ended.unwritten is not None and not stop.final:
-        raise CliError(ended.unwritten, ExitCode.INTERNAL)
-    if ended.unwritten is not None:
-        say(ended.unwritten)
+    if trace.unwritten is not None and not stop.final:
+        raise CliError(trace.unwritten, ExitCode.INTERNAL)
+    if trace.unwritten is not None:
+        say(trace.unwritten)
     if stop.final:
         raise EndedBySignal(stop.final)
-    if ended.failure is not None:
-        raise source_failed(ended.failure) from ended.failure
+    if trace.failure is not None:
+        raise source_failed(trace.failure) from trace.failure
 
 
 def _calm_garbage_collector() -> None:
@@ -146,6 +128,10 @@ class _Trace:
         stop: ends it early.
         supervisor: of the command, if one is traced.
 
+    Attributes:
+        unwritten: what is missing because nobody read on; None if nothing is.
+        failure: how the source broke, if it did.
+
     """
 
     def __init__(
@@ -155,18 +141,20 @@ class _Trace:
         self._out = out
         self._stop = stop
         self._supervisor = supervisor
+        self.unwritten: str | None = None
+        self.failure: SourceFailedError | None = None
 
-    def run(self, recorder: Recorder | None, begun: float) -> _Ended:
-        """Trace to the end; ``begun`` is when the program began, by ``perf_counter``."""
-        options, supervisor, stop = self._options, self._supervisor, self._stop
-        plan = FilterPlan(
-            options.filters,
-            options.collection.capacity,
-            _why_not_in_kernel(options),
-            supervisor.follows if supervisor is not None else None,
-            is_of_here=not options.collection.is_replay,
-        )
-        hooks = TraceHooks(stop, options)
+    def run(self, recorder: Recorder | None, begun: float) -> dict[str, Any]:
+        """Trace to the end, and return the statistics.
+
+        Args:
+            recorder: writes the recording, if one is wanted.
+            begun: when the program began, by ``perf_counter``.
+
+        """
+        options, supervisor = self._options, self._supervisor
+        plan = FilterPlan(options, supervisor.follows if supervisor is not None else None)
+        hooks = TraceHooks(self._stop, options)
         starter = TraceStarter(
             options, self._out, recorder, plan, supervisor=supervisor, hooks=hooks
         )
@@ -176,22 +164,15 @@ class _Trace:
             startup = time.perf_counter() - begun
             self._begin(pipeline, startup)
             tracing = time.monotonic()
-            outcome = self._pump(pipeline)
+            self._pump(pipeline)
             elapsed = time.monotonic() - tracing
-            summary = self._summary(pipeline, startup, elapsed, outcome.failure)
+            summary = self._summary(pipeline, startup, elapsed)
             self._report(started, summary, elapsed, plan)
         finally:
             pipeline.close()
-        if stop.pipe_closed or outcome.abandoned is not None:
+        if self._stop.pipe_closed or self.unwritten is not None:
             self._out.discard()
-        unwritten = None
-        if outcome.abandoned is not None:
-            lines = counted(self._out.lost_lines, "line")
-            unwritten = (
-                f"{outcome.abandoned}: {lines} and what came after are missing; "
-                "what was written before is whole."
-            )
-        return _Ended(summary, unwritten, outcome.failure)
+        return summary
 
     def _begin(self, pipeline: Pipeline, startup: float) -> None:
         supervisor = self._supervisor
@@ -203,33 +184,28 @@ class _Trace:
         self._stop.limit(self._options.output.duration)
         self._stop.is_writing = True
 
-    def _pump(self, pipeline: Pipeline) -> _Outcome:
+    def _pump(self, pipeline: Pipeline) -> None:
         """Trace until the end, or until nobody reads what is written or the source breaks."""
-        outcome = _Outcome()
         try:
             try:
                 pipeline.run(self._supervisor or self._stop, self._options.collection.interval_s)
                 pipeline.finish()
             except SourceFailedError as error:
-                outcome.failure = error
+                self.failure = error
                 pipeline.give_up()
         except BrokenPipeError:
             self._stop.pipe_closed = True
         except WritingAbandoned as error:
-            outcome.abandoned = error
+            self.unwritten = (
+                f"{error}: {counted(self._out.lost_lines, 'line')} and what came after are "
+                "missing; what was written before is whole."
+            )
         except OutputError as error:
             raise output_failed(error, lost_lines=self._out.lost_lines) from error
-        return outcome
 
-    def _summary(
-        self,
-        pipeline: Pipeline,
-        startup: float,
-        elapsed: float,
-        failure: SourceFailedError | None,
-    ) -> dict[str, Any]:
+    def _summary(self, pipeline: Pipeline, startup: float, elapsed: float) -> dict[str, Any]:
         summary = pipeline.summary()
-        summary["failure"] = failure.reason if failure is not None else None
+        summary["failure"] = self.failure.reason if self.failure is not None else None
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
@@ -263,10 +239,3 @@ def _let_end(
 
 def _say_waiting() -> None:
     say("waiting for the reader of the output; a second signal ends this at once")
-
-
-def _why_not_in_kernel(options: TraceOptions) -> str | None:
-    """Say why a filter in the kernel must not leave anything out, if so."""
-    if options.collection.record is not None:
-        return "a recording needs every event"
-    return None
