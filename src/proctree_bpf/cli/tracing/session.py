@@ -87,7 +87,7 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
     except RecordingError as error:
         raise output_failed(error, options.collection.record) from error
     except WritingAbandoned as error:
-        raise CliError(f"{error}; what was written before is whole.", ExitCode.INTERNAL) from error
+        raise CliError(f"{error}; what was written before is intact.", ExitCode.INTERNAL) from error
     finally:
         if recorder is not None:
             recorder.abandon()
@@ -198,7 +198,7 @@ class _Trace:
         except WritingAbandoned as error:
             self.unwritten = (
                 f"{error}: {counted(self._out.lost_lines, 'line')} and what came after are "
-                "missing; what was written before is whole."
+                "missing; what was written before is intact."
             )
         except OutputError as error:
             raise output_failed(error, lost_lines=self._out.lost_lines) from error
