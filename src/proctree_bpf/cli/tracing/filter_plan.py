@@ -99,8 +99,6 @@ class FilterPlan:
         self._check_cgroups()
 
     def _plan_kernel(self, options: TraceOptions) -> KernelPlan:
-        if not self._questions and self._of_command is None:
-            return KernelPlan(None, "there is no filter")
         if self._options.filter_in is FilterIn.USER:
             return KernelPlan(None, "--filter-in user was given")
         if _needs_every_event(options):
