@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.narrowing import Narrowing
     from proctree_bpf.sinks.base import Sink
-    from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.sources.base import Delivery, EventSource, Waiting
 
 DEFAULT_INTERVAL_S = 0.02
 MAX_INTERVAL_S = 3600
 """So long no buffer lasts; much longer ones cannot even be waited for."""
-# The buffers are drained again after this many records, so that a slow sink does not make
-# the kernel drop: at most a few ms of work.
-_SLICE = 512
-# Beyond this many events in memory (some 20 MB) the kernel's buffers may fill, and what
-# it drops is counted. Unbounded memory would end worse.
+# Between pieces of so many events, and if so much time has gone by, the buffers are emptied
+# again, so that a slow sink, or others who want the CPU, do not make the kernel drop.
+_PIECE = 128
+_RECEIVE_EVERY_S = 0.005
+# A source that can only poll is not polled while so many events are in memory (some 20 MB): its
+# buffers may fill, and what is dropped is counted. Unbounded memory would end worse.
 _MAX_HELD = 40_000
 _REPAIR_EVERY_NS = 1_000_000_000
 _STOP_PATIENCE_S = 3.0
@@ -56,6 +57,22 @@ class StopFlag(Protocol):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleep until it is set, so many seconds at the most."""
+
+
+class Pace(Protocol):
+    """Decides how much of the CPU to take; ``cli.urgency.Urgency`` is one."""
+
+    def before_receiving(self) -> None:
+        """Be at hand: what is not received in time is lost."""
+
+    def before_working(self, waiting: Waiting) -> None:
+        """Work on what waits; told how much that is."""
+
+
+class _UsualPace:
+    def before_receiving(self) -> None: ...
+
+    def before_working(self, waiting: Waiting) -> None: ...
 
 
 class RecordFilter(Protocol):
@@ -165,8 +182,7 @@ class Pipeline:
         """Tells whether to stop: then nothing that happens later is recorded any more."""
         self.on_left: Callable[[int], object] = lambda _count: None
         """Told how many events are still to be written once the source has stopped."""
-        self.on_fill: Callable[[float], object] = lambda _fill: None
-        """Told at each poll how full the source's fullest buffer was, from 0 to 1."""
+        self.pace: Pace = _UsualPace()
         self.on_crowded: Callable[[], object] = lambda: None
         """Told once that living processes had to be forgotten."""
         self._order = ReorderBuffer()
@@ -177,6 +193,8 @@ class Pipeline:
         self._ended = False
         self._is_broken = False
         self._stopped_ns: int | None = None
+        self._waiting: Waiting | None = None
+        self._received_s = 0.0
         self._was_crowded = False
         self._repair: _Repair | None = None
         self._repair_wanted = False
@@ -199,6 +217,7 @@ class Pipeline:
         self.source.open()
         begun = time.perf_counter()
         snapshot = self._read_snapshot()
+        self._poll()
         pending = Pending(self._order.pending())
         if snapshot is not None:
             self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, pending)
@@ -228,6 +247,8 @@ class Pipeline:
                 if self._ended:
                     return
                 rested_until = begun + _REST_S
+                if self._is_behind():
+                    continue
             left = max(0.0, interval_s - (time.monotonic() - begun))
             if descriptor is not None:
                 readable.poll(left * 1000)
@@ -247,11 +268,17 @@ class Pipeline:
         if self.wanted is not None:
             self.wanted.survey()
 
+    def _is_behind(self) -> bool:
+        """Tell whether more has been received than was worked on."""
+        return self._waiting is not None and self._waiting.late_ns > 0
+
     def pump(self) -> None:
-        """Drain the source once and write everything that is complete."""
-        self._poll()
+        """Receive what there is, work on what came first, and write everything complete."""
+        self._receive()
+        self._poll_some()
         self._advance()
         self._sink.flush()
+        self.pace.before_receiving()
         if self.tracker.table.evicted_living and not self._was_crowded:
             self._was_crowded = True
             self.on_crowded()
@@ -265,14 +292,18 @@ class Pipeline:
         """
         stopped_ns = self._stop_source()
         patience = time.monotonic() + _STOP_PATIENCE_S
-        self._poll()
-        self._advance()
-        while self._watermark_ns < stopped_ns and not self._ended:
-            if time.monotonic() > patience:
-                break
-            time.sleep(0.001)
-            self._poll()
+        while True:
+            self._receive()
+            self._poll_some()
             self._advance()
+            if self._watermark_ns >= stopped_ns or self._ended:
+                break
+            if self._is_behind():
+                patience = time.monotonic() + _STOP_PATIENCE_S
+            elif time.monotonic() > patience:
+                break
+            else:
+                time.sleep(0.001)
         self._apply_repair()
         self._catch_up()
         self._write_before(inf)
@@ -332,7 +363,7 @@ class Pipeline:
         }
 
     def _read_snapshot(self, not_before_ns: int = 0) -> _Repair | None:
-        snapshot = self.source.read_snapshot(self._poll, not_before_ns)
+        snapshot = self.source.read_snapshot(self._keep_up, not_before_ns)
         if snapshot is None:
             return None
         begun_ns, ended_ns, readings = snapshot
@@ -341,12 +372,34 @@ class Pipeline:
             return _Repair(begun_ns, ended_ns, entries)
         return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
 
-    def _poll(self) -> None:
+    def _receive(self) -> Waiting | None:
+        """Take what has come from the kernel; None if the source can only poll."""
         if self._is_broken:
-            return
+            return None
         self.between()
-        delivery = self.source.poll()
-        self.on_fill(delivery.fill)
+        self.pace.before_receiving()
+        self._waiting = self.source.receive()
+        self._received_s = time.monotonic()
+        if self._waiting is not None and self._stopped_ns is None:
+            self.pace.before_working(self._waiting)
+        return self._waiting
+
+    def _keep_up(self) -> None:
+        """Let nothing be lost while something else is done."""
+        if self._receive() is None:
+            self._poll()
+
+    def _poll(self) -> None:
+        """Take over all that has come."""
+        self.between()
+        if not self._is_broken:
+            self._take_over(self.source.poll())
+
+    def _poll_some(self) -> None:
+        if not self._is_broken:
+            self._take_over(self.source.poll_some())
+
+    def _take_over(self, delivery: Delivery) -> None:
         self._ended = delivery.end
         self._order.push(delivery.events)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
@@ -425,16 +478,22 @@ class Pipeline:
         if self.narrowing is not None:
             watermark_ns = min(watermark_ns, self.narrowing.hold_ns)
         ready = self._order.release(watermark_ns)
-        for begin in range(0, len(ready), _SLICE):
-            self.between()
-            if self._stopped_ns is not None:
-                self.on_left(len(ready) - begin + len(self._order))
-            elif self.is_due():
-                self._stop_source()
-            if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
-                self._poll()
-            self._write(ready[begin : begin + _SLICE])
+        for begin in range(0, len(ready), _PIECE):
+            left = len(ready) - begin + len(self._order)
+            if begin:
+                self._between_pieces(left)
+            self._write(ready[begin : begin + _PIECE])
         self._write_gaps_until(watermark_ns)
+
+    def _between_pieces(self, left: int) -> None:
+        self.between()
+        if self._stopped_ns is not None:
+            self.on_left(left + self.source.undelivered())
+        elif self.is_due():
+            self._stop_source()
+        is_time = time.monotonic() - self._received_s > _RECEIVE_EVERY_S
+        if is_time and self._receive() is None and left < _MAX_HELD:
+            self._poll()
 
     def _write_gaps_until(self, time_ns: float) -> None:
         while self._gaps and self._gaps[0][0] <= time_ns:

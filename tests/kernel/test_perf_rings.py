@@ -94,11 +94,11 @@ class TestOpening:
         assert rings.cpus() == sorted(told) == online
         for fd in told.values():
             assert os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[perf_event]"  # noqa: PTH115
-        assert rings.drain() == []
+        assert drained(rings) == []
         assert rings.fill() == 0.0
         rings.close()
         rings.close()
-        assert rings.cpus() == rings.drain() == []
+        assert rings.cpus() == drained(rings) == []
 
     def test_they_are_closed_and_never_inherited(self) -> None:
         assert opening() == "opened\n"
@@ -148,7 +148,7 @@ def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
     child = os.fork()
     if child == 0:
         assert not set(map(str, fds)) & set(os.listdir("/proc/self/fd"))
-        assert rings.drain() == rings.cpus() == []
+        assert drained(rings) == rings.cpus() == []
         assert rings.fill() == 0.0
         rings.close()
         del rings
@@ -157,7 +157,7 @@ def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
         assert own.cpus()
         raise SystemExit
     assert os.waitpid(child, 0)[1] == 0
-    assert rings.cpus() and rings.drain() == []
+    assert rings.cpus() and drained(rings) == []
     print("all there")
     """
     assert _run(textwrap.dedent(script)) == "all there\n"
@@ -186,14 +186,14 @@ class TestCpusThatComeAndGo:
         self, rings: PerfRings, online: Path, told: list[int]
     ) -> None:
         online.write_text("\n")
-        rings.drain()
+        drained(rings)
         assert rings.cpus() == []
         for _ in range(3):
             online.write_text("0\n")
-            rings.drain()
+            drained(rings)
             assert rings.cpus() == [0]
             online.write_text("\n")
-            rings.drain()
+            drained(rings)
             assert rings.cpus() == []
         assert told == [0] * 4
 
@@ -204,12 +204,12 @@ class TestCpusThatComeAndGo:
             assert rings.is_up_to_date()
             online.write_text(text)
             assert not rings.is_up_to_date()
-            rings.drain()
+            drained(rings)
         assert rings.is_up_to_date()
 
     def test_one_that_stays_keeps_its_ring(self, rings: PerfRings, told: list[int]) -> None:
         for _ in range(100):
-            rings.drain([0, 5])
+            drained(rings, [0, 5])
         assert told == [0]
 
     def test_one_that_is_listed_but_not_there_yet_is_tried_at_each_drain(
@@ -226,11 +226,11 @@ class TestCpusThatComeAndGo:
         monkeypatch.setattr(perf_rings, "PerfEvent", opened)
         online.write_text("0-1\n")
         for _ in range(3):
-            rings.drain()
+            drained(rings)
             assert rings.cpus() == [0]
             assert rings.refused == {}
         there = True
-        rings.drain()
+        drained(rings)
         assert rings.cpus() == [0, 1]
 
     def test_one_that_is_refused_is_kept_with_its_reason_and_tried_again_later(
@@ -247,16 +247,16 @@ class TestCpusThatComeAndGo:
         rings = PerfRings(set_ring, 8, online)
         open_before = open_files()
         online.write_text("\n")
-        rings.drain()
+        drained(rings)
         online.write_text("0\n")
         for _ in range(5):
-            rings.drain()
+            drained(rings)
         assert len(tries) == 2
         assert "no room" in str(rings.refused[0])
         assert open_files() == open_before - 1
         refusing = False
         monkeypatch.setattr(perf_rings, "_TRIED_AGAIN_AFTER_S", 0)
-        rings.drain()
+        drained(rings)
         assert rings.cpus() == [0]
         assert rings.refused == {}
         rings.close()

@@ -212,7 +212,7 @@ def _trace(
     if attendance is not None:
         pipeline.hides = attendance.hides
     pipeline.is_due = stop.is_due
-    pipeline.on_fill = Urgency().note
+    pipeline.pace = Urgency(3_000_000_000)
     pipeline.between = stop.check
     pipeline.on_crowded = lambda: say_crowded(options.cache.capacity)
     if not options.display.quiet:

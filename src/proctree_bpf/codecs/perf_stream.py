@@ -69,6 +69,14 @@ class PerfStream:
         watermark_ns = self._arrivals.settle(drain.taken_ns, drain.counters)
         return events, self._arrivals.take_gaps() + self._new_misses(drain), watermark_ns
 
+    def outstanding(self, counters: Sequence[CpuCounters]) -> int:
+        """Count the records that were begun by then and have neither come nor been given up."""
+        return sum(
+            max(0, begun - lane.accounted)
+            for lanes, counted in zip(self._arrivals.lanes, counters, strict=False)
+            for lane, begun in zip(lanes, counted.begun, strict=True)
+        )
+
     def _new_misses(self, drain: Drain) -> list[Gap]:
         new, since_ns = drain.missed - self._missed, self._no_miss_ns
         if new <= 0:

@@ -13,6 +13,7 @@ from proctree_bpf.sources.clock import boottime_ns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proctree_bpf.sources.base import Delivery, Waiting
     from proctree_bpf.sources.procfs import Reading
     from proctree_bpf.sources.recorder import Recorder
 
@@ -56,6 +57,22 @@ class LiveSource:
     def now_ns(self) -> int:
         """Return CLOCK_BOOTTIME in ns."""
         return boottime_ns()
+
+    def receive(self) -> Waiting | None:
+        """Return None: this source can only poll."""
+        return None
+
+    def poll(self) -> Delivery:
+        """Return all that has arrived; see ``EventSource``."""
+        raise NotImplementedError
+
+    def poll_some(self) -> Delivery:
+        """Return all that has arrived."""
+        return self.poll()
+
+    def undelivered(self) -> int:
+        """Return 0: what has arrived is delivered at once."""
+        return 0
 
     def is_quiet(self) -> bool:
         """Return False: only a poll can tell."""

@@ -267,6 +267,18 @@ class ReplaySource:
         end = self._position == len(self._frames)
         return Delivery(watermark_ns, events, gaps, end)
 
+    def receive(self) -> Waiting | None:
+        """Return None: a recording is read as it was received."""
+        return None
+
+    def poll_some(self) -> Delivery:
+        """Return what the next frame brings."""
+        return self.poll()
+
+    def undelivered(self) -> int:
+        """Return 0: a recording cannot be stopped, only left."""
+        return 0
+
     def now_ns(self) -> int:
         """Return the recorded time of the last frame."""
         return self._now_ns
