@@ -29,11 +29,17 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.collector import Collector, start_proc_listener
-from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.chain import parse_chain_string
-from proctree_bpf.core.events import Exec, Exit, Fork, Gap, Met, ProcEvent, Rename, Setid
-from proctree_bpf.core.filter_terms import FilterError
-from proctree_bpf.core.filters import Filter
+from proctree_bpf.core.events import (
+    AncestorAnnounced,
+    Exec,
+    Exit,
+    Fork,
+    Gap,
+    ProcEvent,
+    Rename,
+    Setid,
+)
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, entity_id
 from proctree_bpf.core.lineage import (
     Answer,
@@ -69,8 +75,11 @@ from proctree_bpf.core.stores import (
     new_pid_tree_with,
 )
 from proctree_bpf.core.text import escape, unescape, visible
-from proctree_bpf.core.tracker import Applied, ProcessEvent, Tracker
+from proctree_bpf.core.tracker import ProcessEvent, Tracker
 from proctree_bpf.core.view import NoSuchProcessError, Process
+from proctree_bpf.filters.ancestry import AncestryFilter
+from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.filters.terms import FilterError
 from proctree_bpf.library import (
     DefaultCache,
     DefaultTree,
@@ -87,15 +96,15 @@ from proctree_bpf.library import (
 from proctree_bpf.sources.base import EventSource, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector, try_create_connector
 from proctree_bpf.sources.proc_walker import ProbeEvent, ProcWalker
-from proctree_bpf.sources.procfs import (
+from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system.connector_socket import ProcConnector, try_create_connector
+from proctree_bpf.sources.system.procfs import (
     parse_proc_entry,
     read_proc_comm,
     read_proc_start_time_ns,
     uid_to_username,
 )
-from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.walker import WalkerSource
 
 __version__ = "0.1.0"
@@ -105,9 +114,9 @@ __all__ = [
     "PID_TREE_TTL_SECS",
     "PROC_CACHE_CAP",
     "PROC_CACHE_TTL_SECS",
+    "AncestorAnnounced",
     "AncestryFilter",
     "Answer",
-    "Applied",
     "BpfOptions",
     "BpfSource",
     "BufferTooSmall",
@@ -129,7 +138,6 @@ __all__ = [
     "Fork",
     "Gap",
     "Interrupted",
-    "Met",
     "NetlinkMessageIter",
     "NoSuchProcessError",
     "Overrun",

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.codecs.perf_samples import PERF_RECORD_SAMPLE, take_samples
-from proctree_bpf.sources import bpf_program, perf_rings
-from proctree_bpf.sources.perf_ring import OfflineError
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.codecs.perf_buffer import PERF_RECORD_SAMPLE, take_samples
+from proctree_bpf.sources.loading import bpf_program
+from proctree_bpf.sources.rings import perf_rings
+from proctree_bpf.sources.rings.perf_ring import OfflineError
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 from support.cpus import Watched
 from support.program import environment
 from support.spawner import unique
@@ -37,7 +38,7 @@ _COUNT = 20
 _OPENING = """
 import os, resource
 from proctree_bpf import SourceUnavailableError
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 
 def open_files():
     return os.listdir("/proc/self/fd")
@@ -94,11 +95,11 @@ class TestOpening:
         assert rings.cpus() == sorted(told) == online
         for fd in told.values():
             assert os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[perf_event]"  # noqa: PTH115
-        assert drained(rings) == []
+        assert rings.take() == []
         assert rings.fill() == 0.0
         rings.close()
         rings.close()
-        assert rings.cpus() == drained(rings) == []
+        assert rings.cpus() == rings.take() == []
 
     def test_they_are_closed_and_never_inherited(self) -> None:
         assert opening() == "opened\n"
@@ -142,13 +143,13 @@ class TestOpening:
 def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
     script = """
     import gc, os
-    from proctree_bpf.sources.perf_rings import PerfRings
+    from proctree_bpf.sources.rings.perf_rings import PerfRings
     fds = []
     rings = PerfRings(lambda cpu, fd: fds.append(fd), 8)
     child = os.fork()
     if child == 0:
         assert not set(map(str, fds)) & set(os.listdir("/proc/self/fd"))
-        assert drained(rings) == rings.cpus() == []
+        assert rings.take() == rings.cpus() == []
         assert rings.fill() == 0.0
         rings.close()
         del rings
@@ -157,7 +158,7 @@ def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
         assert own.cpus()
         raise SystemExit
     assert os.waitpid(child, 0)[1] == 0
-    assert rings.cpus() and drained(rings) == []
+    assert rings.cpus() and rings.take() == []
     print("all there")
     """
     assert _run(textwrap.dedent(script)) == "all there\n"
@@ -186,14 +187,14 @@ class TestCpusThatComeAndGo:
         self, rings: PerfRings, online: Path, told: list[int]
     ) -> None:
         online.write_text("\n")
-        drained(rings)
+        rings.take()
         assert rings.cpus() == []
         for _ in range(3):
             online.write_text("0\n")
-            drained(rings)
+            rings.take()
             assert rings.cpus() == [0]
             online.write_text("\n")
-            drained(rings)
+            rings.take()
             assert rings.cpus() == []
         assert told == [0] * 4
 
@@ -204,12 +205,12 @@ class TestCpusThatComeAndGo:
             assert rings.is_up_to_date()
             online.write_text(text)
             assert not rings.is_up_to_date()
-            drained(rings)
+            rings.take()
         assert rings.is_up_to_date()
 
     def test_one_that_stays_keeps_its_ring(self, rings: PerfRings, told: list[int]) -> None:
         for _ in range(100):
-            drained(rings, [0, 5])
+            rings.take([0, 5])
         assert told == [0]
 
     def test_one_that_is_listed_but_not_there_yet_is_tried_at_each_drain(
@@ -226,11 +227,11 @@ class TestCpusThatComeAndGo:
         monkeypatch.setattr(perf_rings, "PerfEvent", opened)
         online.write_text("0-1\n")
         for _ in range(3):
-            drained(rings)
+            rings.take()
             assert rings.cpus() == [0]
             assert rings.refused == {}
         there = True
-        drained(rings)
+        rings.take()
         assert rings.cpus() == [0, 1]
 
     def test_one_that_is_refused_is_kept_with_its_reason_and_tried_again_later(
@@ -247,16 +248,16 @@ class TestCpusThatComeAndGo:
         rings = PerfRings(set_ring, 8, online)
         open_before = open_files()
         online.write_text("\n")
-        drained(rings)
+        rings.take()
         online.write_text("0\n")
         for _ in range(5):
-            drained(rings)
+            rings.take()
         assert len(tries) == 2
         assert "no room" in str(rings.refused[0])
         assert open_files() == open_before - 1
         refusing = False
         monkeypatch.setattr(perf_rings, "_TRIED_AGAIN_AFTER_S", 0)
-        drained(rings)
+        rings.take()
         assert rings.cpus() == [0]
         assert rings.refused == {}
         rings.close()

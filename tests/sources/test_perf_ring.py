@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import SourceUnavailableError
-from proctree_bpf.codecs.perf_samples import take_samples
-from proctree_bpf.sources import perf_ring, perf_rings
-from proctree_bpf.sources.perf_ring import Barrier, Ring
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.codecs.perf_buffer import take_samples
+from proctree_bpf.sources.rings import perf_ring, perf_rings
+from proctree_bpf.sources.rings.perf_ring import Barrier, Ring
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 from support.fake_ring import FakeRing, lost, padded, sample
 
 if TYPE_CHECKING:
@@ -142,13 +142,13 @@ def test_between_the_numbers_and_the_data_there_is_a_barrier_for_all_rings(
     rings = PerfRings(lambda _cpu, _fd: None, 1, online)
     for fake in fakes:
         fake.write(sample(b"x"))
-    assert rings.drain() == [(0, padded(b"x")), (1, padded(b"x"))]
+    assert rings.take() == [(0, sample(b"x")), (1, sample(b"x"))]
     barriers = [place for place, what in enumerate(done) if what == "barrier"]
     first, second = barriers
     assert set(done[:first]) == {"head"}
     assert done[first + 1 : second] == ["copy"] * 2
     assert done[second + 1 :] == ["release"] * 2
-    assert rings.drain() == []
+    assert rings.take() == []
     assert done.count("barrier") == 2, "nothing was there to be read"
     rings.close()
 

@@ -30,17 +30,18 @@ from proctree_bpf import (
 )
 from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.rendering import make_clock, make_sink
-from proctree_bpf.codecs.perf_stream import Drain, PerfStream
-from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.codecs.inputs import CpuCounters, Drain
 from proctree_bpf.core.events import Exec, Exit, Fork
-from proctree_bpf.core.filters import Filter
-from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.core.view import Process
-from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.base import NullSink
 from proctree_bpf.sources.base import Delivery
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
-from proctree_bpf.sources.procfs import uid_to_username
+from proctree_bpf.sources.system.procfs import uid_to_username
+from proctree_bpf.streams.perf import PerfStream
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -146,7 +147,7 @@ def new_pipeline(
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
         sink = sink if style == "tree" else _ExecsAndExits(sink)
     wanted = Filter.parse(terms, tree, cache) if terms else None
-    pipeline = Pipeline(source, tracker, sink, hides=SelfFilter(_NOBODY).hides, wanted=wanted)
+    pipeline = Pipeline(source, tracker, sink, hides=DescendantSet(_NOBODY).includes, wanted=wanted)
     pipeline.start()
     return pipeline
 
@@ -240,7 +241,7 @@ def drain_live(load: Callable[[], object], pages: int) -> tuple[float, int]:
             load()
             begun = time.process_time()
             source.poll()
-            return time.process_time() - begun, sum(len(drain.records) for drain in drained)
+            return time.process_time() - begun, sum(len(drain.samples) for drain in drained)
     finally:
         source.close()
 

@@ -16,8 +16,8 @@ from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
 from proctree_bpf.library import snapshot
 from proctree_bpf.sinks.describe import command_text
-from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.system import place, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,6 +14,12 @@ _LAST, _FIRST = 19, -15
 """The niceness of who works when nobody else wants to, and of who goes before others."""
 
 
+# Of a ring, and of the room for what was in rings: from where on we are like others, from
+# where on we go before them, and below which each ends again.
+_RING_SHORT, _RING_SHORTER, _RING_CALM = 0.25, 0.5, 0.02
+_ROOM_SHORT, _ROOM_GONE, _ROOM_HALF, _ROOM_CALM = 0.75, 1.0, 0.5, 0.05
+
+
 class _Level(Enum):
     AFTER_OTHERS = "after others"
     LIKE_OTHERS = "like others"
@@ -53,14 +59,14 @@ class Urgency:
             self.before_receiving()
 
     def _next_level(self, waiting: Waiting) -> _Level:
-        fill, memory = waiting.ring_fill, waiting.memory_fill
-        if fill > 0.5 or memory >= 1:
+        ring, room = waiting.ring_fill, waiting.memory_fill
+        if ring > _RING_SHORTER or room >= _ROOM_GONE:
             return _Level.BEFORE_OTHERS
-        if self._level is _Level.BEFORE_OTHERS and (fill > 0.02 or memory > 0.5):
-            return self._level
-        if fill > 0.25 or memory > 0.75 or waiting.late_ns > self._late_ns:
+        if self._level is _Level.BEFORE_OTHERS and (ring > _RING_CALM or room > _ROOM_HALF):
+            return _Level.BEFORE_OTHERS
+        if ring > _RING_SHORT or room > _ROOM_SHORT or waiting.late_ns > self._late_ns:
             return _Level.LIKE_OTHERS
-        has_caught_up = memory < 0.05 and waiting.late_ns < self._late_ns // 10
+        has_caught_up = room < _ROOM_CALM and waiting.late_ns < self._late_ns // 10
         if self._level is _Level.AFTER_OTHERS or has_caught_up:
             return _Level.AFTER_OTHERS
         return _Level.LIKE_OTHERS

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.core.events import Gap, ProcEvent
-    from proctree_bpf.sources.bpf_filter import Doubt
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.filters.kernel_port import FilterFallback
 
 
 MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
@@ -87,7 +87,7 @@ class Delivery:
 
     ``events`` are in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
-    counted in a gap. ``end`` says that nothing will ever follow. ``doubt`` says that a
+    counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide.
     """
 
@@ -95,7 +95,7 @@ class Delivery:
     events: list[ProcEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
-    doubt: Doubt | None = None
+    fallback: FilterFallback | None = None
 
     def joined(self, following: Delivery) -> Delivery:
         """Return this delivery and the one that followed it as one."""
@@ -104,7 +104,7 @@ class Delivery:
             self.events + following.events,
             self.gaps + following.gaps,
             following.end,
-            following.doubt or self.doubt,
+            following.fallback or self.fallback,
         )
 
 
@@ -156,27 +156,6 @@ class EventSource(Protocol):
 
         """
 
-    def receive(self) -> Waiting | None:
-        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it.
-
-        Returns None if this source can only poll.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
-
-    def poll_some(self) -> Delivery:
-        """Return what was received first, a piece that is soon done, or what ``poll`` does.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
-
-    def undelivered(self) -> int:
-        """Count the events that were received and not delivered yet."""
-
     def is_quiet(self) -> bool:
         """Tell, for much less than a poll costs, that nothing has come since the last one.
 
@@ -215,3 +194,27 @@ class EventSource(Protocol):
 
     def stats(self) -> dict[str, Any]:
         """Return what was received and lost, and how long each phase of ``open`` took."""
+
+
+@runtime_checkable
+class BufferedSource(EventSource, Protocol):
+    """A source that can take what comes from the kernel now and decode it later."""
+
+    def receive(self) -> Waiting:
+        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it.
+
+        Raises:
+            SourceFailedError: it has broken.
+
+        """
+
+    def poll_some(self) -> Delivery:
+        """Return what was received first, a piece that is soon done.
+
+        Raises:
+            SourceFailedError: it has broken.
+
+        """
+
+    def undelivered(self) -> int:
+        """Count the events that were received, or wait in the kernel's buffers."""

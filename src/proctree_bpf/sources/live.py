@@ -6,15 +6,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.recording import SnapshotPart
-from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import MOUNT_PROC, Snapshot, failing_as
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.sources.base import Delivery, Waiting
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.sources.recorder import Recorder
 
 _PROGRESS_EVERY = 64
@@ -57,22 +56,6 @@ class LiveSource:
     def now_ns(self) -> int:
         """Return CLOCK_BOOTTIME in ns."""
         return boottime_ns()
-
-    def receive(self) -> Waiting | None:
-        """Return None: this source can only poll."""
-        return None
-
-    def poll(self) -> Delivery:
-        """Return all that has arrived; see ``EventSource``."""
-        raise NotImplementedError
-
-    def poll_some(self) -> Delivery:
-        """Return all that has arrived."""
-        return self.poll()
-
-    def undelivered(self) -> int:
-        """Return 0: what has arrived is delivered at once."""
-        return 0
 
     def is_quiet(self) -> bool:
         """Return False: only a poll can tell."""
