@@ -41,18 +41,7 @@ from proctree_bpf.core.events import (
     Setid,
 )
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, entity_id
-from proctree_bpf.core.lineage import (
-    Answer,
-    ancestry,
-    children,
-    descendants,
-    display,
-    find_by_cmd,
-    find_by_user,
-    is_descendant,
-    siblings,
-    tree_len,
-)
+from proctree_bpf.core.lineage import Answer, ancestry, is_descendant
 from proctree_bpf.core.model import (
     PID_TREE_CAP,
     PID_TREE_TTL_SECS,
@@ -64,6 +53,7 @@ from proctree_bpf.core.model import (
     ProcessLink,
     ProcInfo,
 )
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.stores import (
     CacheStore,
     PidTree,
@@ -74,8 +64,17 @@ from proctree_bpf.core.stores import (
     new_pid_tree,
     new_pid_tree_with,
 )
+from proctree_bpf.core.subtree import (
+    children,
+    descendants,
+    display,
+    find_by_cmd,
+    find_by_user,
+    siblings,
+    tree_len,
+)
 from proctree_bpf.core.text import escape, unescape, visible
-from proctree_bpf.core.tracker import ProcessEvent, Tracker
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.core.view import NoSuchProcessError, Process
 from proctree_bpf.filters.ancestry import AncestryFilter
 from proctree_bpf.filters.record_filter import Filter

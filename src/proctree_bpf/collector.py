@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import ProcessEvent, Tracker
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.core.view import Process
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.model import CacheParams
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.sources.base import EventSource
 
