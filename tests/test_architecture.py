@@ -27,6 +27,7 @@ LAYERS = (
     {"codecs", "filters"},
     {"streams", "sinks"},
     {"sources"},
+    {"pipeline_ports", "repair"},
     {"pipeline", "library"},
     {"collector"},
     {"cli"},
