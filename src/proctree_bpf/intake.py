@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 # Between pieces of work, the kernel's buffers are emptied again if so much time has gone by: so
 # a slow sink, or others who want the CPU, do not make the kernel drop.
 _RECEIVE_EVERY_S = 0.005
-# A source that can only poll is not polled while so many events are in memory (some 20 MB): its
-# buffers may fill, and what is dropped is counted. Unbounded memory would end worse.
+# A source that can only poll is polled again after so many events, a few ms of work.
+_POLL_EVERY = 512
+# It is not polled while so many events are in memory (some 20 MB): its buffers may fill, and what is
+# dropped is counted. Unbounded memory would end worse.
 _MAX_HELD = 40_000
 
 
@@ -73,10 +75,16 @@ class Intake:
         else:
             self._receive(self._buffered)
 
-    def keep_up_in_time(self, held: int) -> None:
-        """Do so if it is time for it; so many events are held in memory."""
+    def keep_up_in_time(self, worked: int, held: int) -> None:
+        """Do so if it is time for it.
+
+        Args:
+            worked: how many of the events that were ready have been worked on.
+            held: how many events are held in memory.
+
+        """
         if self._buffered is None:
-            if held < _MAX_HELD:
+            if worked % _POLL_EVERY == 0 and held < _MAX_HELD:
                 self.take_all()
         elif time.monotonic() - self._received_s > _RECEIVE_EVERY_S:
             self._receive(self._buffered)

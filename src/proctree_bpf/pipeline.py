@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 DEFAULT_INTERVAL_S = 0.02
 MAX_INTERVAL_S = 3600
 """So long no buffer lasts; much longer ones cannot even be waited for."""
-# So many events are applied and written at once, before anything else gets its turn.
+# So many events are applied and written at once, before anything else gets its turn. Sources
+# that can only poll are polled after a multiple of it (``intake``).
 _PIECE = 128
 _STOP_PATIENCE_S = 3.0
 # A source in which nothing happens is only glanced at, which costs those who are watched a
@@ -307,18 +308,18 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.filter_controller.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _PIECE):
-            self._between_pieces(len(ready) - begin + len(self._order), is_first=not begin)
+            self._between_pieces(begin, len(ready) - begin + len(self._order))
             self._write(ready[begin : begin + _PIECE])
         self._write_gaps_until(watermark_ns)
 
-    def _between_pieces(self, left: int, *, is_first: bool) -> None:
+    def _between_pieces(self, worked: int, left: int) -> None:
         self._hooks.check()
         if self._stopped_ns is not None:
             self._hooks.on_backlog(left + self._intake.undelivered())
         elif self._hooks.is_due():
             self._stop_source()
-        if not is_first:
-            self._intake.keep_up_in_time(left)
+        if worked:
+            self._intake.keep_up_in_time(worked, left)
 
     def _write_gaps_until(self, time_ns: float) -> None:
         for gap in self._gaps.pop_until(time_ns):
