@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _RECEIVE_EVERY_S = 0.005
 # A source that can only poll is polled again after so many events, a few ms of work.
 _POLL_EVERY = 512
-# It is not polled while so many events are in memory (some 20 MB): its buffers may fill, and what is
-# dropped is counted. Unbounded memory would end worse.
+# It is not polled while so many events are in memory (some 20 MB): its buffers may fill, and
+# what is dropped is counted. Unbounded memory would end worse.
 _MAX_HELD = 40_000
 
 
