@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +14,9 @@ from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.rings import backlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-    from proctree_bpf import Gap
+    from proctree_bpf import Gap, ProcEvent
 
 pytestmark = pytest.mark.kernel
 
@@ -40,6 +41,12 @@ def children_that_end(count: int) -> list[int]:
     return pids
 
 
+def ended_in(events: Iterable[ProcEvent], pids: Collection[int]) -> list[int]:
+    """Return which of these ended, in the order of their ends."""
+    ends = [event for event in events if isinstance(event, Exit) and event.key.pid in pids]
+    return [event.key.pid for event in sorted(ends, key=attrgetter("timestamp_ns"))]
+
+
 def test_to_receive_empties_the_rings_and_delivers_nothing(source: BpfSource) -> None:
     pids = children_that_end(20)
     assert source.receive().ring_fill > 0
@@ -48,8 +55,7 @@ def test_to_receive_empties_the_rings_and_delivers_nothing(source: BpfSource) ->
     assert waiting.late_ns > 0
     assert waiting.memory_fill > 0
     assert before >= 2 * len(pids)
-    ended = [e.key.pid for e in source.poll().events if isinstance(e, Exit)]
-    assert [pid for pid in ended if pid in pids] == pids
+    assert ended_in(source.poll().events, pids) == pids
     assert source.receive().late_ns == 0
 
 
@@ -61,8 +67,7 @@ def test_what_was_received_first_is_delivered_first(source: BpfSource) -> None:
         source.receive()
     for pids in pieces:
         delivery = source.poll_some()
-        ended = [e.key.pid for e in delivery.events if isinstance(e, Exit)]
-        assert [pid for pid in ended if pid in pids] == pids
+        assert ended_in(delivery.events, pids) == pids
         assert not delivery.gaps
 
 
@@ -81,9 +86,8 @@ def test_without_room_in_memory_it_stays_in_the_rings_and_none_is_lost(
     following = source.poll()
     assert not delivery.gaps
     assert not following.gaps
-    events = delivery.events + following.events
-    ended = [e.key.pid for e in events if isinstance(e, Exit)]
-    assert [pid for pid in ended if pid in {*first, *later}] == first + later
+    both = delivery.events + following.events
+    assert ended_in(both, {*first, *later}) == first + later
 
 
 class Ends:
