@@ -13,7 +13,7 @@ from proctree_bpf.core.model import CacheParams, Edge
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.subtree import children
 from proctree_bpf.core.tracker import Tracker
-from support.story import (
+from support.sample_events import (
     CHILD,
     CHILD_TICK,
     EXEC,
