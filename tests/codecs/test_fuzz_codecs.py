@@ -142,7 +142,7 @@ def test_a_perf_record_is_an_event_or_a_decode_error(data: bytes) -> None:
         max_size=4,
     )
 )
-def test_a_stream_of_perf_records_never_fails(
+def test_a_stream_of_samples_never_fails(
     drains: list[tuple[list[tuple[int, bytes]], list[int]]],
 ) -> None:
     """Not even a DecodeError: what cannot be read is counted."""
