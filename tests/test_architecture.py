@@ -23,6 +23,7 @@ NAME = PACKAGE.name
 # Each layer may import the layers below it, and itself. sources and sinks do not know
 # each other; the modules beside them wire the two together.
 LAYERS = (
+    {"errors"},
     {"core"},
     {"codecs"},
     {"sources", "sinks"},

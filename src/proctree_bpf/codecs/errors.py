@@ -1,8 +1,3 @@
 """The one error that leaves a codec."""
 
-
-class DecodeError(ValueError):
-    """Bytes that do not have the shape their format asks for.
-
-    Every codec raises this and nothing else for malformed input.
-    """
+from proctree_bpf.errors import DecodeError as DecodeError  # noqa: PLC0414

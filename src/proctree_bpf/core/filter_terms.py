@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import as_comm, visible
+from proctree_bpf.errors import FilterError as FilterError  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +26,6 @@ _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _MAX_PID = 2**32 - 1
 _MAX_SECONDS = 1_000_000_000
 _MOST_DIGITS = 20
-
-
-class FilterError(ValueError):
-    """A filter that cannot be understood or used; the message is one clause."""
 
 
 class Value(Enum):

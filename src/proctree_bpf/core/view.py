@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
+from proctree_bpf.errors import NoSuchProcessError as NoSuchProcessError  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from proctree_bpf.core.lineage import Placed
     from proctree_bpf.core.model import PidNode, ProcInfo
     from proctree_bpf.core.stores import CacheStore, TreeStore
-
-
-class NoSuchProcessError(LookupError):
-    """The tree knows no such process."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(f"no process {pid} is known")
-        self.pid = pid
 
 
 class Process:
