@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proctree_bpf import Applied, Collector, Exec, Gap, PidTree, ProcCache, ProcessKey, Tracker
+from proctree_bpf import Collector, Exec, Gap, PidTree, ProcCache, ProcessKey
+from proctree_bpf import ProcessEvent as Applied
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.base import Delivery, Snapshot
 from proctree_bpf.sources.procfs import read_key

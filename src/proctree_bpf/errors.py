@@ -90,7 +90,16 @@ class NoSuchProcessError(ProctreeError, LookupError):
 
 
 class FilterError(ProctreeError, ValueError):
-    """A filter that cannot be understood or used; the message is one clause."""
+    """A filter that cannot be understood or used; the message is one clause.
+
+    Attributes:
+        is_unsupported: the filter is well, but what it asks cannot be told here.
+
+    """
+
+    def __init__(self, clause: str, *, is_unsupported: bool = False) -> None:
+        super().__init__(clause)
+        self.is_unsupported = is_unsupported
 
 
 class DecodeError(ProctreeError, ValueError):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf import ProcessEvent as Applied
 from proctree_bpf.sources.bpf_filter import Sought
 from support.clan import Clan
 from support.waiting import wait_until

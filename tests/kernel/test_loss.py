@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
+from proctree_bpf import ProcessEvent as Applied
 from proctree_bpf.codecs.perf_records import KINDS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Applied, Exec, Exit, Fork, Gap, ProcessKey, Rename, unescape
+from proctree_bpf import Exec, Exit, Fork, Gap, ProcessKey, Rename, unescape
+from proctree_bpf import ProcessEvent as Applied
 from proctree_bpf.core.events import Setid
 from proctree_bpf.core.tracker import ProcessEvent
 from proctree_bpf.sinks.json_record import RecordMaker

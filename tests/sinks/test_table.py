@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Applied, Gap
+from proctree_bpf import Gap
+from proctree_bpf import ProcessEvent as Applied
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.table import TableSink

@@ -6,7 +6,8 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Gap, PidTree, ProcCache
+from proctree_bpf import BpfOptions, BpfSource, Gap, PidTree, ProcCache
+from proctree_bpf import ProcessEvent as Applied
 from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.lineage import build_chain_links
 from proctree_bpf.core.tracker import Tracker, kind_of

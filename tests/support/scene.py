@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf import Applied, Exec, Exit, Fork, PidTree, ProcCache, ProcessKey, Tracker
+from proctree_bpf import Exec, Exit, Fork, PidTree, ProcCache, ProcessKey
+from proctree_bpf import ProcessEvent as Applied
+from proctree_bpf.core.tracker import Tracker
 from support.values import replace
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from proctree_bpf import Gap, PidTree, ProcCache, Tracker
+from proctree_bpf import Gap, PidTree, ProcCache
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.jsonl import JsonlSink
 from proctree_bpf.sources.base import Delivery, Snapshot, SourceUnavailableError

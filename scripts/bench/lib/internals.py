@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 from unittest import mock
 
+from proctree_bpf.core.view import Process
 from workload import BEGUN_NS, CPUS, KINDS
 
 from proctree_bpf import (
@@ -21,7 +22,6 @@ from proctree_bpf import (
     PidTree,
     ProcCache,
     ProcessKey,
-    Tracker,
     build_chain_string,
     children,
     descendants,
@@ -35,7 +35,7 @@ from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.core.events import Exec, Exit, Fork
 from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.reorder import ReorderBuffer
-from proctree_bpf.core.view import Process
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline, SelfFilter
 from proctree_bpf.sinks.base import NullSink
 from proctree_bpf.sources.base import Delivery

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, say
 from proctree_bpf.cli.output import write_text
+from proctree_bpf.compat.functions import snapshot
 from proctree_bpf.core import lineage
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
-from proctree_bpf.library import snapshot
 from proctree_bpf.sinks.describe import command_text
 from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import SourceUnavailableError

@@ -1,0 +1,218 @@
+"""What is wanted, and where that is decided: in the kernel if it can be, and here.
+
+One planner for the command line and for ``Collector``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from proctree_bpf.core.filter_terms import FilterError, Question, parse_terms
+from proctree_bpf.core.filters import Filter as RecordFilter
+from proctree_bpf.core.text import visible
+from proctree_bpf.decidable import decidable, is_glob
+from proctree_bpf.narrowing import Narrowing, followed_by
+from proctree_bpf.sources.bpf import BpfSource
+from proctree_bpf.sources.cgroups import CgroupPaths, hierarchy
+from proctree_bpf.sources.procfs import uid_of_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.sources.bpf_filter import Sought
+    from proctree_bpf.sources.choose import SourceOptions
+
+
+# Some 250 MB that the kernel sets aside; beyond that the filter goes on in user space.
+_MOST_SLOTS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events are wanted, in the language of ``proctree-bpf trace``'s options.
+
+    Terms are separated by spaces and must all hold; the values of one, separated by commas,
+    are alternatives; ``not-`` before a term turns it round. ``proctree-bpf trace --help`` and
+    README list them.
+
+    >>> str(Filter.parse("ancestor=sshd,cron not-user=root failed"))
+    'ancestor=sshd,cron not-user=root failed'
+
+    Attributes:
+        questions: the terms.
+        include_self: a process that is itself the ancestor asked for counts, too.
+        by_parent: ask for the kernel's present parents instead of the creators.
+
+    """
+
+    questions: tuple[Question, ...] = ()
+    include_self: bool = True
+    by_parent: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        terms: str | Iterable[str],
+        *,
+        include_self: bool = True,
+        by_parent: bool = False,
+    ) -> Self:
+        """Make a filter of terms: a text, split as a shell would, or one term each.
+
+        Raises:
+            FilterError: they cannot be understood.
+
+        """
+        return cls(parse_terms(terms), include_self, by_parent)
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.questions))
+
+
+def _with_real_path(question: Question) -> Question:
+    """Also ask for the file that a path leads to: that is what the kernel tells."""
+    if question.term.name != "ancestor-exe":
+        return question
+    paths = question.alternatives
+    real = [os.path.realpath(path) for path in paths if not is_glob(path)]
+    return replace(question, alternatives=tuple(dict.fromkeys((*paths, *real))))
+
+
+def _with_user_ids(question: Question) -> Question:
+    """Also ask for the uids of names: a uid may have several.
+
+    Raises:
+        FilterError: there is no such user.
+
+    """
+    if question.term.name != "user":
+        return question
+    names = [user for user in question.alternatives if not user.isdecimal()]
+    ids = {name: uid_of_user(name) for name in names}
+    for name, uid in ids.items():
+        if uid is None:
+            raise FilterError(
+                f"there is no user {visible(name)} here; give the name of a user, or a uid"
+            )
+    return replace(question, alternatives=(*question.alternatives, *map(str, ids.values())))
+
+
+class FilterPlan:
+    """Makes what filters events of a filter: the part for the kernel, and the part here.
+
+    Args:
+        wanted: the filter.
+        slots: how many processes the kernel's side may know.
+        needed_here: why everything is needed here, if it is.
+        of_command: if only a command's processes are shown, tells who is one of them.
+        is_of_here: the events are of this machine, so its users are meant.
+
+    Raises:
+        FilterError: it names a cgroup or a user that is not there.
+
+    """
+
+    def __init__(
+        self,
+        wanted: Filter,
+        slots: int,
+        *,
+        needed_here: str | None = None,
+        of_command: Callable[[TrackedProcess], bool] | None = None,
+        is_of_here: bool = True,
+    ) -> None:
+        self._wanted = wanted
+        self.questions = [_with_real_path(question) for question in wanted.questions]
+        """What is asked of events; empty if all are wanted."""
+        if is_of_here:
+            self.questions = [_with_user_ids(question) for question in self.questions]
+        self._slots = min(slots, _MOST_SLOTS)
+        self._of_command = of_command
+        self._cgroups = CgroupPaths(hierarchy())
+        self.for_kernel: Sought | str = self._decidable(needed_here)
+        """What the kernel decides, or why it does not."""
+        self.was_refused = False
+        """Whether the kernel did not take its part, though it could decide it."""
+        self._check_cgroups()
+
+    def _decidable(self, needed_here: str | None) -> Sought | str:
+        if not self.questions and self._of_command is None:
+            return "there is none"
+        if needed_here is not None:
+            return needed_here
+        return decidable(
+            self.questions,
+            by_parent=self._wanted.by_parent,
+            of_command=self._of_command is not None,
+        )
+
+    def _check_cgroups(self) -> None:
+        for question in self._wanted.questions:
+            for path in question.alternatives if question.term.name == "cgroup" else ():
+                if self._cgroups.directory(path) is None:
+                    self._check_cgroup_namespace()
+                    raise FilterError(
+                        f"there is no cgroup {visible(path)} in the cgroup v2 hierarchy; "
+                        "give a path as /proc/PID/cgroup shows it after '0::'"
+                    )
+
+    def _check_cgroup_namespace(self) -> None:
+        there = self._cgroups.hierarchy
+        if there is not None and there.is_foreign:
+            raise FilterError(
+                f"{there.mount} shows the cgroups of another cgroup namespace; mount this "
+                "one's with 'mount -t cgroup2 cgroup2 DIRECTORY', or give a path below there",
+                is_unsupported=True,
+            )
+
+    def source_options(self, options: SourceOptions) -> SourceOptions:
+        """Have the BPF source prepared for a filter, if the kernel is to decide it."""
+        if isinstance(self.for_kernel, str):
+            return options
+        bpf = replace(options.bpf, filter_for=self.for_kernel, filter_slots=self._slots)
+        return replace(options, bpf=bpf)
+
+    def filter_for(self, tree: TreeStore, cache: CacheStore) -> RecordFilter | None:
+        """Return the filter over a tree; None if all is wanted."""
+        if not self.questions:
+            return None
+        return RecordFilter(
+            self.questions, tree, cache, include_self=self._wanted.include_self,
+            by_parent=self._wanted.by_parent, in_cgroup=self._cgroups,
+        )  # fmt: skip
+
+    def check_source(self, source: EventSource) -> None:
+        """Refuse a source that does not tell what the filter asks.
+
+        Raises:
+            FilterError: so it is.
+
+        """
+        asks_cgroup = any(q.term.name == "cgroup" for q in self.questions)
+        if asks_cgroup and source.name not in ("bpf", "replay"):
+            raise FilterError(
+                f"the source is {source.name}, and only bpf tells of cgroups; "
+                "use the source bpf, or ask for no cgroup",
+                is_unsupported=True,
+            )
+
+    def narrowing(self, source: EventSource, wanted: RecordFilter | None) -> Narrowing | None:
+        """Return what keeps a filter in the kernel in step with the one here, if it decides."""
+        follows = self._of_command
+        if follows is None and wanted is not None and not isinstance(self.for_kernel, str):
+            follows = followed_by(wanted)
+        if isinstance(self.for_kernel, str) or follows is None:
+            return None
+        if isinstance(source, BpfSource) and source.kernel_filter is not None:
+            return Narrowing(source.kernel_filter, follows)
+        if isinstance(source, BpfSource) and source.filter_refusal is not None:
+            self.for_kernel = f"with the filter, {source.filter_refusal.reason}"
+            self.was_refused = True
+        else:
+            self.for_kernel = f"the source is {source.name}, and only bpf can filter in the kernel"
+        return None
