@@ -266,7 +266,7 @@ def _answers(collector: Collector, node: PidNode) -> dict[str, Any]:
         "process": [
             process.name(),
             node.ppid,
-            process.username(),
+            process.username() or (None if info is None else info.user),
             process.exe(),
             process.cmdline(),
             process.is_running(),
