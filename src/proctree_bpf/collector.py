@@ -233,13 +233,6 @@ class Collector:
 
         Called before the start, it misses none. It ends with the collector.
 
-        >>> live = Collector(source="proc-walker")
-        >>> events = live.events()
-        >>> with live:
-        ...     live.stop()
-        >>> list(events), events.dropped
-        ([], 0)
-
         Args:
             size: events that may wait; those that come while so many do are dropped, and
                 counted in ``dropped``.

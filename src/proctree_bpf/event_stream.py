@@ -28,6 +28,13 @@ class EventStream:
     ``async for event in stream``. It ends when the collector does, after the last event, by
     raising what ended the collector if that was an error.
 
+    >>> from proctree_bpf import Collector
+    >>> with Collector(source="proc-walker") as live:
+    ...     events = live.events(size=1000)
+    ...     live.stop()
+    >>> list(events), events.dropped
+    ([], 0)
+
     Attributes:
         dropped: events that did not fit into the queue, because the consumer was slower; those
             that come while it is full are dropped, and older ones stay.
