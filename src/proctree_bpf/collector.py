@@ -11,9 +11,9 @@ from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS
 from proctree_bpf.errors import SourceFailedError, SourceUnavailableError
 from proctree_bpf.event_stream import DEFAULT_QUEUE_SIZE, EventStream, Listeners
 from proctree_bpf.filter_plan import Filter, FilterPlan
-from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline, SelfFilter
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline
 from proctree_bpf.process_tree import ProcessTree
-from proctree_bpf.sources import procfs
 from proctree_bpf.sources.choose import (
     AUTO,
     LIVE,
@@ -24,6 +24,7 @@ from proctree_bpf.sources.choose import (
 )
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.lineage import Answer
     from proctree_bpf.core.tracker import ProcessEvent
-    from proctree_bpf.narrowing import Narrowing
+    from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.process import Process
     from proctree_bpf.process_tree import Who
     from proctree_bpf.sources.base import EventSource
@@ -308,13 +309,13 @@ class Collector:
         pipeline = Pipeline(source, tree.tracker, self._listeners)
         pipeline.is_shared = True
         if self._exclude_self and not isinstance(source, ReplaySource):
-            pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
+            pipeline.hides = DescendantSet(procfs.read_key(os.getpid())).includes
         wanted = self._plan.filter_for(tree.pid_tree, tree.proc_cache)
         pipeline.wanted = wanted
 
-        def narrow() -> Narrowing | None:
+        def start_kernel_filter() -> KernelFilterController | None:
             self._plan.check_source(source)
-            return self._plan.narrowing(source, wanted)
+            return self._plan.filter_controller(source, wanted)
 
-        pipeline.narrow = narrow
+        pipeline.start_kernel_filter = start_kernel_filter
         return pipeline

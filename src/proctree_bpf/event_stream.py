@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from proctree_bpf.sources.forks import owned_by
+from proctree_bpf.sources.system.forks import owned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable

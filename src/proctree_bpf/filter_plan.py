@@ -9,22 +9,23 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from proctree_bpf.core.filter_terms import FilterError, Question, parse_terms
-from proctree_bpf.core.filters import Filter as RecordFilter
 from proctree_bpf.core.text import visible
-from proctree_bpf.decidable import decidable, is_glob
-from proctree_bpf.narrowing import Narrowing, followed_by
+from proctree_bpf.errors import FilterError
+from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
+from proctree_bpf.filters.kernel_plan import is_glob, plan_kernel_filter
+from proctree_bpf.filters.record_filter import Filter as RecordFilter
+from proctree_bpf.filters.terms import Question, parse_terms
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.cgroups import CgroupPaths, hierarchy
-from proctree_bpf.sources.procfs import uid_of_user
+from proctree_bpf.sources.system.cgroups import CgroupPaths, hierarchy
+from proctree_bpf.sources.system.procfs import uid_of_user, user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.filters.kernel_port import KernelFilterSpec
     from proctree_bpf.sources.base import EventSource
-    from proctree_bpf.sources.bpf_filter import Sought
     from proctree_bpf.sources.choose import SourceOptions
 
 
@@ -134,18 +135,18 @@ class FilterPlan:
         self._slots = min(slots, _MOST_SLOTS)
         self._of_command = of_command
         self._cgroups = CgroupPaths(hierarchy())
-        self.for_kernel: Sought | str = self._decidable(needed_here)
+        self.for_kernel: KernelFilterSpec | str = self._decidable(needed_here)
         """What the kernel decides, or why it does not."""
         self.was_refused = False
         """Whether the kernel did not take its part, though it could decide it."""
         self._check_cgroups()
 
-    def _decidable(self, needed_here: str | None) -> Sought | str:
+    def _decidable(self, needed_here: str | None) -> KernelFilterSpec | str:
         if not self.questions and self._of_command is None:
             return "there is none"
         if needed_here is not None:
             return needed_here
-        return decidable(
+        return plan_kernel_filter(
             self.questions,
             by_parent=self._wanted.by_parent,
             of_command=self._of_command is not None,
@@ -174,7 +175,7 @@ class FilterPlan:
         """Have the BPF source prepared for a filter, if the kernel is to decide it."""
         if isinstance(self.for_kernel, str):
             return options
-        bpf = replace(options.bpf, filter_for=self.for_kernel, filter_slots=self._slots)
+        bpf = replace(options.bpf, kernel_filter_spec=self.for_kernel, filter_slots=self._slots)
         return replace(options, bpf=bpf)
 
     def filter_for(self, tree: TreeStore, cache: CacheStore) -> RecordFilter | None:
@@ -201,7 +202,9 @@ class FilterPlan:
                 is_unsupported=True,
             )
 
-    def narrowing(self, source: EventSource, wanted: RecordFilter | None) -> Narrowing | None:
+    def filter_controller(
+        self, source: EventSource, wanted: RecordFilter | None
+    ) -> KernelFilterController | None:
         """Return what keeps a filter in the kernel in step with the one here, if it decides."""
         follows = self._of_command
         if follows is None and wanted is not None and not isinstance(self.for_kernel, str):
@@ -209,7 +212,7 @@ class FilterPlan:
         if isinstance(self.for_kernel, str) or follows is None:
             return None
         if isinstance(source, BpfSource) and source.kernel_filter is not None:
-            return Narrowing(source.kernel_filter, follows)
+            return KernelFilterController(source.kernel_filter, follows, user_of)
         if isinstance(source, BpfSource) and source.filter_refusal is not None:
             self.for_kernel = f"with the filter, {source.filter_refusal.reason}"
             self.was_refused = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.table import may_have_created
-from proctree_bpf.sources.procfs import read_stat
+from proctree_bpf.sources.system.procfs import read_stat
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Stat

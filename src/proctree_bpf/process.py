@@ -16,7 +16,7 @@ from proctree_bpf.kernel_parent import (
     ppid_in,
     ppid_told,
 )
-from proctree_bpf.sources.clock import wall_offset_ns
+from proctree_bpf.sources.system.clock import wall_offset_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable

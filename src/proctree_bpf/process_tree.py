@@ -15,9 +15,9 @@ from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.errors import NoSuchProcessError, Refusal, SourceUnavailableError
 from proctree_bpf.filter_plan import Filter, FilterPlan
 from proctree_bpf.process import Origin, Process
-from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import MOUNT_PROC
-from proctree_bpf.sources.forks import owned_by
+from proctree_bpf.sources.system import place, procfs
+from proctree_bpf.sources.system.forks import owned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

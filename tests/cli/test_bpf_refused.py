@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import proctree_bpf
-from proctree_bpf.sources.compiling import bpf_directory
+from proctree_bpf.sources.loading.compiling import bpf_directory
 from support.program import AS_NOBODY, PYTHON_ENTRY, Result, in_own_mounts, run
 
 if TYPE_CHECKING:

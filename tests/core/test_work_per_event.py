@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, WIRE_VERSION
-from proctree_bpf.codecs.perf_stream import KINDS, Drain, PerfStream
-from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.codecs.inputs import CpuCounters, Drain
+from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, WIRE_VERSION
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, is_descendant
 from proctree_bpf.core.model import CacheParams
-from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import ProcessEvent, Tracker
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
+from proctree_bpf.streams.perf import KINDS, PerfStream
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

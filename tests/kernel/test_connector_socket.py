@@ -26,7 +26,7 @@ from proctree_bpf.codecs.cn_proc import (
     WouldBlock,
 )
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector
+from proctree_bpf.sources.system.connector_socket import ProcConnector
 from support import sources_messages as wire
 from support.connector import (
     HUGE_BUFFER,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.sources.perf_ring import OfflineError, PerfEvent
+from proctree_bpf.sources.rings.perf_ring import OfflineError, PerfEvent
 from support.cpus import Watched
 from support.program import json_lines, tracing
 from support.spawner import Spawner, records_of, unique

@@ -138,10 +138,12 @@ def test_threads_are_never_nodes_and_their_ends_are_no_events(live: Live, stage:
     assert live.kinds(process.who) == ["Fork", "Exec", "Exit"]
     # As long as the process lived, nobody else can have had these ids.
     lived = itertools.takewhile(
-        lambda applied: not isinstance(applied.event, Exit) or applied.event.pid != process.pid,
+        lambda process_event: (
+            not isinstance(process_event.event, Exit) or process_event.event.pid != process.pid
+        ),
         live.applied[before:],
     )
-    assert not tids & {applied.event.key.pid for applied in lived}
+    assert not tids & {process_event.event.key.pid for process_event in lived}
 
 
 def test_forks_from_many_threads_at_once_are_all_their_processs(live: Live, stage: Stage) -> None:

@@ -84,7 +84,7 @@ def test_an_exec_by_another_thread_than_the_leader_keeps_the_process(
     assert before.who == after.who
     live.fence()
     assert live.kinds(before.who) == ["Fork", "Exec", "Exit"]
-    keys = {applied.event.key for applied in live.history(before.who)}
+    keys = {process_event.event.key for process_event in live.history(before.who)}
     assert len(keys) == 1
     assert live.the_exec(before.who).args == (str(stage.helpers.quit), "33")
     assert live.the_exit(before.who).status == after.status == 33 << 8
@@ -97,7 +97,7 @@ def test_an_exec_after_the_leader_has_ended_keeps_the_process(live: Live, stage:
         survivor = actor.await_report("survivor")
     live.fence()
     assert live.kinds(survivor.who) == ["Fork", "Exec", "Exit"]
-    assert len({applied.event.key for applied in live.history(survivor.who)}) == 1
+    assert len({process_event.event.key for process_event in live.history(survivor.who)}) == 1
     status = actor.await_report("process").status
     assert live.the_exit(survivor.who).status == status == 21 << 8
 

@@ -51,15 +51,15 @@ _CHANGES = {
 
 def doubt(filtered: Filtered, wanted: str) -> None:
     """Let it doubt: what has children already becomes one that is followed."""
-    before = filtered.narrowing.doubts.get("joined_late", 0)
+    before = filtered.filter_controller.fallbacks.get("joined_late", 0)
     subprocess.run(["sh", "-c", '/bin/true; exec "$0" doubt', wanted], check=True)
     until_caught_up(filtered, before + 1)
 
 
 def until_caught_up(filtered: Filtered, doubts: int) -> None:
     def has_caught_up() -> bool:
-        told = filtered.narrowing.doubts.get("joined_late", 0)
-        return told >= doubts and filtered.narrowing.hold_ns == float("inf")
+        told = filtered.filter_controller.fallbacks.get("joined_late", 0)
+        return told >= doubts and filtered.filter_controller.hold_ns == float("inf")
 
     filtered.until("it has caught up", has_caught_up)
 

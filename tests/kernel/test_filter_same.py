@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf import Exit
-from proctree_bpf.sources.bpf_filter import _KEY, _PROC
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.loading.filter_maps import _KEY, _PROC
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +209,7 @@ step(str(after))
     traced.until_exit(int(script.go()))
     for filtered in traced.both:
         filtered.pipeline.pump()
-    assert traced.kernel.narrowing.doubts["joined_late"] >= 1
+    assert traced.kernel.filter_controller.fallbacks["joined_late"] >= 1
     lines = [[t.args for t in filtered.told if t.kind == "exec"] for filtered in traced.both]
     assert lines == [[("/bin/true", "after")]] * 2
     kinds = [[(t.kind, t.pid, t.name) for t in filtered.told] for filtered in traced.both]

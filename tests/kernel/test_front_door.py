@@ -11,7 +11,7 @@ import pytest
 
 from proctree_bpf import Answer, BpfOptions, BpfSource, Collector, Exec, Exit, Fork, ProcessTree
 from proctree_bpf.core.identity import TICK_NS
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.host import check_that_it_is_left_alone
 from support.orphan import kernels_parent, orphanage
 from support.pids import another_with_pid, ended_child

@@ -77,17 +77,17 @@ def test_fifty_lives_of_one_pid_are_fifty_processes(live: Live, stage: Stage) ->
     assert {life.pid for life in lives} == {pid}
     caller = actor.await_report("caller").who
     born = [
-        applied.event.child
-        for applied in live.applied[before:]
-        if isinstance(applied.event, Fork)
-        and applied.event.child.pid == pid
-        and as_identity(applied.event.creator) == caller
+        process_event.event.child
+        for process_event in live.applied[before:]
+        if isinstance(process_event.event, Fork)
+        and process_event.event.child.pid == pid
+        and as_identity(process_event.event.creator) == caller
     ]
     assert len(set(born)) == 50
     told = [
-        applied.event.status
-        for applied in live.applied[before:]
-        if isinstance(applied.event, Exit) and applied.event.key in set(born)
+        process_event.event.status
+        for process_event in live.applied[before:]
+        if isinstance(process_event.event, Exit) and process_event.event.key in set(born)
     ]
     assert told == [life.status for life in lives]
 

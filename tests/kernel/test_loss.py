@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
-from proctree_bpf import ProcessEvent as Applied
-from proctree_bpf.codecs.perf_records import KINDS
+from proctree_bpf import (
+    BpfOptions,
+    BpfSource,
+    Exec,
+    Exit,
+    Fork,
+    Gap,
+    PidTree,
+    ProcCache,
+    ProcessEvent,
+)
+from proctree_bpf.codecs.sample_decoder import KINDS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.actor import Actor
 from support.live import as_identity
 from support.proc_truth import cmdline, comm, exe, identity
@@ -45,7 +54,7 @@ class Lossy:
         self.source = BpfSource(BpfOptions(perf_pages=1))
         self.tracker = Tracker(PidTree(), ProcCache())
         self.pipeline = Pipeline(self.source, self.tracker, self)
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
 
     def pumped(self, condition: Callable[[], T]) -> T:
@@ -53,8 +62,8 @@ class Lossy:
         self.pipeline.pump()
         return condition()
 
-    def write(self, applied: Applied) -> None:
-        self.applied.append(applied.keep())
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -90,7 +99,7 @@ class Lossy:
         assert info is not None
         return info
 
-    def last(self, who: Identity, kind: type[ProcEvent]) -> Applied | None:
+    def last(self, who: Identity, kind: type[ProcEvent]) -> ProcessEvent | None:
         """Return the last record of a process, if it is of this kind."""
         found = [a for a in self.applied if as_identity(a.event.key) == who]
         return found[-1] if found and isinstance(found[-1].event, kind) else None
@@ -131,9 +140,10 @@ def spawned_by(live: Live, token: str) -> set[ProcessKey]:
     """Return what a spawner ran, as the collector that loses nothing knows it."""
     live.fence()
     return {
-        applied.event.key
-        for applied in live.applied
-        if isinstance(applied.event, Exec) and number_of(applied.event.args, token) is not None
+        process_event.event.key
+        for process_event in live.applied
+        if isinstance(process_event.event, Exec)
+        and number_of(process_event.event.args, token) is not None
     }
 
 
@@ -167,8 +177,8 @@ def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
     lossy.pipeline.close()
     live.fence()
 
-    seen = {(type(applied.event), applied.event.key) for applied in lossy.applied}
-    every = [applied.event for applied in live.applied[before:]]
+    seen = {(type(process_event.event), process_event.event.key) for process_event in lossy.applied}
+    every = [process_event.event for process_event in live.applied[before:]]
     missing = [event for event in every if (type(event), event.key) not in seen]
     spawned = spawned_by(live, token)
     assert len(spawned) == len(truth)
@@ -197,9 +207,9 @@ def test_each_gap_says_on_which_cpu_and_between_which_times(
     ended_ns = boottime_ns()
     spawned = {key for token in tokens for key in spawned_by(live, token)}
 
-    seen = {(type(applied.event), applied.event.key) for applied in lossy.applied}
-    for applied in live.applied[before:]:
-        event = applied.event
+    seen = {(type(process_event.event), process_event.event.key) for process_event in lossy.applied}
+    for process_event in live.applied[before:]:
+        event = process_event.event
         if event.key in spawned and (type(event), event.key) not in seen:
             kind = type(event).__name__.lower()
             assert [
@@ -279,7 +289,7 @@ def test_records_are_uncertain_from_the_loss_to_the_repair(
     lossy.pipeline.pump()
     assert lossy.tracker.uncertain
     assert len(lossy.applied) > before
-    assert all(applied.uncertain for applied in lossy.applied[before:])
+    assert all(process_event.uncertain for process_event in lossy.applied[before:])
     lossy.repair()
     child = stage.played("spawn", stage.helpers.quit, "2").await_report("child").who
     last = wait_until("the exit", lambda: lossy.pumped(lambda: lossy.last(child, Exit)))

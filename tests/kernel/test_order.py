@@ -10,13 +10,13 @@ from proctree_bpf import Exit, Fork
 from support.live import as_identity
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied, ProcessKey, ProcEvent
+    from proctree_bpf import ProcessEvent, ProcessKey, ProcEvent
     from support.actor import Stage
     from support.live import Live
     from support.proc_truth import Identity
 
 
-def _positions(applied: list[Applied]) -> dict[tuple[type, Identity], list[int]]:
+def _positions(applied: list[ProcessEvent]) -> dict[tuple[type, Identity], list[int]]:
     found: dict[tuple[type, Identity], list[int]] = {}
     for position, one in enumerate(applied):
         found.setdefault((type(one.event), as_identity(one.event.key)), []).append(position)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.codecs.perf_samples import PERF_RECORD_SAMPLE, take_samples
-from proctree_bpf.sources import bpf_program, perf_rings
-from proctree_bpf.sources.perf_ring import OfflineError
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.codecs.perf_buffer import PERF_RECORD_SAMPLE, take_samples
+from proctree_bpf.sources.loading import bpf_program
+from proctree_bpf.sources.rings import perf_rings
+from proctree_bpf.sources.rings.perf_ring import OfflineError
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 from support.cpus import Watched
 from support.program import environment
 from support.spawner import unique
@@ -37,7 +38,7 @@ _COUNT = 20
 _OPENING = """
 import os, resource
 from proctree_bpf import SourceUnavailableError
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 
 def open_files():
     return os.listdir("/proc/self/fd")
@@ -142,7 +143,7 @@ class TestOpening:
 def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
     script = """
     import gc, os
-    from proctree_bpf.sources.perf_rings import PerfRings
+    from proctree_bpf.sources.rings.perf_rings import PerfRings
     fds = []
     rings = PerfRings(lambda cpu, fd: fds.append(fd), 8)
     child = os.fork()

@@ -45,7 +45,7 @@ class Until:
 
 def run_until_ended(filtered: Filtered, pids: set[int]) -> None:
     def has_told() -> bool:
-        return pids <= {applied.event.key.pid for applied in filtered.of(Exit)}
+        return pids <= {process_event.event.key.pid for process_event in filtered.of(Exit)}
 
     filtered.pipeline.run(Until(_PATIENCE_S, has_told))
     assert has_told()

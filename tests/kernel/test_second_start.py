@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.sources import compiling, programs
-from proctree_bpf.sources.base import SourceUnavailableError
-from proctree_bpf.sources.bpf_filter import Sought
+from proctree_bpf.errors import SourceUnavailableError
+from proctree_bpf.filters.kernel_port import KernelFilterSpec
+from proctree_bpf.sources.loading import compiling, programs
 from support.program import environment, run
 from support.waiting import wait_until
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 SOUGHT = {
     "no filter": None,
-    "names": Sought(("nobody",)),
-    "files": Sought(("nobody",), ("/none",)),
+    "names": KernelFilterSpec(("nobody",)),
+    "files": KernelFilterSpec(("nobody",), ("/none",)),
 }
 _CHILDREN = 20
 
 
 def options(cache: Path | None, sought: str = "no filter") -> BpfOptions:
-    return BpfOptions(program_cache=cache, filter_for=SOUGHT[sought], filter_slots=1024)
+    return BpfOptions(program_cache=cache, kernel_filter_spec=SOUGHT[sought], filter_slots=1024)
 
 
 @pytest.fixture

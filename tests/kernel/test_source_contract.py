@@ -23,10 +23,10 @@ from proctree_bpf import Exec, Exit, Fork, entity_id
 from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.connector_socket import ProcConnector
 from support.connector import HUGE_BUFFER
 from support.live import as_identity
 from support.proc_truth import comm, identity
@@ -267,8 +267,8 @@ class TestOrder:
     def test_a_parent_comes_before_its_children(self, seen: Seen) -> None:
         born: dict[ProcessKey, int] = {}
         ended: dict[ProcessKey, int] = {}
-        for position, applied in enumerate(seen.session.applied):
-            event = applied.event
+        for position, process_event in enumerate(seen.session.applied):
+            event = process_event.event
             if isinstance(event, Fork):
                 assert event.child not in born, event
                 born[event.child] = position
@@ -286,8 +286,8 @@ class TestOrder:
         pids = {report.pid for report in (*seen.truth.family, *seen.truth.codes)}
         born: set[ProcessKey] = set()
         ended: set[ProcessKey] = set()
-        for applied in seen.session.applied:
-            event = applied.event
+        for process_event in seen.session.applied:
+            event = process_event.event
             if event.key.pid not in pids:
                 continue
             if isinstance(event, Fork):
@@ -342,14 +342,14 @@ class TestWhatIsKnown:
             **{report.who: {"actor"} for report in (*seen.truth.family, *seen.truth.codes)},
         }
         for who, names in right.items():
-            for applied in seen.session.history(who):
-                if not applied.info.inherited:
-                    assert applied.info.cmd in names, applied
-                assert applied.info.cmd != "", applied
+            for process_event in seen.session.history(who):
+                if not process_event.info.inherited:
+                    assert process_event.info.cmd in names, process_event
+                assert process_event.info.cmd != "", process_event
 
     def test_a_brief_process_is_named_or_its_namelessness_is_a_blind_spot(self, seen: Seen) -> None:
         history = seen.session.history(seen.truth.last.who)
-        named = any(not applied.info.inherited for applied in history)
+        named = any(not process_event.info.inherited for process_event in history)
         if seen.can.brief_names:
             assert named
             assert history[-1].info.args[-1] == "77"

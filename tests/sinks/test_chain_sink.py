@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctree_bpf import Gap, parse_chain_string
-from proctree_bpf.sinks.chain import ChainSink
+from proctree_bpf.sinks.lines.chain import ChainSink
 from support.names import comms, unhurried
 from support.scene import Scene
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.names import arguments, comms, unhurried
 from support.scene import Scene
@@ -103,8 +103,8 @@ class TestTable:
         scene, out = Scene(), io.StringIO()
         view = View(TraceClock(0))
         sink = TableSink(out, scene.tree, view, lambda: layout, chosen, may_drop=may_drop)  # type: ignore[arg-type]
-        for applied in story(scene, names):
-            sink.write(applied)  # type: ignore[arg-type]
+        for process_event in story(scene, names):
+            sink.write(process_event)  # type: ignore[arg-type]
         *lines, rest = out.getvalue().split("\n")
         assert rest == ""
         return [bare(line) for line in lines]
@@ -148,8 +148,8 @@ class TestTree:
         self, names: dict[str, object], columns: int
     ) -> None:
         page = TreePage(columns, 24)
-        for applied in story(page.scene, names):
-            page.show(applied)  # type: ignore[arg-type]
+        for process_event in story(page.scene, names):
+            page.show(process_event)  # type: ignore[arg-type]
         assert len(page.lines()) == 3  # the screen itself fails on what it does not know
 
 

@@ -12,12 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Exec, Exit, Fork, Gap, ProcessKey, Rename, unescape
-from proctree_bpf import ProcessEvent as Applied
+from proctree_bpf import Exec, Exit, Fork, Gap, ProcessEvent, ProcessKey, Rename, unescape
 from proctree_bpf.core.events import Setid
-from proctree_bpf.core.tracker import ProcessEvent
-from proctree_bpf.sinks.json_record import RecordMaker
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.json_record import RecordMaker
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from support.names import arguments, comms, unhurried
 from support.scene import SECOND_NS, Scene
 
@@ -43,10 +41,10 @@ class Page:
             self.scene.tracker.table, source, _BOOT_ID, _WALL_NS, max_ancestors
         )
 
-    def write(self, applied: Applied) -> dict[str, Any]:
+    def write(self, process_event: ProcessEvent) -> dict[str, Any]:
         """Write one record and read it back as the strictest parser would."""
         begin = self.out.tell()
-        self.sink.write(applied)
+        self.sink.write(process_event)
         return self._read(begin)
 
     def check(self, event: ProcEvent) -> None:
@@ -295,10 +293,10 @@ class TestBytes:
         page = Page()
         page.scene.fork(10, comm=ancestor)
         page.scene.fork(20, by=10)
-        applied = page.scene.exec(20, *args, comm=comm, executable=path)
-        record = page.write(applied)
+        process_event = page.scene.exec(20, *args, comm=comm, executable=path)
+        record = page.write(process_event)
         read = unescape if record["proctree"].get("escaped") else str
-        assert read(record["process"]["name"]) == applied.info.cmd
+        assert read(record["process"]["name"]) == process_event.info.cmd
         assert read(record["process"]["executable"]) == path
         assert [read(arg) for arg in record["process"]["args"]] == args
         assert read(record["proctree"]["chain"][0]["name"]) == ancestor

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from proctree_bpf import Exec, Exit, Fork, ProcessKey, Rename, build_chain_string
 from proctree_bpf.core.events import Setid
 from proctree_bpf.core.tracker import ProcessEvent
-from proctree_bpf.sinks.chain import ChainSink
 from proctree_bpf.sinks.fields import FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.chain import ChainSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.names import comms, unhurried
 from support.scene import Scene

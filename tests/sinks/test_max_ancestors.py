@@ -11,18 +11,18 @@ import pytest
 
 from proctree_bpf import build_chain_links, build_chain_string, parse_chain_string
 from proctree_bpf.core.lineage import build_chain_links as of_tree
-from proctree_bpf.sinks.chain import ChainSink
 from proctree_bpf.sinks.fields import View
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.chain import ChainSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.scene import Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
 @pytest.fixture
@@ -30,33 +30,35 @@ def scene() -> Scene:
     return Scene()
 
 
-def last_of(scene: Scene, depth: int) -> Applied:
+def last_of(scene: Scene, depth: int) -> ProcessEvent:
     """Create a line of processes below init; return the record of the last one's exec."""
     pid = scene.line_of(*(f"p{number}" for number in range(1, depth + 1)))
     return scene.exec(pid, "x", comm=f"p{depth}")
 
 
-def proctree(scene: Scene, applied: Applied, most: int | None) -> dict[str, Any]:
+def proctree(scene: Scene, process_event: ProcessEvent, most: int | None) -> dict[str, Any]:
     out = io.StringIO()
     sink = JsonlSink(
         out, scene.tree, scene.cache,
         source="bpf", boot_id="", wall_offset_ns=0, max_ancestors=most,
     )  # fmt: skip
-    sink.write(applied)
+    sink.write(process_event)
     found: dict[str, Any] = json.loads(out.getvalue())["proctree"]
     return found
 
 
-def chain_line(scene: Scene, applied: Applied, most: int | None) -> str:
+def chain_line(scene: Scene, process_event: ProcessEvent, most: int | None) -> str:
     out = io.StringIO()
-    ChainSink(out, scene.tree, scene.cache, most).write(applied)
+    ChainSink(out, scene.tree, scene.cache, most).write(process_event)
     return out.getvalue().partition("\t")[2].rstrip("\n")
 
 
-def table_cell(scene: Scene, applied: Applied, most: int | None, columns: int | None = None) -> str:
+def table_cell(
+    scene: Scene, process_event: ProcessEvent, most: int | None, columns: int | None = None
+) -> str:
     out = io.StringIO()
     view = View(TraceClock(0), max_ancestors=most)
-    TableSink(out, scene.tree, view, lambda: Layout(columns), ["ancestry"]).write(applied)
+    TableSink(out, scene.tree, view, lambda: Layout(columns), ["ancestry"]).write(process_event)
     return out.getvalue().splitlines()[1].strip()
 
 
@@ -84,12 +86,12 @@ class TestACutIsMarked:
 class TestAChainThatIsWhole:
     @pytest.mark.parametrize("most", [5, 6, 10**9, None])
     def test_is_not_marked(self, scene: Scene, most: int | None) -> None:
-        applied = last_of(scene, 5)
-        found = proctree(scene, applied, most)
+        process_event = last_of(scene, 5)
+        found = proctree(scene, process_event, most)
         assert [link["name"] for link in found["chain"]] == ["p4", "p3", "p2", "p1", "init"]
         assert "chain_truncated" not in found
-        assert "…" not in chain_line(scene, applied, most)
-        assert table_cell(scene, applied, most) == "p4 < p3 < p2 < p1 < init"
+        assert "…" not in chain_line(scene, process_event, most)
+        assert table_cell(scene, process_event, most) == "p4 < p3 < p2 < p1 < init"
 
     def test_of_a_root_is_whole_with_no_ancestors_at_all(self, scene: Scene) -> None:
         found = proctree(scene, scene.exec(1, "init"), 0)

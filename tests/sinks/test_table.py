@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Gap
-from proctree_bpf import ProcessEvent as Applied
+from proctree_bpf import Gap, ProcessEvent
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.names import arguments, comms, unhurried
 from support.scene import SECOND_NS, Scene
@@ -53,10 +52,10 @@ class Page:
             may_drop=fields is DEFAULT_FIELDS,
         )
 
-    def show(self, *shown: Applied) -> list[str]:
+    def show(self, *shown: ProcessEvent) -> list[str]:
         """Return the rows of these records, without the header."""
-        for applied in shown:
-            self.sink.write(applied)
+        for process_event in shown:
+            self.sink.write(process_event)
         self.sink.flush()
         return self.lines()[1:]
 

@@ -14,7 +14,7 @@ from support.names import comms, unhurried
 from support.scene import SECOND_NS, Scene
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
 @pytest.fixture
@@ -22,17 +22,17 @@ def scene() -> Scene:
     return Scene()
 
 
-def life(scene: Scene, name: str, status: int = 0, seconds: int = 0) -> list[Applied]:
+def life(scene: Scene, name: str, status: int = 0, seconds: int = 0) -> list[ProcessEvent]:
     """Let a process run a command and end."""
     scene.fork(20)
     return [scene.exec(20, name, comm=name), scene.exit(20, status, after_ns=seconds * SECOND_NS)]
 
 
-def told(*lives: list[Applied]) -> list[str]:
+def told(*lives: list[ProcessEvent]) -> list[str]:
     tally = Tally()
     for one in lives:
-        for applied in one:
-            tally.add(applied)
+        for process_event in one:
+            tally.add(process_event)
     return tally.lines()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proctree_bpf import Exit
-from proctree_bpf.sinks.tree_family import Family
+from proctree_bpf.sinks.tree.family import Family
 from support.scene import SECOND_NS, Scene
 from support.tree_page import TreePage
 from support.values import replace

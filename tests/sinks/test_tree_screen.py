@@ -17,10 +17,10 @@ from support.scene import SECOND_NS
 from support.tree_page import TreePage
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
-def start(page: TreePage, pid: int, command: str, by: int = 1) -> list[Applied]:
+def start(page: TreePage, pid: int, command: str, by: int = 1) -> list[ProcessEvent]:
     """Let a process start; its name is its command's."""
     return [page.scene.fork(pid, by=by), page.scene.exec(pid, command, comm=command)]
 
@@ -153,8 +153,8 @@ def test_whatever_happens_everybody_starts_once_and_ends_once(
         if move == "start":
             pid += 1
             creator = living[number % len(living)]
-            for applied in start(page, pid, f"p{pid}", by=creator):
-                page.sink.write(applied)
+            for process_event in start(page, pid, f"p{pid}", by=creator):
+                page.sink.write(process_event)
             living.append(pid)
         elif move == "end" and len(living) > 1:
             ended.append(living.pop(1 + number % (len(living) - 1)))

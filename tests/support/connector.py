@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from proctree_bpf.codecs.cn_proc import Overrun
 
 if TYPE_CHECKING:
-    from proctree_bpf.sources.proc_socket import ProcConnector
+    from proctree_bpf.sources.system.connector_socket import ProcConnector
 
 HUGE_BUFFER = 1 << 28
 """Room for what a busy machine does while a test waits for something: 600 000 messages."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
-from proctree_bpf.codecs.perf_records import KINDS
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.codecs.sample_decoder import KINDS
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.spawner import Spawner
 from support.waiting import wait_until
 

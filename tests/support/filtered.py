@@ -6,17 +6,16 @@ import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf import BpfOptions, BpfSource, Gap, PidTree, ProcCache
-from proctree_bpf import ProcessEvent as Applied
-from proctree_bpf.core.filters import Filter
+from proctree_bpf import BpfOptions, BpfSource, Gap, PidTree, ProcCache, ProcessEvent
 from proctree_bpf.core.lineage import build_chain_links
 from proctree_bpf.core.tracker import Tracker, kind_of
-from proctree_bpf.decidable import decidable
-from proctree_bpf.narrowing import Narrowing, followed_by
+from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
+from proctree_bpf.filters.kernel_plan import plan_kernel_filter
+from proctree_bpf.filters.kernel_port import FallbackReason
+from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.bpf_filter import Why
-from proctree_bpf.sources.clock import boottime_ns
-from proctree_bpf.sources.procfs import uid_to_username
+from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.procfs import uid_to_username, user_of
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -48,37 +47,39 @@ class Filtered:
     def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
         self.tree, self.cache = PidTree(), ProcCache()
         self.wanted = Filter.parse(terms, self.tree, self.cache)
-        part = decidable(self.wanted.questions, by_parent=False)
+        part = plan_kernel_filter(self.wanted.questions, by_parent=False)
         assert not isinstance(part, str)
         options = BpfOptions(
-            perf_pages=1024, filter_for=part if in_kernel else None, filter_slots=slots
+            perf_pages=1024, kernel_filter_spec=part if in_kernel else None, filter_slots=slots
         )
         self.source = BpfSource(options)
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.told: list[Told] = []
         self.gaps: list[Gap] = []
         self.pipeline = Pipeline(
             self.source, Tracker(self.tree, self.cache, uid_to_username), self,
-            wanted=self.wanted, narrow=self._narrow if in_kernel else lambda: None,
+            wanted=self.wanted,
+            start_kernel_filter=self._start_kernel_filter if in_kernel else lambda: None,
         )  # fmt: skip
 
-    def _narrow(self) -> Narrowing:
+    def _start_kernel_filter(self) -> KernelFilterController:
         assert self.source.kernel_filter is not None
-        return Narrowing(self.source.kernel_filter, followed_by(self.wanted))
+        return KernelFilterController(self.source.kernel_filter, followed_by(self.wanted), user_of)
 
     @property
-    def narrowing(self) -> Narrowing:
-        assert self.pipeline.narrowing is not None
-        return self.pipeline.narrowing
+    def filter_controller(self) -> KernelFilterController:
+        assert self.pipeline.filter_controller is not None
+        return self.pipeline.filter_controller
 
-    def write(self, applied: Applied) -> None:
-        self.applied.append(applied.keep())
-        info = applied.info
-        parent = self.tree.get_node(applied.node.kernel_parent)
-        above = build_chain_links(self.tree, self.cache, applied.node.key)[1:]
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
+        info = process_event.info
+        parent = self.tree.get_node(process_event.node.kernel_parent)
+        above = build_chain_links(self.tree, self.cache, process_event.node.key)[1:]
         self.told.append(
             Told(
-                kind_of(applied.event), applied.node.pid, info.cmd, info.user, info.args,
+                kind_of(process_event.event), process_event.node.pid, info.cmd, info.user,
+                info.args,
                 info.exit_code, tuple((link.cmd, link.user) for link in above),
                 parent and parent.cmd, info.executable, (info.uid, info.gid), info.inherited,
                 info.truncated,
@@ -97,14 +98,14 @@ class Filtered:
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         def pumped() -> bool:
             self.pipeline.pump()
-            narrowing = self.pipeline.narrowing
-            assert narrowing is None or self.pipeline.complete_until_ns <= narrowing.hold_ns
+            controller = self.pipeline.filter_controller
+            assert controller is None or self.pipeline.complete_until_ns <= controller.hold_ns
             return condition()
 
         wait_until(what, pumped)
 
     def until_on(self) -> None:
-        self.until("the kernel filters", lambda: self.narrowing.is_on)
+        self.until("the kernel filters", lambda: self.filter_controller.is_on)
 
     def until_told(self, pid: int, kind: type) -> None:
         self.until(f"{kind.__name__} of {pid}", lambda: kind in self.told_of(pid))
@@ -116,14 +117,16 @@ class Filtered:
         """Let the kernel's side doubt, and take over again without the usual pause."""
         kernel = self.source.kernel_filter
         assert kernel is not None
-        doubt = struct.pack("=QQ", boottime_ns(), Why.JOINED_LATE)
-        assert kernel._doubt.put(bytes(4), doubt)
-        self.until("the doubt is noticed", lambda: not self.narrowing.is_on)
-        self.until("it goes on", lambda: self.narrowing.hold_ns == float("inf"))
-        self.narrowing._resume_ns = 0
+        doubt = struct.pack("=QQ", boottime_ns(), FallbackReason.JOINED_LATE)
+        assert kernel._fallback.put(bytes(4), doubt)
+        self.until("the doubt is noticed", lambda: not self.filter_controller.is_on)
+        self.until("it goes on", lambda: self.filter_controller.hold_ns == float("inf"))
+        self.filter_controller._resume_ns = 0
 
-    def of(self, kind: type) -> list[Applied]:
-        return [applied for applied in self.applied if isinstance(applied.event, kind)]
+    def of(self, kind: type) -> list[ProcessEvent]:
+        return [
+            process_event for process_event in self.applied if isinstance(process_event.event, kind)
+        ]
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proctree_bpf import Applied, EventSource, Process
+    from proctree_bpf import EventSource, Process, ProcessEvent
 
 E = TypeVar("E", bound=ProcEvent)
 _TICK_NS = 10_000_000
@@ -51,9 +51,9 @@ class Live:
         self.recording = True
         self.uncertain = 0
         """How many events were handed out as uncertain."""
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
-        self._by_pid: dict[int, list[Applied]] = {}
+        self._by_pid: dict[int, list[ProcessEvent]] = {}
         self._quit_program = quit_program
         self._fences = itertools.count()
         self.collector = Collector(
@@ -67,24 +67,26 @@ class Live:
         self.applied = []
         self._by_pid = {}
 
-    def _record(self, applied: Applied) -> None:
-        self.uncertain += applied.uncertain
+    def _record(self, process_event: ProcessEvent) -> None:
+        self.uncertain += process_event.uncertain
         if not self.recording:
             return
-        self.applied.append(applied)
-        self._by_pid.setdefault(applied.event.key.pid, []).append(applied)
+        self.applied.append(process_event)
+        self._by_pid.setdefault(process_event.event.key.pid, []).append(process_event)
 
-    def history(self, who: Identity) -> list[Applied]:
+    def history(self, who: Identity) -> list[ProcessEvent]:
         """Return what was handed out so far for one process, in order.
 
         If a PID was had twice within a tick, the last one that descends from us is meant.
         """
         of_pid = tuple(self._by_pid.get(who.pid, ()))
-        found = [applied for applied in of_pid if applied.event.key.ticks == who.ticks]
-        keys = list(dict.fromkeys(applied.event.key for applied in found))
+        found = [
+            process_event for process_event in of_pid if process_event.event.key.ticks == who.ticks
+        ]
+        keys = list(dict.fromkeys(process_event.event.key for process_event in found))
         if len(keys) > 1:  # somebody plays with ns_last_pid
             keys = [key for key in keys if self._is_ours(key)] or keys
-        return [applied for applied in found if applied.event.key == keys[-1]]
+        return [process_event for process_event in found if process_event.event.key == keys[-1]]
 
     def _is_ours(self, key: ProcessKey) -> bool:
         return os.getpid() in {p.pid for p in self.collector.process(key).creators()}
@@ -95,7 +97,7 @@ class Live:
 
     def kinds(self, who: Identity) -> list[str]:
         """Return the kinds of its events so far."""
-        return [type(applied.event).__name__ for applied in self.history(who)]
+        return [type(process_event.event).__name__ for process_event in self.history(who)]
 
     def fence(self) -> None:
         """Return once everything has been handed out that had happened before the call.
@@ -109,12 +111,12 @@ class Live:
         try:
             wait_until("the fence's exit", lambda: self._has_passed(pid, token))
         except AssertionError as error:
-            events = [applied.event for applied in self._by_pid.get(pid, ())]
+            events = [process_event.event for process_event in self._by_pid.get(pid, ())]
             raise AssertionError(f"{error}: {events}, {self.collector.stats()}") from None
 
     def _has_passed(self, pid: int, token: str) -> bool:
         ours: set[ProcessKey] = set()
-        for event in (applied.event for applied in tuple(self._by_pid.get(pid, ()))):
+        for event in (process_event.event for process_event in tuple(self._by_pid.get(pid, ()))):
             if isinstance(event, Exec) and token in event.args:
                 ours.add(event.key)
             if isinstance(event, Exit) and event.key in ours:
@@ -145,8 +147,8 @@ class Live:
 
     def key(self, who: Identity) -> ProcessKey:
         """Return the identity of a process, the exact one if an event told it."""
-        for applied in self.history(who):
-            return applied.event.key
+        for process_event in self.history(who):
+            return process_event.event.key
         return ProcessKey(who.pid, who.ticks * _TICK_NS)
 
     def node(self, who: Identity) -> PidNode:

@@ -24,9 +24,9 @@ _ONLY_MARKED = """
 import sys
 from proctree_bpf.cli import main, trace
 from proctree_bpf.core.events import Exec, Exit, Fork
-class Marked(trace.SelfFilter):
+class Marked(trace.DescendantSet):
     shown = set()
-    def hides(self, event):
+    def includes(self, event):
         shown = self.shown
         if isinstance(event, Fork):
             (shown.add if event.creator.pid in shown else shown.discard)(event.child.pid)
@@ -36,7 +36,7 @@ class Marked(trace.SelfFilter):
         if isinstance(event, Exit):
             shown.discard(event.key.pid)
         return is_hidden
-trace.SelfFilter = Marked
+trace.DescendantSet = Marked
 main()
 """
 # A busy machine leaves the program little time to read.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf import Exec, Exit, Fork, PidTree, ProcCache, ProcessKey
-from proctree_bpf import ProcessEvent as Applied
+from proctree_bpf import Exec, Exit, Fork, PidTree, ProcCache, ProcessEvent, ProcessKey
 from proctree_bpf.core.tracker import Tracker
 from support.values import replace
 
@@ -30,30 +29,30 @@ class Scene:
     def key(self, pid: int) -> ProcessKey:
         return self._keys[pid]
 
-    def _apply(self, event: ProcEvent) -> Applied:
-        applied = self.tracker.apply(event)
-        assert applied is not None
+    def _apply(self, event: ProcEvent) -> ProcessEvent:
+        process_event = self.tracker.apply(event)
+        assert process_event is not None
         # A copy: a sink that is told later sees the process as it was then.
-        return Applied(event, replace(applied.process), applied.uncertain)
+        return ProcessEvent(event, replace(process_event.process), process_event.uncertain)
 
     def _tick(self) -> int:
         self.now_ns += _STEP_NS
         return self.now_ns
 
-    def fork(self, pid: int, by: int = 1, comm: str = "sh", **more: Any) -> Applied:
+    def fork(self, pid: int, by: int = 1, comm: str = "sh", **more: Any) -> ProcessEvent:
         """Let ``by`` create a process."""
         now_ns = self._tick()
         self._keys[pid] = ProcessKey(pid, now_ns)
         more = {"uid": 0, "gid": 0, **more}
         return self._apply(Fork(now_ns, self._keys[pid], self._keys[by], comm=comm, **more))
 
-    def exec(self, pid: int, *args: str, comm: str = "sh", **more: Any) -> Applied:
+    def exec(self, pid: int, *args: str, comm: str = "sh", **more: Any) -> ProcessEvent:
         """Let a process run a program."""
         raw = "".join(arg + "\0" for arg in args).encode("utf-8", "surrogateescape")
         more = {"uid": 0, "gid": 0, "args_raw": raw, **more}
         return self._apply(Exec(self._tick(), self._keys[pid], comm=comm, **more))
 
-    def exit(self, pid: int, status: int | None = 0, after_ns: int = 0) -> Applied:
+    def exit(self, pid: int, status: int | None = 0, after_ns: int = 0) -> ProcessEvent:
         """Let a process end, ``after_ns`` later."""
         self.now_ns += after_ns
         return self._apply(Exit(self._tick(), self._keys[pid], status=status))

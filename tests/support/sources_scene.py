@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
+from proctree_bpf.codecs.inputs import Received
 from proctree_bpf.core.events import Fork
+from proctree_bpf.streams.connector import ConnectorStream
 from support import sources_messages as wire
-from support.sources_look import WrittenProc
+from support.fake_proc_reader import WrittenProc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

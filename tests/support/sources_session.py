@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from proctree_bpf import Gap, PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sinks.jsonl import JsonlSink
-from proctree_bpf.sources.base import Delivery, Snapshot, SourceUnavailableError
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.procfs import uid_to_username
 from proctree_bpf.sources.recorder import Recorder
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.procfs import uid_to_username
 from proctree_bpf.sources.walker import WalkerSource
 from support.live import as_identity
 from support.waiting import PATIENCE_S, wait_until
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from proctree_bpf import Applied, EventSource, ProcessKey, ProcEvent
+    from proctree_bpf import EventSource, ProcessEvent, ProcessKey, ProcEvent
+    from proctree_bpf.sources.base import Delivery, Snapshot
     from support.proc_truth import Identity
 
 E = TypeVar("E")
@@ -93,16 +94,16 @@ class _KeepingSink:
     """Keeps the records, and the JSON lines that they become."""
 
     def __init__(self, tree: PidTree, cache: ProcCache, source: str) -> None:
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
         self.out = io.StringIO()
         self._lines = JsonlSink(
             self.out, tree, cache, source=source, boot_id="boot", wall_offset_ns=0
         )
 
-    def write(self, applied: Applied) -> None:
-        self.applied.append(applied.keep())
-        self._lines.write(applied)
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
+        self._lines.write(process_event)
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -184,7 +185,7 @@ class Session:
             self.pipeline.pump()
 
     @property
-    def applied(self) -> list[Applied]:
+    def applied(self) -> list[ProcessEvent]:
         """The records, in their order."""
         return self._sink.applied
 
@@ -205,14 +206,14 @@ class Session:
             del record["proctree"]["source"]
         return records
 
-    def history(self, who: Identity) -> list[Applied]:
+    def history(self, who: Identity) -> list[ProcessEvent]:
         """Return the records of one process, in order."""
         keys = self._keys_of(who)
-        return [applied for applied in self.applied if applied.node.key in keys]
+        return [process_event for process_event in self.applied if process_event.node.key in keys]
 
     def kinds(self, who: Identity) -> list[str]:
         """Return the kinds of its records."""
-        return [type(applied.event).__name__ for applied in self.history(who)]
+        return [type(process_event.event).__name__ for process_event in self.history(who)]
 
     def events_of(self, who: Identity, kind: type[E]) -> list[E]:
         """Return the events of one kind in its records."""

@@ -10,7 +10,7 @@ from proctree_bpf.core.model import PidNode, ProcInfo
 from support.values import replace
 
 if TYPE_CHECKING:
-    from proctree_bpf.core.tracker import Applied, Tracker
+    from proctree_bpf.core.tracker import ProcessEvent, Tracker
 
 S = 1_000_000_000
 USERS = {0: "root", 1000: "ada", 1001: "bob"}
@@ -70,5 +70,5 @@ def state(tracker: Tracker) -> tuple[dict[ProcessKey, PidNode], dict[ProcessKey,
     return {node.key: node for node in nodes}, infos
 
 
-def apply_all(tracker: Tracker, *events: ProcEvent) -> list[Applied | None]:
+def apply_all(tracker: Tracker, *events: ProcEvent) -> list[ProcessEvent | None]:
     return [tracker.apply(event) for event in events]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.sinks.fields import View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.tree import TreeSink
+from proctree_bpf.sinks.tree.tree import TreeSink
 from proctree_bpf.sinks.wall_time import TraceClock
 from support.scene import Scene
 from support.screen import Screen
@@ -15,7 +15,7 @@ from support.screen import Screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
 class TreePage:
@@ -39,10 +39,10 @@ class TreePage:
         self.screen = Screen(rows or 0, columns or 1_000_000)
         self._read = 0
 
-    def show(self, *shown: Applied) -> list[str]:
+    def show(self, *shown: ProcessEvent) -> list[str]:
         """Take a batch; return the lines there are, without the header."""
-        for applied in shown:
-            self.sink.write(applied)
+        for process_event in shown:
+            self.sink.write(process_event)
         self.sink.flush()
         return self.lines()[1:]
 

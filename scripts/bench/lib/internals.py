@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 from unittest import mock
 
-from proctree_bpf.core.view import Process
 from workload import BEGUN_NS, CPUS, KINDS
 
 from proctree_bpf import (
@@ -22,6 +21,7 @@ from proctree_bpf import (
     PidTree,
     ProcCache,
     ProcessKey,
+    ProcessTree,
     build_chain_string,
     children,
     descendants,
@@ -30,17 +30,18 @@ from proctree_bpf import (
 )
 from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.rendering import make_clock, make_sink
-from proctree_bpf.codecs.perf_stream import Drain, PerfStream
-from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.codecs.inputs import CpuCounters, Drain
 from proctree_bpf.core.events import Exec, Exit, Fork
-from proctree_bpf.core.filters import Filter
-from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.base import NullSink
 from proctree_bpf.sources.base import Delivery
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
-from proctree_bpf.sources.procfs import uid_to_username
+from proctree_bpf.sources.system.procfs import uid_to_username
+from proctree_bpf.streams.perf import PerfStream
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -146,7 +147,7 @@ def new_pipeline(
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
         sink = sink if style == "tree" else _ExecsAndExits(sink)
     wanted = Filter.parse(terms, tree, cache) if terms else None
-    pipeline = Pipeline(source, tracker, sink, hides=SelfFilter(_NOBODY).hides, wanted=wanted)
+    pipeline = Pipeline(source, tracker, sink, hides=DescendantSet(_NOBODY).includes, wanted=wanted)
     pipeline.start()
     return pipeline
 
@@ -240,7 +241,7 @@ def drain_live(load: Callable[[], object], pages: int) -> tuple[float, int]:
             load()
             begun = time.process_time()
             source.poll()
-            return time.process_time() - begun, sum(len(drain.records) for drain in drained)
+            return time.process_time() - begun, sum(len(drain.samples) for drain in drained)
     finally:
         source.close()
 
@@ -254,8 +255,9 @@ class Forest:
     top_name = "top"
 
     def __init__(self, nodes: int, depth: int) -> None:
-        self.tree, self.cache = new_stores(2 * nodes)
-        self._tracker = Tracker(self.tree, self.cache, uid_to_username)
+        self._front = ProcessTree(capacity=2 * nodes)
+        self.tree, self.cache = self._front.pid_tree, self._front.proc_cache
+        self._tracker = self._front.tracker
         self._now_ns = BEGUN_NS
         self._pid = 0
         above = ProcessKey(0, 0)
@@ -284,7 +286,7 @@ class Forest:
             "is_descendant, yes at the top": lambda: is_descendant(tree, deepest, self.top_name),
             "is_descendant, no": lambda: is_descendant(tree, deepest, "nobody"),
             "chain string": lambda: build_chain_string(tree, cache, deepest),
-            "parents": lambda: Process(tree, cache, deepest).parents(),
+            "creators": lambda: self._front.process(deepest).creators(),
             "get_node by PID": lambda: tree.get_node(deepest.pid),
             "children of one among many": lambda: children(tree, self.bush),
         }

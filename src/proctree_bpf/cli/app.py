@@ -43,13 +43,12 @@ from proctree_bpf.cli.exits import (
     output_failed,
     say,
 )
-from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
-from proctree_bpf.cli.filtering import FilterIn
+from proctree_bpf.cli.filter_options import FilterIn, FilterOptions, with_filter_options
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
 from proctree_bpf.cli.trace import TraceOptions, run_trace
 from proctree_bpf.core import lineage
-from proctree_bpf.core.filter_terms import Question
 from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
+from proctree_bpf.filters.terms import Question
 from proctree_bpf.sources.bpf import (
     DEFAULT_ARGS_BYTES,
     DEFAULT_PERF_PAGES,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from proctree_bpf.cli.command import SIGNAL_STATUS, Wait
 from proctree_bpf.cli.exits import ExitCode
 from proctree_bpf.cli.foreground import foreground
-from proctree_bpf.core.family import Family
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +114,7 @@ class Attendance:
 
     def __init__(self, command: Command, stop: Stopper, front: Foreground) -> None:
         self._command = command
-        self._family = Family(command.key)
+        self._family = DescendantSet(command.key)
         self._stop = stop
         self._front = front
         self._census: _Census | None = None

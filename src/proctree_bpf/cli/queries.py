@@ -15,9 +15,9 @@ from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
+from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.sinks.describe import command_text
-from proctree_bpf.sources import place, procfs
-from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.system import place, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

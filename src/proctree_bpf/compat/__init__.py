@@ -82,14 +82,14 @@ from proctree_bpf.core.stores import (
     new_pid_tree,
     new_pid_tree_with,
 )
-from proctree_bpf.sources.proc_socket import ProcConnector, try_create_connector
 from proctree_bpf.sources.proc_walker import (
     PROCESS_EXITED,
     PROCESS_SPAWNED,
     ProbeEvent,
     ProcWalker,
 )
-from proctree_bpf.sources.procfs import (
+from proctree_bpf.sources.system.connector_socket import ProcConnector, try_create_connector
+from proctree_bpf.sources.system.procfs import (
     parse_proc_entry,
     read_proc_comm,
     read_proc_start_time_ns,

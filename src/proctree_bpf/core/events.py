@@ -182,7 +182,7 @@ class Setid(msgspec.Struct, frozen=True, gc=False):
         return self.key.pid
 
 
-class Met(msgspec.Struct, frozen=True, gc=False):
+class AncestorAnnounced(msgspec.Struct, frozen=True, gc=False):
     """A process that has been there for a while: an ancestor of one that is followed.
 
     A source that leaves out most processes tells so of those whose names are needed.
@@ -221,12 +221,12 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     until_ns: int = 0
 
 
-ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | Met
+ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | AncestorAnnounced
 EVENT_KINDS: dict[type, str] = {
     Fork: "fork",
     Exec: "exec",
     Exit: "exit",
     Rename: "rename",
     Setid: "setid",
-    Met: "met",
+    AncestorAnnounced: "met",
 }

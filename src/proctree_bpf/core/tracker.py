@@ -8,7 +8,8 @@ The rules, each with its reason:
   until its own exec: a worker that never execs is not nameless.
 - A PID that comes back with a later start time proves that its former holder has
   ended, even if that exit was lost.
-- A snapshot fills in what the stream has not told; it never overwrites it (``core.look``).
+- A snapshot fills in what the stream has not told, and overwrites nothing
+  (``core.snapshot_merger``).
 """
 
 from __future__ import annotations
@@ -17,14 +18,24 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import (
+    EVENT_KINDS,
+    AncestorAnnounced,
+    Exec,
+    Exit,
+    Fork,
+    ProcEvent,
+    Rename,
+    Setid,
+)
 from proctree_bpf.core.identity import Sameness, compare, same_start
-from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of, node_of
+from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.table import may_have_created
+from proctree_bpf.core.text import escape
 from proctree_bpf.core.writer import TableWriter, see_parent
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.look import Untold
+    from proctree_bpf.core.snapshot_merger import Unreported
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
@@ -54,6 +65,10 @@ class ProcessEvent(msgspec.Struct, eq=False):
     uncertain: bool = False
     kept_node: PidNode | None = None
     kept_info: ProcInfo | None = None
+
+    def __str__(self) -> str:
+        kind, info = EVENT_KINDS[type(self.event)], self.info
+        return f"{kind} {info.tgid} {escape(info.cmd)} {escape(info.user)}"
 
     @property
     def node(self) -> PidNode:
@@ -107,7 +122,7 @@ class Tracker(TableWriter):
             Exit: self._exit,
             Rename: self._rename,
             Setid: self._setid,
-            Met: self._met,
+            AncestorAnnounced: self._met,
         }
 
     def apply(self, event: ProcEvent) -> ProcessEvent | None:
@@ -199,39 +214,39 @@ class Tracker(TableWriter):
     def merge_snapshot(
         self,
         entries: Iterable[tuple[PidNode, ProcInfo]],
-        pending: Pending = NOTHING_PENDING,
+        in_flight: InFlight = NOTHING_IN_FLIGHT,
     ) -> int:
         """Add the processes of a ``/proc`` snapshot that the stream has not told of.
 
-        Of processes for which an exec is pending, the snapshot may have read what they run
+        Of processes for which an exec is in flight, the snapshot may have read what they run
         after it, so that is left out rather than given to children forked before it.
         Returns the number of entries added.
         """
         with self.table.lock:
-            return Look(self, pending).merge(entries)
+            return SnapshotMerger(self, in_flight).merge(entries)
 
     def reconcile(
         self,
         entries: Collection[tuple[PidNode, ProcInfo]],
         begun_ns: int,
         now_ns: int,
-        pending: Pending = NOTHING_PENDING,
+        in_flight: InFlight = NOTHING_IN_FLIGHT,
         *,
-        untold: Mapping[ProcessKey, Untold] | None = None,
+        unreported: Mapping[ProcessKey, Unreported] | None = None,
         ends: Container[ProcessKey] = (),
     ) -> None:
-        """Mend the tree after a gap with a later look at ``/proc``.
+        """Mend the tree after a gap with a later snapshot of ``/proc``.
 
-        Every event from before the look began, at ``begun_ns``, must have been applied,
-        or else be ``pending``: what it changed is not taken from the look. Processes
+        Every event from before the snapshot began, at ``begun_ns``, must have been applied,
+        or else be ``in_flight``: what it changed is not taken from the snapshot. Processes
         that are missing are added, those that are known are brought up to date, and those
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
 
-        ``untold`` says what the stream may not have told of those that are known; None: anything.
+        ``unreported`` says what the stream may not have told of those known; None: anything.
         ``ends``: of which the entries are what was noted when they ended.
         """
         with self.table.lock:
-            Look(self, pending).mend(entries, begun_ns, now_ns, untold, ends)
+            SnapshotMerger(self, in_flight).mend(entries, begun_ns, now_ns, unreported, ends)
         self.uncertain = False
 
     # Handlers, one per kind of event.
@@ -312,7 +327,7 @@ class Tracker(TableWriter):
         born: TrackedProcess,
         creator: TrackedProcess | None,
     ) -> TrackedProcess:
-        """Take in the birth of a process that is known by later events, or by a look."""
+        """Take in the birth of a process that is known by later events, or by a snapshot."""
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.child.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
@@ -421,7 +436,7 @@ class Tracker(TableWriter):
         self.set_user(process, event.uid, event.gid)
         return process
 
-    def _met(self, event: Met) -> None:
+    def _met(self, event: AncestorAnnounced) -> None:
         """Take in a process that was there already; nothing happened to it now."""
         pid, start_ns = event.key
         process = self.table.locate(pid, start_ns)
@@ -466,6 +481,3 @@ def _told_another(ended: TrackedProcess, comm: str) -> bool:
 def kind_of(event: ProcEvent) -> str:
     """Return ``fork``, ``exec``, ``exit`` or ``rename``."""
     return EVENT_KINDS[type(event)]
-
-
-Applied = ProcessEvent

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Sink(Protocol):
     """Takes records in causal order, from one thread."""
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         """Take one event and what is known of its process."""
 
     def gap(self, gap: Gap) -> None:
@@ -28,7 +28,7 @@ class Sink(Protocol):
 class NullSink:
     """Keeps nothing: for a library user who only wants the tree."""
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         """Drop it."""
 
     def gap(self, gap: Gap) -> None:

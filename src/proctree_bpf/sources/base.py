@@ -6,16 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from proctree_bpf.errors import Refusal as Refusal  # noqa: PLC0414
-from proctree_bpf.errors import SourceFailedError as SourceFailedError  # noqa: PLC0414
-from proctree_bpf.errors import SourceUnavailableError as SourceUnavailableError  # noqa: PLC0414
+from proctree_bpf.errors import SourceFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.core.events import Gap, ProcEvent
-    from proctree_bpf.sources.bpf_filter import Doubt
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.filters.kernel_port import FilterFallback
 
 
 MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
@@ -43,7 +41,7 @@ class Delivery:
 
     ``events`` are in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
-    counted in a gap. ``end`` says that nothing will ever follow. ``doubt`` says that a
+    counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide. ``fill`` is how full the fullest buffer was
     before, from 0 to 1.
     """
@@ -52,7 +50,7 @@ class Delivery:
     events: list[ProcEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
-    doubt: Doubt | None = None
+    fallback: FilterFallback | None = None
     fill: float = 0.0
 
 

@@ -1,0 +1,63 @@
+"""Puts events from many CPUs into one causal order. Pure.
+
+Perf buffers are per CPU, so an event can be read before an older one from
+another CPU. A watermark is a time before which every event is known to have
+arrived; what is older than it can be released in order for good.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proctree_bpf.core.events import ProcEvent
+
+_by_time = attrgetter("timestamp_ns")
+
+
+class ReorderBuffer:
+    """Holds events until a watermark says that nothing older can come."""
+
+    def __init__(self) -> None:
+        self._held: list[ProcEvent] = []
+        self._released_ns = 0
+        self.late = 0
+        """Events that came with a time before one already released."""
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def push(self, events: Iterable[ProcEvent]) -> None:
+        """Add events in the order of their arrival; each CPU's own order is kept on ties."""
+        before = len(self._held)
+        self._held.extend(events)
+        released = self._released_ns
+        self.late += sum(event.timestamp_ns < released for event in self._held[before:])
+
+    def release(self, watermark_ns: float) -> list[ProcEvent]:
+        """Remove and return, oldest first, the events stamped before the watermark."""
+        self._held.sort(key=_by_time)
+        count = _count_before(self._held, watermark_ns)
+        ready = self._held[:count]
+        del self._held[:count]
+        if ready:
+            self._released_ns = max(self._released_ns, ready[-1].timestamp_ns)
+        return ready
+
+    def held(self) -> tuple[ProcEvent, ...]:
+        """Return what is held, in no particular order."""
+        return tuple(self._held)
+
+
+def _count_before(events: list[ProcEvent], watermark_ns: float) -> int:
+    low, high = 0, len(events)
+    while low < high:
+        middle = (low + high) // 2
+        if events[middle].timestamp_ns < watermark_ns:
+            low = middle + 1
+        else:
+            high = middle
+    return low
