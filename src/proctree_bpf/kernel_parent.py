@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.table import may_have_created
+from proctree_bpf.sources.base import MORE_FILES, failing_as
 from proctree_bpf.sources.system.procfs import read_stat
 
 if TYPE_CHECKING:
@@ -26,9 +27,14 @@ def is_pinned(process: TrackedProcess) -> bool:
     return bool(process.start_time_ns) and not process.approximate
 
 
+def _read(pid: int, proc: str) -> Stat | None:
+    with failing_as(f"{proc} cannot be read", MORE_FILES):
+        return read_stat(pid, proc)
+
+
 def _stat_of(process: TrackedProcess, proc: str) -> Stat | None:
     """Read ``/proc/PID/stat``; None unless it is certain to be of this very process."""
-    stat = read_stat(process.pid, proc)
+    stat = _read(process.pid, proc)
     if stat is None or not same_start(process.start_time_ns, stat.start_ticks * TICK_NS):
         return None
     return stat
@@ -36,7 +42,7 @@ def _stat_of(process: TrackedProcess, proc: str) -> Stat | None:
 
 def lives_in(proc: str, process: TrackedProcess) -> bool:
     """Tell whether ``/proc`` shows a process that is not known to have ended."""
-    stat = _stat_of(process, proc) if is_pinned(process) else read_stat(process.pid, proc)
+    stat = _stat_of(process, proc) if is_pinned(process) else _read(process.pid, proc)
     return stat is not None and not stat.ended
 
 
@@ -55,7 +61,7 @@ def parent_in(proc: str, process: TrackedProcess) -> ProcessKey | None:
         ppid = ppid_in(proc, process)
         if not ppid:
             return None
-        stat = read_stat(ppid, proc)
+        stat = _read(ppid, proc)
         if stat is not None and ppid_in(proc, process) == ppid:
             return ProcessKey(ppid, stat.start_ticks * TICK_NS)
     return None

@@ -74,6 +74,7 @@ class Process:
     Raises:
         NoSuchProcessError: from any method but ``is_running`` once the tree has forgotten the
             process: ten minutes after its end, or for want of room.
+        SourceFailedError: from those that ask ``/proc``, if no more files can be open.
 
     """
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
 """What to do where there is no ``/proc``."""
+MORE_FILES = "let this process have more files open, with 'ulimit -n'"
+"""What to do where there is a ``/proc``, but no descriptor to read it with."""
 
 
 @contextmanager
