@@ -1,4 +1,4 @@
-"""Where this process can have no more files open: nobody has ended for that, and no output failed."""
+"""Where this process can have no more files open: nobody is taken for gone, no output failed."""
 
 from __future__ import annotations
 
