@@ -12,6 +12,7 @@ import pytest
 from proctree_bpf import Answer, BpfOptions, BpfSource, Collector, Exec, Exit, Fork, ProcessTree
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.procfs import read_key
 from support.host import check_that_it_is_left_alone
 from support.orphan import kernels_parent, orphanage
 from support.pids import another_with_pid, ended_child
@@ -20,20 +21,27 @@ from support.waiting import wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proctree_bpf import ProcessEvent
+    from proctree_bpf import Process, ProcessEvent
 
 EXACT = ("bpf", "proc-connector")
+
+
+def known(live: Collector, pid: int) -> Process:
+    """Return this living process, once it is known; others may have had its PID before."""
+    key = read_key(pid)
+    wait_until(f"{pid} is known", lambda: key in live.tree)
+    return live.process(key)
 
 
 @pytest.mark.parametrize("source", EXACT)
 def test_the_creator_stays_and_the_parent_is_the_kernels_of_this_moment(source: str) -> None:
     with Collector(source) as live, orphanage() as three:
-        wait_until("the leaf is known", lambda: three.leaf in live.tree)
-        leaf, middle = live.process(three.leaf), live.process(three.middle)
+        leaf, middle = known(live, three.leaf), known(live, three.middle)
+        reaper = known(live, three.reaper)
         assert (leaf.ppid(), leaf.parent(), leaf.creator()) == (three.middle, middle, middle)
         three.orphan()
         assert leaf.ppid() == kernels_parent(three.leaf) == three.reaper
-        assert leaf.parent() == live.process(three.reaper)
+        assert leaf.parent() == reaper
         assert [each.pid for each in leaf.parents()[:2]] == [three.reaper, os.getpid()]
         wait_until("the end is told", lambda: middle.exit_code is not None)
         assert middle.exit_code == 3
@@ -43,16 +51,15 @@ def test_the_creator_stays_and_the_parent_is_the_kernels_of_this_moment(source: 
         assert (leaf.exit_signal, leaf.exit_code, leaf.is_running()) == (9, None, False)
         # Its exit told the parent that it had then.
         assert leaf.ppid() == three.reaper
-        assert leaf.parent() == live.process(three.reaper)
+        assert leaf.parent() == reaper
         assert leaf.creator() == middle
-    assert live.is_descendant(leaf, three.middle) is Answer.YES
+    assert live.is_descendant(leaf, middle.key) is Answer.YES
     assert live.is_descendant(leaf, middle) is Answer.YES
 
 
 def test_a_walker_says_nothing_wrong_of_who_was_the_parent_at_the_end() -> None:
     with Collector("proc-walker") as live, orphanage() as three:
-        wait_until("the leaf is known", lambda: three.leaf in live.tree)
-        leaf = live.process(three.leaf)
+        leaf = known(live, three.leaf)
         three.orphan()
         assert leaf.ppid() == three.reaper
         three.end_leaf()
@@ -69,7 +76,7 @@ def test_a_process_is_not_the_next_one_with_its_pid(source: str | None) -> None:
         if live is not None:
             live.start()
         tree = ProcessTree.from_proc() if live is None else live.tree
-        former = tree.process(child.pid)
+        former = tree.process(read_key(child.pid))
         assert former.is_running()
         # Within one tick, /proc does not tell two lives of a PID apart.
         wait_until("another tick", lambda: boottime_ns() // TICK_NS > former.key.ticks)
@@ -112,16 +119,16 @@ def test_who_iterates_is_told_what_happens(source: str) -> None:
     with Collector(source) as live:
         events = live.events()
         with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
-            wait_until("it is known", lambda: child.pid in live.tree)
+            process = known(live, child.pid)
             if source == "proc-walker":
-                wait_until("its exec is known", lambda: live.process(child.pid).name() == "cat")
-        seen = list(takewhile(lambda told: not _is_end_of(told, child.pid), events))
+                wait_until("its exec is known", lambda: process.name() == "cat")
+        seen = list(takewhile(lambda told: not _is_end_of(told, process), events))
     assert Fork in {type(told.event) for told in seen if told.event.key.pid == child.pid}
     assert events.dropped == 0
 
 
-def _is_end_of(told: ProcessEvent, pid: int) -> bool:
-    return told.event.key.pid == pid and isinstance(told.event, Exit)
+def _is_end_of(told: ProcessEvent, process: Process) -> bool:
+    return told.event.key == process.key and isinstance(told.event, Exit)
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf import Collector
+from proctree_bpf.sources.system.procfs import read_key
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -39,5 +40,5 @@ def check_that_it_is_left_alone(source: str | EventSource) -> None:
         assert not any(os.get_inheritable(fd) for fd in now if fd not in descriptors)
         assert _state() == state
         with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
-            wait_until("it is known", lambda: child.pid in live.tree)
+            wait_until("it is known", lambda: read_key(child.pid) in live.tree)
     assert (_descriptors(), _state(), threading.active_count()) == (descriptors, state, threads)
