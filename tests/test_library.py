@@ -51,7 +51,7 @@ from proctree_bpf import (
 )
 from proctree_bpf.core.identity import TICK_NS
 from support.fake_proc import FakeProc
-from support.family import living_family
+from support.living_family import living_family
 from support.values import replace
 from support.waiting import wait_until
 

@@ -24,7 +24,7 @@ from proctree_bpf import (
 )
 from proctree_bpf.core.identity import TICK_NS
 from support.fake_proc import FakeProc
-from support.family import living_family
+from support.living_family import living_family
 from support.orphan import kernels_parent, orphanage
 from support.waiting import wait_until
 
@@ -68,17 +68,18 @@ class TestSnapshot:
         assert not process.creator_is_certain
 
     def test_relatives_are_found(self, tmp_path: Path) -> None:
-        with living_family(tmp_path, "prt-front") as family:
+        name = f"prt-{ME}"  # nobody else has it
+        with living_family(tmp_path, name) as family:
             tree = ProcessTree.from_proc()
             root = tree.process(family.root)
             assert set(pids(tree.children(family.root))) == {family.kid, family.other}
             assert set(pids(root.children(recursive=True))) == family.pids - {family.root}
-            assert set(pids(tree.find(name="prt-front"))) == family.pids
-            assert set(pids(tree.find(name="prt-front", user=os.getuid()))) == family.pids
-            assert tree.find(name="prt-front", user="nobody-at-all") == []
-            assert f"prt-front({family.grandkid})" in tree.display(root)
-            assert tree.chain(family.grandkid).startswith(f"{family.grandkid}|prt-front|")
-        assert tree.is_descendant(family.grandkid, "prt-front") is Answer.YES
+            assert set(pids(tree.find(name=name))) == family.pids
+            assert set(pids(tree.find(name=name, user=os.getuid()))) == family.pids
+            assert tree.find(name=name, user="nobody-at-all") == []
+            assert f"{name}({family.grandkid})" in tree.display(root)
+            assert tree.chain(family.grandkid).startswith(f"{family.grandkid}|{name}|")
+        assert tree.is_descendant(family.grandkid, name) is Answer.YES
         assert tree.is_descendant(family.grandkid, family.root) is Answer.YES
         assert tree.is_descendant(family.grandkid, ME) is Answer.YES
         assert tree.is_descendant(ME, family.root) is Answer.NO

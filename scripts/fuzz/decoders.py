@@ -22,7 +22,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import atheris
 
@@ -47,6 +47,7 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.errors import DecodeError, SourceUnavailableError
     from proctree_bpf.pipeline import Pipeline
+    from proctree_bpf.sinks.jsonl.json_record import RecordOptions
     from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
     from proctree_bpf.sources.replay import ReplaySource
     from proctree_bpf.streams.connector import ConnectorStream
@@ -178,21 +179,22 @@ def _with_frame(data: bytes) -> bytes:
     return _file(recording.encode_frame(kind, data[1:]), sources.get(kind, "bpf"))
 
 
-class _InMemory:
-    """As much of a path as ReplaySource wants."""
+class _InMemory(ReplaySource):
+    """A recording that is in no file."""
 
     def __init__(self, data: bytes) -> None:
+        super().__init__(Path("in-memory"))
         self._data = data
 
-    def read_bytes(self) -> bytes:
+    def _read(self) -> bytes:
         return self._data
 
 
 def _replay(data: bytes) -> None:
     """Run a recording with a right checksum through the whole pipeline."""
-    source = ReplaySource(cast("Path", _InMemory(_with_frame(data))))
+    source = _InMemory(_with_frame(data))
     tree, cache = PidTree(), ProcCache()
-    sink = JsonlSink(io.StringIO(), tree, cache, source="replay", boot_id="0", wall_offset_ns=0)
+    sink = JsonlSink(io.StringIO(), tree, cache, RecordOptions("replay", "0", 0))
     pipeline = Pipeline(source, Tracker(tree, cache), sink)
     try:
         pipeline.start()

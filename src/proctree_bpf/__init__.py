@@ -25,8 +25,8 @@ from proctree_bpf.collector import Collector
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey, entity_id
 from proctree_bpf.core.lineage import Answer
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.text import unescape
-from proctree_bpf.core.tracker import ProcessEvent
 from proctree_bpf.errors import (
     DecodeError,
     FilterError,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.lineage import Answer
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.process import Process
     from proctree_bpf.process_tree import Who

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.events import Gap
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
 
 DEFAULT_QUEUE_SIZE = 16_384
 """Events that may wait for an iterator: some 20 MB, and a second of a very busy machine."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
-from proctree_bpf.core.table import may_have_created
+from proctree_bpf.core.process import may_have_created
 from proctree_bpf.sources.base import MORE_FILES, failing_as
 from proctree_bpf.sources.system.procfs import read_stat
 

@@ -15,8 +15,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.core.events import EVENT_KINDS, Gap, ProcEvent
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.snapshot_merger import InFlight
-from proctree_bpf.core.tracker import ProcessEvent
 from proctree_bpf.sources.system import procfs
 from proctree_bpf.streams.reorder import ReorderBuffer
 

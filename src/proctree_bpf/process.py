@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from proctree_bpf.core import lineage
+from proctree_bpf.core import lineage, subtree
 from proctree_bpf.core.identity import Sameness, compare
 from proctree_bpf.core.model import UNKNOWN_NAME, Edge
 from proctree_bpf.errors import NoSuchProcessError
@@ -227,7 +227,7 @@ class Process:
         with self._origin.table.lock:
             record = self._known()
             if recursive:
-                found = list(lineage.below(record, live_only=live_only))
+                found = list(subtree.below(record, live_only=live_only))
             else:
                 born = sorted(record.children or (), key=lambda child: child.ticks)
                 found = [child for child in born if not live_only or child.exited_ns is None]

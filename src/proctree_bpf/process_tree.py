@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from proctree_bpf.core import lineage
+from proctree_bpf.core import lineage, subtree
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import Answer
 from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS, CacheParams, Edge
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.core.process import TrackedProcess
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
 
 Who: TypeAlias = int | ProcessKey | Process
 """A process: a bare PID (who has it now, else who had it last), its identity, or itself."""
@@ -273,7 +273,7 @@ class ProcessTree:
                 tops = [record for record in self._records() if record.creator is None]
                 tops.sort(key=lambda record: record.key)
             drawn = [
-                lineage.display(self.pid_tree, top.key, live_only=live_only)
+                subtree.display(self.pid_tree, top.key, live_only=live_only)
                 for top in tops
                 if who is not None or not live_only or top.exited_ns is None
             ]

@@ -31,7 +31,7 @@ from proctree_bpf.codecs.recording import (
     encode_walk,
 )
 from proctree_bpf.errors import DecodeError
-from support.names import comms, unhurried
+from support.hostile_names import comms, unhurried
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.core.snapshot_merger import InFlight, Unreported
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from support.story import (
+from support.sample_events import (
     CHILD,
     CHILD_TICK,
     EXEC,

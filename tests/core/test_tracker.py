@@ -8,11 +8,12 @@ import pytest
 
 from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey
-from proctree_bpf.core.lineage import build_chain_string, children
+from proctree_bpf.core.lineage import build_chain_string
 from proctree_bpf.core.model import CacheParams, Edge
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import Tracker, kind_of
-from support.story import (
+from proctree_bpf.core.subtree import children
+from proctree_bpf.core.tracker import Tracker
+from support.sample_events import (
     CHILD,
     CHILD_TICK,
     EXEC,
@@ -29,7 +30,7 @@ from support.story import (
     node_of,
     state,
 )
-from support.values import replace
+from support.values import kind_of, replace
 
 
 class TestALifeInOrder:

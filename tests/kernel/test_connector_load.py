@@ -11,9 +11,9 @@ import pytest
 import proctree_bpf
 from proctree_bpf import Exec, Exit, Fork, ProcessKey
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import identity
-from support.sources_session import Session
+from support.source_session import Session
 from support.spawner import NAMES, Spawner
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, ProcessEvent
 from proctree_bpf.filters.kernel_port import KernelFilterSpec
-from support.clan import Clan
+from support.random_family import RandomFamily
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from proctree_bpf.filters.kernel_port import Seed
     from support.actor import Helpers, Stage
-    from support.clan import Events
-    from support.filtered import Filtered
+    from support.filtered_pipeline import FilteredPipeline
+    from support.random_family import Events
 
 _HANDOVERS = 200
 
@@ -33,7 +33,7 @@ def last_of(process_event: ProcessEvent) -> str:
     )
 
 
-def check(filtered: Filtered, truth: Events) -> None:
+def check(filtered: FilteredPipeline, truth: Events) -> None:
     """Compare what was told, to the end, with what happened."""
     filtered.pipeline.finish()
     assert filtered.gaps == []
@@ -49,14 +49,14 @@ def check(filtered: Filtered, truth: Events) -> None:
 
 @pytest.mark.timeout(400)
 def test_hundreds_of_hand_overs_lose_nobody(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman")
     truth: Events | None = None
     done = 0
     for seed in range(1000):
-        clan = Clan(helpers, tmp_path, "kinsman", 60, seed)
-        other = Clan(helpers, tmp_path, "stranger", 30, seed + 1)
+        clan = RandomFamily(helpers, tmp_path, "kinsman", 60, seed)
+        other = RandomFamily(helpers, tmp_path, "stranger", 30, seed + 1)
         while clan.popen.poll() is None:
             filtered.until_on()
             filtered.hand_over_again()
@@ -72,7 +72,7 @@ def test_hundreds_of_hand_overs_lose_nobody(
 
 
 def test_what_ran_before_the_start_is_followed(
-    begun: Callable[..., Filtered], stage: Stage
+    begun: Callable[..., FilteredPipeline], stage: Stage
 ) -> None:
     with stage.play("crowd", "3") as actor:
         actor.await_report("child", 3)
@@ -102,7 +102,7 @@ os.execv(sys.argv[1], ["late", "1"])
 
 
 def test_children_that_it_had_before_its_exec_are_followed(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     """The kernel's side cannot know them: it doubts, and the tree catches up."""
     joiner = tmp_path / "late-joiner"
@@ -129,7 +129,7 @@ def test_children_that_it_had_before_its_exec_are_followed(
     filtered.until_on()
 
 
-def test_a_new_name_is_heeded(begun: Callable[..., Filtered]) -> None:
+def test_a_new_name_is_heeded(begun: Callable[..., FilteredPipeline]) -> None:
     filtered = begun("ancestor=renamed-one")
     filtered.until_on()
     script = "printf renamed-one >/proc/$$/comm; true; /bin/true under it; exit 7"
@@ -141,7 +141,7 @@ def test_a_new_name_is_heeded(begun: Callable[..., Filtered]) -> None:
 
 
 def test_a_program_file_is_heeded_whatever_its_name(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     wanted, copy, link = tmp_path / "wanted", tmp_path / "copy", tmp_path / "link"
     for path in (wanted, copy):
@@ -161,7 +161,7 @@ def test_a_program_file_is_heeded_whatever_its_name(
 
 
 def test_what_a_wanted_file_starts_is_followed(
-    begun: Callable[..., Filtered], tmp_path: Path
+    begun: Callable[..., FilteredPipeline], tmp_path: Path
 ) -> None:
     shell = tmp_path / ("a-name-of-many-bytes" * 5) / "sh"
     shell.parent.mkdir()
@@ -228,7 +228,7 @@ def line() -> Iterator[Line]:
 
 
 def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
-    begun: Callable[..., Filtered], line: Line, helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], line: Line, helpers: Helpers, tmp_path: Path
 ) -> None:
     """The reader knew it by its tick alone, and its child as well."""
     joiner = tmp_path / "joiner"
@@ -250,7 +250,7 @@ def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
 
 @pytest.mark.parametrize("kind", [Fork, Exit])
 def test_who_joins_between_the_seeds_and_the_filter_has_its_ancestors_told(
-    begun: Callable[..., Filtered],
+    begun: Callable[..., FilteredPipeline],
     line: Line,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -301,12 +301,12 @@ def test_without_the_filter_it_goes_on_if_only_that_does_not_load() -> None:
 
 
 def test_a_table_that_is_too_small_loses_nobody(
-    begun: Callable[..., Filtered], helpers: Helpers, stage: Stage, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, stage: Stage, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman", slots=30)
     with stage.play("crowd", "60") as crowd:
         crowd.await_report("child", 60)
-        truth = Clan(helpers, tmp_path, "kinsman", 300, 4).finish()
+        truth = RandomFamily(helpers, tmp_path, "kinsman", 300, 4).finish()
     check(filtered, truth)
     assert filtered.filter_controller.given_up is not None
     assert "--capacity" in filtered.filter_controller.given_up
@@ -314,11 +314,11 @@ def test_a_table_that_is_too_small_loses_nobody(
 
 
 def test_those_that_end_are_forgotten_in_the_kernel(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman")
     filtered.until_on()
-    truth = Clan(helpers, tmp_path, "kinsman", 300, 8).finish()
+    truth = RandomFamily(helpers, tmp_path, "kinsman", 300, 8).finish()
     kernel = filtered.source.kernel_filter
     assert kernel is not None
     noted = {each.key for each in kernel.processes()}

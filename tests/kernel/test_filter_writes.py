@@ -20,7 +20,7 @@ from proctree_bpf.sources.system.clock import boottime_ns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.filtered import Filtered
+    from support.filtered_pipeline import FilteredPipeline
 
 _HASH = 1  # enum bpf_map_type
 _FREEZE = 22  # enum bpf_cmd: no system call writes to the map any more
@@ -34,14 +34,14 @@ def freeze(table: BpfTable) -> None:
     assert status == 0, os.strerror(ctypes.get_errno())
 
 
-def run_wanted(filtered: Filtered, wanted: str) -> None:
+def run_wanted(filtered: FilteredPipeline, wanted: str) -> None:
     """Run what is followed by its name; it must be told."""
     with subprocess.Popen([wanted]) as process:
         pass
     filtered.until_told(process.pid, Exec)
 
 
-def say_a_doubt(filtered: Filtered) -> None:
+def say_a_doubt(filtered: FilteredPipeline) -> None:
     """As the kernel's side does, in a map that can still be written."""
     kernel = filtered.source.kernel_filter
     assert kernel is not None
@@ -50,7 +50,7 @@ def say_a_doubt(filtered: Filtered) -> None:
 
 class TestWhatCannotBeWritten:
     def test_seeds_that_cannot_be_set_leave_the_filter_to_us(
-        self, begun: Callable[..., Filtered], wanted: str
+        self, begun: Callable[..., FilteredPipeline], wanted: str
     ) -> None:
         filtered = begun("ancestor=wanted-one")
         kernel = filtered.source.kernel_filter
@@ -62,7 +62,7 @@ class TestWhatCannotBeWritten:
         run_wanted(filtered, wanted)
 
     def test_a_switch_that_cannot_be_set_leaves_the_filter_to_us(
-        self, begun: Callable[..., Filtered], wanted: str
+        self, begun: Callable[..., FilteredPipeline], wanted: str
     ) -> None:
         filtered = begun("ancestor=wanted-one")
         kernel = filtered.source.kernel_filter
@@ -73,7 +73,7 @@ class TestWhatCannotBeWritten:
         run_wanted(filtered, wanted)
 
     def test_what_cannot_be_switched_off_is_made_to_doubt(
-        self, begun: Callable[..., Filtered], wanted: str
+        self, begun: Callable[..., FilteredPipeline], wanted: str
     ) -> None:
         """Also somebody who is followed for no reason that the kernel knows is told then."""
         filtered = begun("ancestor=wanted-one")
@@ -94,7 +94,7 @@ class TestWhatCannotBeWritten:
         say_a_doubt(filtered)
         run_wanted(filtered, wanted)
 
-    def test_what_can_be_neither_is_an_error(self, begun: Callable[..., Filtered]) -> None:
+    def test_what_can_be_neither_is_an_error(self, begun: Callable[..., FilteredPipeline]) -> None:
         filtered = begun("ancestor=wanted-one")
         filtered.until_on()
         kernel = filtered.source.kernel_filter
@@ -105,7 +105,7 @@ class TestWhatCannotBeWritten:
             filtered.filter_controller.send_everything(boottime_ns())
 
     def test_a_seed_that_cannot_be_taken_back_does_not_come_into_force(
-        self, begun: Callable[..., Filtered]
+        self, begun: Callable[..., FilteredPipeline]
     ) -> None:
         filtered = begun("ancestor=wanted-one")
         filtered.until_on()

@@ -94,10 +94,10 @@ def test_a_process_is_not_the_next_one_with_its_pid(source: str | None) -> None:
 
 
 def test_a_filter_is_decided_in_the_kernel_where_it_can_be(tmp_path: Path) -> None:
-    shell = tmp_path / "prt-door"
+    shell = tmp_path / f"prt-{os.getpid()}"
     shell.symlink_to("/bin/sh")
     told: list[ProcessEvent] = []
-    live = Collector(filter="ancestor=prt-door", on_event=told.append)
+    live = Collector(filter=f"ancestor={shell.name}", on_event=told.append)
     with live:
         wait_until("the kernel decides", lambda: live.stats()["kernel_filter"]["times_on"])
         for _ in range(20):
@@ -106,9 +106,9 @@ def test_a_filter_is_decided_in_the_kernel_where_it_can_be(tmp_path: Path) -> No
         wait_until("all is told", lambda: sum(isinstance(e.event, Exit) for e in told) == 3)
         assert live.stats()["dropped_in_kernel"] >= 60
     assert live.source_name == "bpf"
-    assert {live.is_descendant(each.process.key, "prt-door") for each in told} == {Answer.YES}
+    assert {live.is_descendant(each.process.key, shell.name) for each in told} == {Answer.YES}
     names = [each.info.cmd for each in told if isinstance(each.event, Exec)]
-    assert names == ["prt-door", "true"]
+    assert names == [shell.name, "true"]
     root = told[0].event.key.pid if isinstance(told[0].event, Exec) else None
     creators = [each.event.creator.pid for each in told if isinstance(each.event, Fork)]
     assert creators == [root, root]

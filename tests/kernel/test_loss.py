@@ -20,12 +20,12 @@ from proctree_bpf import (
     ProcCache,
     ProcessEvent,
 )
-from proctree_bpf.codecs.sample_decoder import KINDS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.system.clock import boottime_ns
 from support.actor import Actor
-from support.live import as_identity
+from support.live_collector import as_identity
+from support.polled_source import begun_by_kind
 from support.proc_truth import cmdline, comm, exe, identity
 from support.program import json_lines, tracing
 from support.spawner import Spawner, number_of, records_of, unique
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf import PidNode, ProcessKey, ProcEvent, ProcInfo
     from support.actor import Helpers, Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
     from support.proc_truth import Identity
     from support.spawner import Spawned
 
@@ -79,14 +79,6 @@ class Lossy:
 
         wait_until("the repair", lambda: self.pumped(lambda: not self.tracker.uncertain))
         assert self.pipeline.stats.repairs
-
-    def begun(self) -> dict[str, int]:
-        """Return what the BPF programs say they sent or failed to send, by kind."""
-        program = self.source._program
-        assert program is not None
-        counters = program.counters()
-        every = len(KINDS)  # of each copy of the programs
-        return {kind: sum(sum(c.begun[n::every]) for c in counters) for n, kind in enumerate(KINDS)}
 
     def node(self, who: Identity) -> PidNode:
         """Return the only node of a process."""
@@ -136,7 +128,7 @@ def ours(events: list[ProcEvent], keys: set[ProcessKey]) -> Counter[type]:
     return Counter(type(event) for event in events if event.key in keys)
 
 
-def spawned_by(live: Live, token: str) -> set[ProcessKey]:
+def spawned_by(live: LiveCollector, token: str) -> set[ProcessKey]:
     """Return what a spawner ran, as the collector that loses nothing knows it."""
     live.fence()
     return {
@@ -153,7 +145,7 @@ def test_what_is_lost_is_what_was_begun_and_not_received(
     flood(helpers, tmp_path, unique("counted"))
     lossy.pipeline.finish()
     stats = lossy.source.stats()
-    begun = lossy.begun()
+    begun = begun_by_kind(lossy.source)
     assert stats["lost"] > 500
     for kind, counts in stats["by_kind"].items():
         assert counts["received"] + counts["lost"] == begun[kind]
@@ -162,7 +154,7 @@ def test_what_is_lost_is_what_was_begun_and_not_received(
 
 
 def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
-    live: Live, helpers: Helpers, tmp_path: Path
+    live: LiveCollector, helpers: Helpers, tmp_path: Path
 ) -> None:
     before, token = len(live.applied), unique("compared")
     lossy = Lossy()
@@ -194,7 +186,7 @@ def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
 
 
 def test_each_gap_says_on_which_cpu_and_between_which_times(
-    live: Live, lossy: Lossy, helpers: Helpers, tmp_path: Path
+    live: LiveCollector, lossy: Lossy, helpers: Helpers, tmp_path: Path
 ) -> None:
     before, tokens = len(live.applied), (unique("located"), unique("located-again"))
     cpu = max(os.sched_getaffinity(0))
@@ -227,7 +219,7 @@ def test_each_gap_says_on_which_cpu_and_between_which_times(
 
 
 def test_after_a_loss_the_tree_is_mended_from_proc(
-    live: Live, lossy: Lossy, stage: Stage, tmp_path: Path
+    live: LiveCollector, lossy: Lossy, stage: Stage, tmp_path: Path
 ) -> None:
     token = unique("mended")
     with stage.play("crowd", "10") as known:

@@ -15,10 +15,10 @@ import pytest
 from proctree_bpf import Exec, Exit, Fork, Rename
 from proctree_bpf.core.events import Setid
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from support.connector import HUGE_BUFFER
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import comm, identity, status_field
-from support.sources_session import Session
+from support.real_connector import HUGE_BUFFER
+from support.source_session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

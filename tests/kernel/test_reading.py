@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,11 @@ from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.sample_decoder import MAX_COPIES
 from proctree_bpf.filters.kernel_port import KernelFilterSpec
 from proctree_bpf.sources import bpf
-from support.waiting import wait_until
+from support.polled_source import events_until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proctree_bpf import ProcEvent
     from proctree_bpf.codecs.btf import Btf
     from support.actor import Helpers
 
@@ -56,16 +54,7 @@ def _told_of_a_child(source: BpfSource, helpers: Helpers) -> Counter[type]:
     program = os.fspath(helpers.quit)
     pid = os.posix_spawn(program, [program, "0"], {})
     os.waitpid(pid, 0)
-    done_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    events: list[ProcEvent] = []
-
-    def all_came() -> bool:
-        delivery = source.poll()
-        events.extend(delivery.events)
-        return delivery.watermark_ns > done_ns
-
-    wait_until("all that happened", all_came)
-    return Counter(type(event) for event in events if event.key.pid == pid)
+    return Counter(type(event) for event in events_until_now(source) if event.key.pid == pid)
 
 
 @pytest.mark.parametrize(

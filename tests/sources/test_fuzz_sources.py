@@ -36,9 +36,9 @@ from proctree_bpf.errors import DecodeError, SourceUnavailableError
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.streams.connector import ConnectorStream
-from support import sources_messages as wire
-from support.fake_proc_reader import WrittenProc
-from support.names import unhurried
+from support import connector_messages as wire
+from support.fake_proc_reader import FakeProcReader
+from support.hostile_names import unhurried
 
 _WHAT = st.sampled_from(
     [wire.NONE, wire.FORK, wire.EXEC, wire.UID, wire.GID, wire.SID, wire.PTRACE, wire.COMM,
@@ -101,7 +101,7 @@ def test_only_decode_errors_leave_the_iteration_of_a_part(data: bytes, n: int) -
 def test_a_connector_stream_raises_nothing(
     polls: list[tuple[list[bytes], bool, int, int, bool]],
 ) -> None:
-    proc = WrittenProc()
+    proc = FakeProcReader()
     stream = ConnectorStream(proc)
     for datagrams, overrun, monotonic_ns, boottime_ns, there in polls:
         proc.processes.clear()

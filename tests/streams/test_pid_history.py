@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf.core.events import Exit
-from support import sources_messages as wire
-from support.sources_scene import CHILD, PARENT, SECOND, Scene
+from support import connector_messages as wire
+from support.fake_connector import CHILD, PARENT, SECOND, FakeConnector
 
 if TYPE_CHECKING:
     from proctree_bpf.core.identity import ProcessKey
@@ -22,15 +22,15 @@ THREAD = CHILD + 1
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene()
+def scene() -> FakeConnector:
+    return FakeConnector()
 
 
-def end(scene: Scene, code: int, parent: int = REAPED, tid: int = 0) -> bytes:
+def end(scene: FakeConnector, code: int, parent: int = REAPED, tid: int = 0) -> bytes:
     return scene.kernel.exit(CHILD, code << 8, parent=parent, tid=tid)
 
 
-def told(scene: Scene, *polls: list[bytes]) -> dict[ProcessKey, int | None]:
+def told(scene: FakeConnector, *polls: list[bytes]) -> dict[ProcessKey, int | None]:
     """Return the exit codes by process; each must be told to have ended once."""
     ends = [e for datagrams in polls for e in scene.poll(*datagrams) if isinstance(e, Exit)]
     codes = {e.key: e.exit_code for e in ends}
@@ -41,7 +41,7 @@ def told(scene: Scene, *polls: list[bytes]) -> dict[ProcessKey, int | None]:
 @pytest.mark.parametrize("late_first", [True, False])
 @pytest.mark.parametrize("in_one_poll", [True, False])
 def test_what_names_a_parent_tells_which_of_the_words_is_whose(
-    scene: Scene, *, late_first: bool, in_one_poll: bool
+    scene: FakeConnector, *, late_first: bool, in_one_poll: bool
 ) -> None:
     former, latter = scene.child(), scene.child()
     if late_first and not in_one_poll:  # else its end is told in the same poll, or before
@@ -52,7 +52,7 @@ def test_what_names_a_parent_tells_which_of_the_words_is_whose(
     assert told(scene, *polls) == {former: 3, latter: 4}
 
 
-def test_while_the_present_holder_lives_word_is_of_a_former_one(scene: Scene) -> None:
+def test_while_the_present_holder_lives_word_is_of_a_former_one(scene: FakeConnector) -> None:
     former, latter = scene.child(), scene.child()
     assert told(scene, [end(scene, 3)]) == {former: 3}
     scene.proc.remove(CHILD)
@@ -60,7 +60,9 @@ def test_while_the_present_holder_lives_word_is_of_a_former_one(scene: Scene) ->
 
 
 @pytest.mark.parametrize("in_one_poll", [True, False])
-def test_where_it_may_be_eithers_neither_has_a_status(scene: Scene, *, in_one_poll: bool) -> None:
+def test_where_it_may_be_eithers_neither_has_a_status(
+    scene: FakeConnector, *, in_one_poll: bool
+) -> None:
     former, latter = scene.child(), scene.child()
     scene.proc.remove(CHILD)
     words = [end(scene, 3), end(scene, 4)]
@@ -69,7 +71,7 @@ def test_where_it_may_be_eithers_neither_has_a_status(scene: Scene, *, in_one_po
 
 
 @pytest.mark.parametrize("order", list(permutations((3, 4, 5))))
-def test_of_three_nobody_has_anothers_status(scene: Scene, order: tuple[int, ...]) -> None:
+def test_of_three_nobody_has_anothers_status(scene: FakeConnector, order: tuple[int, ...]) -> None:
     holders = [scene.child() for _ in range(3)]
     truth = dict(zip(holders, (3, 4, 5), strict=True))
     scene.proc.remove(CHILD)
@@ -79,7 +81,9 @@ def test_of_three_nobody_has_anothers_status(scene: Scene, order: tuple[int, ...
     assert all(code in {truth[holder], None} for holder, code in codes.items())
 
 
-def test_word_that_was_stamped_before_the_pid_was_had_again_is_the_formers(scene: Scene) -> None:
+def test_word_that_was_stamped_before_the_pid_was_had_again_is_the_formers(
+    scene: FakeConnector,
+) -> None:
     """Though it was sent after word of the latter's end."""
     former = scene.child()
     late = scene.kernel.send(wire.EXIT, wire.exit_body(CHILD, 3 << 8, parent=PARENT), cpu=1)
@@ -88,7 +92,7 @@ def test_word_that_was_stamped_before_the_pid_was_had_again_is_the_formers(scene
     assert told(scene, [end(scene, 4)], [late]) == {former: None, latter: None}
 
 
-def test_with_a_fork_between_two_words_neither_has_anothers_status(scene: Scene) -> None:
+def test_with_a_fork_between_two_words_neither_has_anothers_status(scene: FakeConnector) -> None:
     former, latter = scene.child(), scene.child()
     words = [end(scene, 4), scene.kernel.fork(PARENT, CHILD), end(scene, 3), end(scene, 5, PARENT)]
     scene.proc.remove(CHILD)
@@ -97,7 +101,7 @@ def test_with_a_fork_between_two_words_neither_has_anothers_status(scene: Scene)
     assert list(codes.values()) == [5]
 
 
-def test_the_thread_of_the_present_holder_is_not_taken_for_a_formers(scene: Scene) -> None:
+def test_the_thread_of_the_present_holder_is_not_taken_for_a_formers(scene: FakeConnector) -> None:
     former, latter = scene.child(), scene.child()
     scene.poll(scene.kernel.thread(CHILD, THREAD))
     assert told(scene, [end(scene, 0, tid=THREAD)], [end(scene, 3)]) == {former: 3}
@@ -106,7 +110,7 @@ def test_the_thread_of_the_present_holder_is_not_taken_for_a_formers(scene: Scen
 
 @pytest.mark.parametrize("parent", [PARENT, REAPED])
 def test_a_former_holder_that_waits_for_word_of_its_thread_gets_it(
-    scene: Scene, parent: int
+    scene: FakeConnector, parent: int
 ) -> None:
     former = scene.child()
     scene.poll(scene.kernel.thread(CHILD, THREAD), end(scene, 3, PARENT))
@@ -118,7 +122,7 @@ def test_a_former_holder_that_waits_for_word_of_its_thread_gets_it(
 
 @pytest.mark.parametrize(("after_ns", "code"), [(600 * SECOND, 4), (SECOND, None)])
 def test_one_whose_end_was_lost_does_not_take_that_of_who_comes_after(
-    scene: Scene, after_ns: int, code: int | None
+    scene: FakeConnector, after_ns: int, code: int | None
 ) -> None:
     """Soon after, it may still be word of the former."""
     scene.child()
@@ -131,7 +135,7 @@ def test_one_whose_end_was_lost_does_not_take_that_of_who_comes_after(
 
 
 def test_word_that_is_owed_when_messages_are_lost_is_not_taken_for_the_present_holders(
-    scene: Scene,
+    scene: FakeConnector,
 ) -> None:
     former, latter = scene.child(), scene.child()
     scene.kernel.drop(1)
@@ -140,7 +144,7 @@ def test_word_that_is_owed_when_messages_are_lost_is_not_taken_for_the_present_h
     assert told(scene, [end(scene, 4, PARENT)]) == {latter: 4}
 
 
-def test_a_suspend_does_not_give_the_formers_end_to_who_lives(scene: Scene) -> None:
+def test_a_suspend_does_not_give_the_formers_end_to_who_lives(scene: FakeConnector) -> None:
     former, latter = scene.child(), scene.child()
     word = end(scene, 3)
     scene.offset_ns += 60 * SECOND
@@ -148,7 +152,9 @@ def test_a_suspend_does_not_give_the_formers_end_to_who_lives(scene: Scene) -> N
     assert told(scene, [end(scene, 4, PARENT)]) == {latter: 4}
 
 
-def test_who_lived_through_a_loss_is_known_by_word_that_names_a_parent(scene: Scene) -> None:
+def test_who_lived_through_a_loss_is_known_by_word_that_names_a_parent(
+    scene: FakeConnector,
+) -> None:
     former = scene.child()
     scene.kernel.drop(1)
     scene.poll(scene.kernel.fork(PARENT, CHILD + 5))  # here the loss shows
@@ -158,7 +164,7 @@ def test_who_lived_through_a_loss_is_known_by_word_that_names_a_parent(scene: Sc
     assert told(scene, [late]) == {former: 3}
 
 
-def test_an_end_for_which_no_word_of_its_own_is_left_is_told_too(scene: Scene) -> None:
+def test_an_end_for_which_no_word_of_its_own_is_left_is_told_too(scene: FakeConnector) -> None:
     former = scene.child()
     late = scene.kernel.send(wire.EXIT, wire.exit_body(CHILD, 3 << 8, parent=REAPED), cpu=1)
     latter = scene.child()
@@ -166,7 +172,9 @@ def test_an_end_for_which_no_word_of_its_own_is_left_is_told_too(scene: Scene) -
     assert told(scene, [end(scene, 4)], [late]) == {former: None, latter: None}
 
 
-def test_the_old_leader_of_an_exec_is_not_taken_for_the_end_of_its_process(scene: Scene) -> None:
+def test_the_old_leader_of_an_exec_is_not_taken_for_the_end_of_its_process(
+    scene: FakeConnector,
+) -> None:
     former = scene.child()
     words = [
         scene.kernel.fork(PARENT, CHILD), scene.kernel.thread(CHILD, THREAD),
@@ -178,7 +186,7 @@ def test_the_old_leader_of_an_exec_is_not_taken_for_the_end_of_its_process(scene
     assert list(codes.values()) == [None]
 
 
-def test_what_never_comes_is_not_waited_for_without_bound(scene: Scene) -> None:
+def test_what_never_comes_is_not_waited_for_without_bound(scene: FakeConnector) -> None:
     for _ in range(100):
         scene.child()
-    assert len(scene.stream._history._former[CHILD]) < 10
+        scene.stream.check_invariants()

@@ -1,4 +1,4 @@
-"""A ``/proc`` that a test writes: what a stream would see if it looked. No test of its own."""
+"""Reads a ``/proc`` that a test writes: what a stream would see if it looked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TICK_NS = 10_000_000
 Answer = tuple[Stat, ProcInfo]
 
 
-class WrittenProc:
+class FakeProcReader:
     """A ``ProcReader``. Counts what it is asked."""
 
     def __init__(self) -> None:

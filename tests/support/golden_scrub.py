@@ -1,4 +1,4 @@
-"""Takes out of a recording what is private of the machine it was made on. No test.
+"""Takes out of a recording what is private of the machine it was made on.
 
 What belongs to the scene stays as it is, byte for byte. Of every other process stay its
 PIDs, times and place in the tree; its name, arguments, file and user become harmless ones.

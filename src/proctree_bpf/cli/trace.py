@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.model import CacheParams
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.choose import SourceOptions
 

@@ -50,17 +50,7 @@ from proctree_bpf.compat.functions import (
 from proctree_bpf.core.chain import parse_chain_string
 from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent
 from proctree_bpf.core.identity import ProcessKey
-from proctree_bpf.core.lineage import (
-    ancestry,
-    children,
-    descendants,
-    display,
-    find_by_cmd,
-    find_by_user,
-    is_descendant,
-    siblings,
-    tree_len,
-)
+from proctree_bpf.core.lineage import ancestry, is_descendant
 from proctree_bpf.core.model import (
     PID_TREE_CAP,
     PID_TREE_TTL_SECS,
@@ -81,6 +71,15 @@ from proctree_bpf.core.stores import (
     new_cache_with,
     new_pid_tree,
     new_pid_tree_with,
+)
+from proctree_bpf.core.subtree import (
+    children,
+    descendants,
+    display,
+    find_by_cmd,
+    find_by_user,
+    siblings,
+    tree_len,
 )
 from proctree_bpf.sources.proc_walker import (
     PROCESS_EXITED,

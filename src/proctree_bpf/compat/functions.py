@@ -29,7 +29,7 @@ from proctree_bpf.core.model import (
     ProcInfo,
 )
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import ProcessEvent, Tracker
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.sources.system import procfs
 from proctree_bpf.sources.system.clock import boottime_ns, both_clocks_ns
 from proctree_bpf.streams.connector import ConnectorStream
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from proctree_bpf.core.events import (
-    EVENT_KINDS,
     AncestorAnnounced,
     Exec,
     Exit,
@@ -31,11 +28,10 @@ from proctree_bpf.core.events import (
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of, node_of
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, may_have_created
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.table import may_have_created
-from proctree_bpf.core.text import escape
 from proctree_bpf.core.writer import TableWriter, see_parent
 
 if TYPE_CHECKING:
@@ -47,51 +43,6 @@ if TYPE_CHECKING:
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
-
-
-class ProcessEvent(msgspec.Struct, eq=False):
-    """An event, and what is known of its process once it has been applied.
-
-    Attributes:
-        event: what happened.
-        process: the process, as it is *now*: only to be looked at, before the next event.
-        uncertain: events are known to be lost and the tree is not repaired yet: names and
-            ancestors may be out of date.
-
-    """
-
-    event: ProcEvent
-    process: TrackedProcess
-    uncertain: bool = False
-    kept_node: PidNode | None = None
-    kept_info: ProcInfo | None = None
-
-    def __str__(self) -> str:
-        kind, info = EVENT_KINDS[type(self.event)], self.info
-        return f"{kind} {info.tgid} {escape(info.cmd)} {escape(info.user)}"
-
-    @property
-    def node(self) -> PidNode:
-        """The process's place in the tree."""
-        return self.kept_node or node_of(self.process)
-
-    @property
-    def info(self) -> ProcInfo:
-        """The process's details."""
-        return self.kept_info or info_of(self.process)
-
-    @property
-    def age_ns(self) -> int | None:
-        """How long a process that has just ended ran; None for other events, or if unknown."""
-        began_ns = self.process.began_ns
-        if not began_ns or not isinstance(self.event, Exit):
-            return None
-        return self.event.timestamp_ns - began_ns
-
-    def keep(self) -> ProcessEvent:
-        """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""
-        self.kept_node, self.kept_info = node_of(self.process), info_of(self.process)
-        return self
 
 
 class Tracker(TableWriter):
@@ -476,8 +427,3 @@ def _told_another(ended: TrackedProcess, comm: str) -> bool:
     What was learnt from the kernel's notes is from after events that are still to come.
     """
     return ended.exited_ns is not None and ended.cmd != comm and ended.edge is not Edge.LEARNT
-
-
-def kind_of(event: ProcEvent) -> str:
-    """Return ``fork``, ``exec``, ``exit`` or ``rename``."""
-    return EVENT_KINDS[type(event)]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.identity import same_start
-from proctree_bpf.core.lineage import ancestors, below
+from proctree_bpf.core.lineage import ancestors
+from proctree_bpf.core.subtree import below
 from proctree_bpf.core.text import as_comm
 from proctree_bpf.errors import FilterError
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.table import ProcessTable
-    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.filters.terms import Question
 
 

@@ -19,8 +19,8 @@ from proctree_bpf.filters.terms import ANCESTRY_TERMS, Question, ancestral, pars
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
-    from proctree_bpf.core.tracker import ProcessEvent
 
 _SECOND_NS = 1_000_000_000
 

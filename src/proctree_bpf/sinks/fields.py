@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.events import Exit
     from proctree_bpf.core.process import TrackedProcess
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
 
 

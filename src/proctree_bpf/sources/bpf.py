@@ -27,6 +27,7 @@ from proctree_bpf.sources.system.privilege import (
     in_initial_pid_namespace,
     may_load_bpf,
 )
+from proctree_bpf.sources.system.procfs import MAX_ARGS_BYTES
 from proctree_bpf.streams.perf import MISSES_ASKED_EVERY_NS, PerfStream
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 BTF_PATH = Path("/sys/kernel/btf/vmlinux")
 _UNREADABLE = "what the BPF programs have counted and sent cannot be read any more"
 DEFAULT_ARGS_BYTES = 4096
-MAX_ARGS_BYTES = 32_768
 
 
 def _pages_for(cpus: int) -> int:

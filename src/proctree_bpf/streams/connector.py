@@ -349,6 +349,14 @@ class ConnectorStream:
             return None
         return Setid(time_ns, self._identify(message.tgid, time_ns).key, gid=message.values[0])
 
+    def knows(self, pid: int) -> bool:
+        """Tell whether anything is remembered of who has a PID or had it."""
+        return self._history.knows(pid)
+
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` unless what is remembered is bounded; for tests."""
+        self._history.check_invariants()
+
     def summary(self) -> dict[str, Any]:
         """Return received and lost messages, in all, by CPU and by kind."""
         return {

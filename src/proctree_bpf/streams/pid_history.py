@@ -163,6 +163,17 @@ class PidHistory:
                 holder.others = holder.status_unsure = True
         return holders[0] if holders else None
 
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` unless what is kept is bounded and in order; for tests."""
+        for pid, holder in self._present.items():
+            assert holder.key.pid == pid  # noqa: S101
+        for pid, former in self._former.items():
+            assert 0 < len(former) <= _MOST_FORMER  # noqa: S101
+            for holder in former:
+                assert holder.key.pid == pid  # noqa: S101
+                assert holder.followed_ns is not None  # noqa: S101
+                assert holder is not self._present.get(pid)  # noqa: S101
+
     def _of(self, pid: int, time_ns: int) -> list[Holder]:
         """Return those of a PID of whom word with this stamp may be, the oldest first."""
         return [

@@ -7,6 +7,7 @@ arrived; what is older than it can be released in order for good.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class ReorderBuffer:
     def release(self, watermark_ns: float) -> list[ProcEvent]:
         """Remove and return, oldest first, the events stamped before the watermark."""
         self._held.sort(key=_by_time)
-        count = _count_before(self._held, watermark_ns)
+        count = bisect_left(self._held, watermark_ns, key=_by_time)
         ready = self._held[:count]
         del self._held[:count]
         if ready:
@@ -50,14 +51,3 @@ class ReorderBuffer:
     def held(self) -> tuple[ProcEvent, ...]:
         """Return what is held, in no particular order."""
         return tuple(self._held)
-
-
-def _count_before(events: list[ProcEvent], watermark_ns: float) -> int:
-    low, high = 0, len(events)
-    while low < high:
-        middle = (low + high) // 2
-        if events[middle].timestamp_ns < watermark_ns:
-            low = middle + 1
-        else:
-            high = middle
-    return low

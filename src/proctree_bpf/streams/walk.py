@@ -62,6 +62,10 @@ class WalkStream:
             events += self._appeared(key, current[key], by_pid, walk.taken_ns)
         return events, watermark_ns
 
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` if anything is kept of one that has ended; for tests."""
+        assert self._programs.keys() <= (self._seen or {}).keys()  # noqa: S101
+
     def _program(self, key: ProcessKey) -> ProcInfo | None:
         read = self._reader.entry(key.pid)
         if read is None or key_of(read[0]) != key:

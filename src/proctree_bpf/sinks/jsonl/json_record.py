@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap
 from proctree_bpf.core.identity import ProcessKey, entity_id
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.table import ProcessTable
-    from proctree_bpf.core.tracker import ProcessEvent
 
 # ECS knows start, end, info and change; Elastic's own agents call an exec a start.
 _EVENT_TYPE = {
@@ -43,31 +43,25 @@ def event_object(action: str) -> dict[str, Any]:
     }
 
 
+class RecordOptions(NamedTuple):
+    """What is the same in all records of a trace."""
+
+    source: str
+    """What ``proctree.source`` says."""
+    boot_id: str
+    """This boot's id, for ``process.entity_id``."""
+    wall_offset_ns: int
+    """What to add to CLOCK_BOOTTIME to get UTC."""
+    max_ancestors: int | None = None
+    """How many ancestors a chain may have; None for all."""
+
+
 class RecordMaker:
-    """Makes the objects.
+    """Makes the objects, of processes that a table keeps."""
 
-    Args:
-        table: where processes are kept.
-        source: what ``proctree.source`` says.
-        boot_id: this boot's id, for ``process.entity_id``.
-        wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
-        max_ancestors: how many ancestors a chain may have; None for all.
-
-    """
-
-    def __init__(
-        self,
-        table: ProcessTable,
-        source: str,
-        boot_id: str,
-        wall_offset_ns: int,
-        max_ancestors: int | None,
-    ) -> None:
+    def __init__(self, table: ProcessTable, options: RecordOptions) -> None:
         self._table = table
-        self._source = source
-        self._boot_id = boot_id
-        self._offset = wall_offset_ns
-        self._max_ancestors = max_ancestors
+        self._source, self._boot_id, self._offset, self._max_ancestors = options
 
     def record(self, told: ProcessEvent) -> dict[str, Any]:
         """Return the object of one record, with all names escaped if any has raw bytes."""

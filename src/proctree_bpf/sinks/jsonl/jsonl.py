@@ -21,7 +21,7 @@ from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, entity_id
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
-from proctree_bpf.sinks.jsonl.json_record import RecordMaker, event_object
+from proctree_bpf.sinks.jsonl.json_record import RecordMaker, RecordOptions, event_object
 from proctree_bpf.sinks.kept import Kept, KeptTexts
 from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import UtcStamps
@@ -29,8 +29,8 @@ from proctree_bpf.sinks.wall_time import UtcStamps
 if TYPE_CHECKING:
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
-    from proctree_bpf.core.tracker import ProcessEvent
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _BOOL = ("false", "true")
@@ -67,10 +67,7 @@ class JsonlSink:
     Args:
         out: where to; text is ASCII.
         tree, cache: for the chain.
-        source: what ``proctree.source`` says.
-        boot_id: this boot's id, for ``process.entity_id``.
-        wall_offset_ns: what to add to CLOCK_BOOTTIME to get UTC.
-        max_ancestors: how many ancestors a chain may have; None for all.
+        options: what is the same in all records.
 
     """
 
@@ -79,21 +76,17 @@ class JsonlSink:
         out: TextIO,
         tree: TreeStore,
         cache: CacheStore,
-        *,
-        source: str,
-        boot_id: str,
-        wall_offset_ns: int,
-        max_ancestors: int | None = None,
+        options: RecordOptions,
     ) -> None:
         self._out = out
         self._table, _ = table_of(tree, cache)
-        named = entity_id(boot_id, ProcessKey(1, TICK_NS))
+        named = entity_id(options.boot_id, ProcessKey(1, TICK_NS))
         self._boot = None if named is None else named.removesuffix("1-1")
-        self._records = RecordMaker(self._table, source, boot_id, wall_offset_ns, max_ancestors)
-        self._kept = KeptTexts(self._table, self._link, self._above, max_ancestors)
+        self._records = RecordMaker(self._table, options)
+        self._kept = KeptTexts(self._table, self._link, self._above, options.max_ancestors)
         self._owner = self._kept.owner
-        self._stamps = UtcStamps(wall_offset_ns)
-        self._source = f'}},"proctree":{{"source":{_encode(source)},"start_time_ns":'
+        self._stamps = UtcStamps(options.wall_offset_ns)
+        self._source = f'}},"proctree":{{"source":{_encode(options.source)},"start_time_ns":'
         self._endings: dict[int | None, tuple[str, str]] = {}
 
     def write(self, told: ProcessEvent) -> None:

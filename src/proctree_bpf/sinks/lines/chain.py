@@ -14,8 +14,8 @@ from proctree_bpf.sinks.kept import Kept, KeptTexts
 
 if TYPE_CHECKING:
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
-    from proctree_bpf.core.tracker import ProcessEvent
 
 
 class ChainSink:

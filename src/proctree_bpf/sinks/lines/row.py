@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from proctree_bpf.core.process import TrackedProcess
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.sinks.fields import View
 
 _PIPED_WIDTH = 40

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
-    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.lines.row import Own
 
 _COMMAND_SHARE = 0.58

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proctree_bpf.core.model import ProcInfo
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
 
 # Members that are kept for the tree at the end: more than anybody reads. Later ones are
 # forgotten when they end, and counted. With arguments of 4 KiB each it is 40 MB.
@@ -87,6 +87,10 @@ class Family:
         self._remembered = 0
         self._by_pid: dict[int, Member] = {}
 
+    def __len__(self) -> int:
+        """Return how many PIDs have a member: one that is remembered, or lives."""
+        return len(self._by_pid)
+
     def take(self, process_event: ProcessEvent) -> tuple[Member, bool]:
         """Take a record; return whom it is about, and whether that one is new."""
         event, key = process_event.event, process_event.process.key
@@ -110,6 +114,13 @@ class Family:
             member = stack.pop()
             yield member
             stack.extend(member.children)
+
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` unless what is kept is bounded and agrees; for tests."""
+        assert sum(1 for _ in self.members()) == self._remembered <= self._capacity  # noqa: S101
+        for pid, member in self._by_pid.items():
+            assert member.key.pid == pid  # noqa: S101
+            assert member.remembered or not member.ended  # noqa: S101
 
     def _find(self, key: ProcessKey) -> Member | None:
         member = self._by_pid.get(key.pid)

@@ -18,8 +18,8 @@ from proctree_bpf.sinks.tree.screen import ScreenLines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
-    from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.fields import View
     from proctree_bpf.sinks.layout import Layout
 
@@ -37,6 +37,7 @@ class TreeSink:
         layout: called at each flush, so that a resized terminal is noticed. Lines are
             rewritten if it names rows at the start.
         times: columns to begin with, of "time" and "timestamp".
+        family: who is shown, and under whom; empty unless given.
 
     """
 
@@ -47,12 +48,14 @@ class TreeSink:
         view: View,
         layout: Callable[[], Layout],
         times: Sequence[str] = (),
+        *,
+        family: Family | None = None,
     ) -> None:
         self._out = out
         self._tree = tree
         self._read_layout = layout
         self._lines = TreeLines(view, times, layout())
-        self._family = Family()
+        self._family = Family() if family is None else family
         in_place = self._lines.layout.rows is not None
         self._shown: ScreenLines | LogLines = (
             ScreenLines(self._lines) if in_place else LogLines(self._lines)
