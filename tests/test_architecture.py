@@ -29,6 +29,7 @@ LAYERS = (
     {"codecs", "filters"},
     {"streams", "sinks"},
     {"sources"},
+    {"pipeline_ports", "repair"},
     {"pipeline", "filter_plan", "kernel_parent"},
     {"process"},
     {"process_tree", "event_stream"},

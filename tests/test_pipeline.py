@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proctree_bpf import Collector, Exec, Gap, PidTree, ProcCache, ProcessEvent, ProcessKey
+from proctree_bpf import (
+    Collector,
+    Exec,
+    Exit,
+    Gap,
+    PidTree,
+    ProcCache,
+    ProcessEvent,
+    ProcessKey,
+)
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.sources.base import Delivery, Snapshot
 from proctree_bpf.sources.system.procfs import read_key
 
@@ -120,6 +130,83 @@ class TestGapsStandInTheirPlace:
 
     def test_all_that_is_written_since_the_loss_is_known_is_uncertain(self) -> None:
         assert diary_of(Delivery(10, happens(2, 8), [lost(6)])).uncertain == [2, 8]
+
+
+class Watcher(PipelineHooks):
+    """Writes down what it is told; says that it is time to stop once so much is written."""
+
+    def __init__(self, diary: Diary, stop_after: int) -> None:
+        self._diary = diary
+        self._stop_after = stop_after
+        self.fills: list[float] = []
+        self.backlog: list[int] = []
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+
+    def is_due(self) -> bool:
+        return len(self._diary.lines) >= self._stop_after
+
+    def on_fill(self, fill: float) -> None:
+        self.fills.append(fill)
+
+    def on_backlog(self, events: int) -> None:
+        self.backlog.append(events)
+
+
+def run_with(
+    diary: Diary, *deliveries: Delivery, selection: Selection, hooks: PipelineHooks | None = None
+) -> Pipeline:
+    tracker = Tracker(PidTree(), ProcCache())
+    pipeline = Pipeline(Told(*deliveries), tracker, diary, selection, hooks=hooks)
+    pipeline.start()
+    pipeline.run(Event(), 0.001)
+    pipeline.finish()
+    return pipeline
+
+
+class TestSelection:
+    def test_a_kind_that_is_not_asked_for_is_applied_and_not_written(self) -> None:
+        diary, end = Diary(), Exit(3, ProcessKey(7, S))
+        delivery = Delivery(10, [*happens(2), end])
+        pipeline = run_with(diary, delivery, selection=Selection(kinds={Exit: "exit"}))
+        assert diary.lines == [("event", 3)]
+        assert pipeline.stats.written == {"exit": 1}
+        assert pipeline.summary()["applied"] == 2
+
+    def test_what_is_hidden_is_counted_apart(self) -> None:
+        diary = Diary()
+        selection = Selection(hides=lambda event: event.timestamp_ns < 5)
+        pipeline = run_with(diary, Delivery(10, happens(2, 4, 8)), selection=selection)
+        assert diary.lines == [("event", 8)]
+        assert (pipeline.stats.hidden, pipeline.stats.filtered) == (2, 0)
+
+
+class TestHooks:
+    def test_they_are_told_at_each_poll_how_full_the_buffers_are(self) -> None:
+        diary = Diary()
+        watcher = Watcher(diary, stop_after=99)
+        run_with(diary, Delivery(5, fill=0.5), Delivery(9), selection=Selection(), hooks=watcher)
+        assert watcher.fills[:2] == [0.5, 0.0]
+        assert watcher.checks >= len(watcher.fills)
+
+    def test_once_it_is_time_to_stop_they_are_told_what_is_left(self) -> None:
+        diary = Diary()
+        watcher = Watcher(diary, stop_after=1)
+        many = Delivery(10_000, happens(*range(1, 2000)))
+        run_with(diary, many, selection=Selection(), hooks=watcher)
+        assert len(diary.lines) == 1999
+        assert watcher.backlog == sorted(watcher.backlog, reverse=True)
+        assert watcher.backlog[0] < 1999
+
+    def test_what_a_check_raises_ends_the_run(self) -> None:
+        class Impatient(PipelineHooks):
+            def check(self) -> None:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            run_with(Diary(), Delivery(5), selection=Selection(), hooks=Impatient())
 
 
 class TestExcludeSelf:

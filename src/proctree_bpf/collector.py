@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS
@@ -13,6 +14,7 @@ from proctree_bpf.event_stream import DEFAULT_QUEUE_SIZE, EventStream, Listeners
 from proctree_bpf.filter_plan import Filter, FilterPlan
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline
+from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.process_tree import ProcessTree
 from proctree_bpf.sources.choose import (
     AUTO,
@@ -306,16 +308,14 @@ class Collector:
     def _pipeline_of(self, source: EventSource) -> Pipeline:
         tree = self.tree
         tree.origin.proc = source.proc if isinstance(source, LiveSource) else None
-        pipeline = Pipeline(source, tree.tracker, self._listeners)
-        pipeline.is_shared = True
-        if self._exclude_self and not isinstance(source, ReplaySource):
-            pipeline.hides = DescendantSet(procfs.read_key(os.getpid())).includes
         wanted = self._plan.filter_for(tree.pid_tree, tree.proc_cache)
-        pipeline.wanted = wanted
 
-        def start_kernel_filter() -> KernelFilterController | None:
+        def start_kernel_filter(source: EventSource) -> KernelFilterController | None:
             self._plan.check_source(source)
-            return self._plan.filter_controller(source, wanted)
+            return self._plan.start_kernel_filter(source, wanted)
 
-        pipeline.start_kernel_filter = start_kernel_filter
-        return pipeline
+        selection = Selection(wanted=wanted, start_kernel_filter=start_kernel_filter)
+        if self._exclude_self and not isinstance(source, ReplaySource):
+            own = DescendantSet(procfs.read_key(os.getpid()))
+            selection = replace(selection, hides=own.includes)
+        return Pipeline(source, tree.tracker, self._listeners, selection, is_shared=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from proctree_bpf.core.text import visible
 from proctree_bpf.errors import FilterError
 from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
-from proctree_bpf.filters.kernel_plan import is_glob, plan_kernel_filter
+from proctree_bpf.filters.kernel_plan import KernelPlan, is_glob, plan_kernel_filter
 from proctree_bpf.filters.record_filter import Filter as RecordFilter
 from proctree_bpf.filters.terms import Question, parse_terms
 from proctree_bpf.sources.bpf import BpfSource
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
-    from proctree_bpf.filters.kernel_port import KernelFilterSpec
     from proctree_bpf.sources.base import EventSource
     from proctree_bpf.sources.choose import SourceOptions
 
@@ -98,7 +97,7 @@ def _with_user_ids(question: Question) -> Question:
     for name, uid in ids.items():
         if uid is None:
             raise FilterError(
-                f"there is no user {visible(name)} here; give the name of a user, or a uid"
+                f"there is no user {visible(name)} here; give the name or the uid of a user"
             )
     return replace(question, alternatives=(*question.alternatives, *map(str, ids.values())))
 
@@ -109,7 +108,7 @@ class FilterPlan:
     Args:
         wanted: the filter.
         slots: how many processes the kernel's side may know.
-        needed_here: why everything is needed here, if it is.
+        why_not_in_kernel: why the kernel must not leave anything out, if so.
         of_command: if only a command's processes are shown, tells who is one of them.
         is_of_here: the events are of this machine, so its users are meant.
 
@@ -123,7 +122,7 @@ class FilterPlan:
         wanted: Filter,
         slots: int,
         *,
-        needed_here: str | None = None,
+        why_not_in_kernel: str | None = None,
         of_command: Callable[[TrackedProcess], bool] | None = None,
         is_of_here: bool = True,
     ) -> None:
@@ -135,17 +134,17 @@ class FilterPlan:
         self._slots = min(slots, _MOST_SLOTS)
         self._of_command = of_command
         self._cgroups = CgroupPaths(hierarchy())
-        self.for_kernel: KernelFilterSpec | str = self._decidable(needed_here)
+        self.kernel = self._plan_kernel(why_not_in_kernel)
         """What the kernel decides, or why it does not."""
         self.was_refused = False
         """Whether the kernel did not take its part, though it could decide it."""
         self._check_cgroups()
 
-    def _decidable(self, needed_here: str | None) -> KernelFilterSpec | str:
+    def _plan_kernel(self, why_not: str | None) -> KernelPlan:
         if not self.questions and self._of_command is None:
-            return "there is none"
-        if needed_here is not None:
-            return needed_here
+            return KernelPlan(None, "there is no filter")
+        if why_not is not None:
+            return KernelPlan(None, why_not)
         return plan_kernel_filter(
             self.questions,
             by_parent=self._wanted.by_parent,
@@ -173,9 +172,9 @@ class FilterPlan:
 
     def source_options(self, options: SourceOptions) -> SourceOptions:
         """Have the BPF source prepared for a filter, if the kernel is to decide it."""
-        if isinstance(self.for_kernel, str):
+        if self.kernel.spec is None:
             return options
-        bpf = replace(options.bpf, kernel_filter_spec=self.for_kernel, filter_slots=self._slots)
+        bpf = replace(options.bpf, kernel_filter_spec=self.kernel.spec, filter_slots=self._slots)
         return replace(options, bpf=bpf)
 
     def filter_for(self, tree: TreeStore, cache: CacheStore) -> RecordFilter | None:
@@ -188,7 +187,7 @@ class FilterPlan:
         )  # fmt: skip
 
     def check_source(self, source: EventSource) -> None:
-        """Refuse a source that does not tell what the filter asks.
+        """Refuse a source that does not report what the filter asks for.
 
         Raises:
             FilterError: so it is.
@@ -197,25 +196,24 @@ class FilterPlan:
         asks_cgroup = any(q.term.name == "cgroup" for q in self.questions)
         if asks_cgroup and source.name not in ("bpf", "replay"):
             raise FilterError(
-                f"the source is {source.name}, and only bpf tells of cgroups; "
-                "use the source bpf, or ask for no cgroup",
+                f"the source is {source.name}, and only bpf reports cgroups; "
+                "use the source bpf, or leave out the cgroup",
                 is_unsupported=True,
             )
 
-    def filter_controller(
+    def start_kernel_filter(
         self, source: EventSource, wanted: RecordFilter | None
     ) -> KernelFilterController | None:
         """Return what keeps a filter in the kernel in step with the one here, if it decides."""
-        follows = self._of_command
-        if follows is None and wanted is not None and not isinstance(self.for_kernel, str):
-            follows = followed_by(wanted)
-        if isinstance(self.for_kernel, str) or follows is None:
+        follows = self._of_command or (followed_by(wanted) if wanted is not None else None)
+        if self.kernel.spec is None or follows is None:
             return None
         if isinstance(source, BpfSource) and source.kernel_filter is not None:
             return KernelFilterController(source.kernel_filter, follows, user_of)
         if isinstance(source, BpfSource) and source.filter_refusal is not None:
-            self.for_kernel = f"with the filter, {source.filter_refusal.reason}"
+            reason = f"with a filter in the kernel, {source.filter_refusal.reason}"
             self.was_refused = True
         else:
-            self.for_kernel = f"the source is {source.name}, and only bpf can filter in the kernel"
+            reason = f"the source is {source.name}, and only bpf can filter in the kernel"
+        self.kernel = KernelPlan(None, reason)
         return None

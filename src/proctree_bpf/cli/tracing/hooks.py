@@ -1,0 +1,45 @@
+"""How a trace follows its pipeline: when to stop, and what the user is told meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proctree_bpf.cli.tracing.backlog import Backlog
+from proctree_bpf.cli.tracing.priority import ReaderPriority
+from proctree_bpf.cli.tracing.report import say_evicted_living
+from proctree_bpf.pipeline_ports import PipelineHooks
+
+if TYPE_CHECKING:
+    from proctree_bpf.cli.stopping import Stopper
+    from proctree_bpf.cli.tracing.options import TraceOptions
+
+
+class TraceHooks(PipelineHooks):
+    """Ends a trace when it is told to, and tells how it goes."""
+
+    def __init__(self, stop: Stopper, options: TraceOptions) -> None:
+        self._stop = stop
+        self._priority = ReaderPriority()
+        self._backlog = None if options.display.quiet else Backlog()
+        self._capacity = options.collection.capacity
+
+    def check(self) -> None:
+        """End what takes its time after a second signal."""
+        self._stop.check()
+
+    def is_due(self) -> bool:
+        """Tell whether to stop."""
+        return self._stop.is_due()
+
+    def on_fill(self, fill: float) -> None:
+        """Go before others while the buffers fill."""
+        self._priority.note(fill)
+
+    def on_backlog(self, events: int) -> None:
+        """Tell the user what is left."""
+        if self._backlog is not None:
+            self._backlog.show(events)
+
+    def on_evicted_living(self) -> None:
+        """Tell the user what that means."""
+        say_evicted_living(self._capacity)
