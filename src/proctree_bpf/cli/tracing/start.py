@@ -104,10 +104,8 @@ class TraceStarter:
         options = self._options
         if isinstance(source, ReplaySource):
             _load(source)
-        tree, cache = (
-            PidTree(options.collection.cache_params),
-            ProcCache(options.collection.cache_params),
-        )
+        bounds = options.collection.cache_params
+        tree, cache = PidTree(bounds), ProcCache(bounds)
         tracker = Tracker(tree, cache, procfs.uid_to_username)
         clock = make_clock(options.display, source, options.wall_offset_ns)
         text = cast("TextIO", self._out)  # as much of one as a sink wants
