@@ -36,7 +36,7 @@ from proctree_bpf.errors import (
     SourceUnavailableError,
 )
 from proctree_bpf.event_stream import EventStream
-from proctree_bpf.filter_plan import Filter
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.process import Process
 from proctree_bpf.process_tree import ProcessTree
 from proctree_bpf.sources.base import EventSource

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS
 from proctree_bpf.errors import SourceFailedError, SourceUnavailableError
 from proctree_bpf.event_stream import DEFAULT_QUEUE_SIZE, EventStream, Listeners
-from proctree_bpf.filter_plan import Filter, FilterPlan
+from proctree_bpf.filter_plan import FilterPlan
 from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.process_tree import ProcessTree

@@ -6,72 +6,30 @@ One planner for the command line and for ``Collector``.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
 from proctree_bpf.errors import FilterError
 from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
 from proctree_bpf.filters.kernel_plan import KernelPlan, is_glob, plan_kernel_filter
-from proctree_bpf.filters.record_filter import Filter as RecordFilter
-from proctree_bpf.filters.terms import Question, parse_terms
+from proctree_bpf.filters.record_filter import BoundFilter
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.system.cgroups import CgroupPaths, hierarchy
 from proctree_bpf.sources.system.procfs import uid_of_user, user_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.filters.terms import Filter, Question
     from proctree_bpf.sources.base import EventSource
     from proctree_bpf.sources.choose import SourceOptions
 
 
 # Some 250 MB that the kernel sets aside; beyond that the filter goes on in user space.
 _MOST_SLOTS = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which events are wanted, in the language of ``proctree-bpf trace``'s options.
-
-    Terms are separated by spaces and must all hold; the values of one, separated by commas,
-    are alternatives; ``not-`` before a term turns it round. ``proctree-bpf trace --help`` and
-    README list them.
-
-    >>> str(Filter.parse("ancestor=sshd,cron not-user=root failed"))
-    'ancestor=sshd,cron not-user=root failed'
-
-    Attributes:
-        questions: the terms.
-        include_self: a process that is itself the ancestor asked for counts, too.
-        by_parent: ask for the kernel's present parents instead of the creators.
-
-    """
-
-    questions: tuple[Question, ...] = ()
-    include_self: bool = True
-    by_parent: bool = False
-
-    @classmethod
-    def parse(
-        cls,
-        terms: str | Iterable[str],
-        *,
-        include_self: bool = True,
-        by_parent: bool = False,
-    ) -> Self:
-        """Make a filter of terms: a text, split as a shell would, or one term each.
-
-        Raises:
-            FilterError: they cannot be understood.
-
-        """
-        return cls(parse_terms(terms), include_self, by_parent)
-
-    def __str__(self) -> str:
-        return " ".join(map(str, self.questions))
 
 
 def _with_real_path(question: Question) -> Question:
@@ -177,11 +135,11 @@ class FilterPlan:
         bpf = replace(options.bpf, kernel_filter_spec=self.kernel.spec, filter_slots=self._slots)
         return replace(options, bpf=bpf)
 
-    def filter_for(self, tree: TreeStore, cache: CacheStore) -> RecordFilter | None:
+    def filter_for(self, tree: TreeStore, cache: CacheStore) -> BoundFilter | None:
         """Return the filter over a tree; None if all is wanted."""
         if not self.questions:
             return None
-        return RecordFilter(
+        return BoundFilter(
             self.questions, tree, cache, include_self=self._wanted.include_self,
             by_parent=self._wanted.by_parent, in_cgroup=self._cgroups,
         )  # fmt: skip
@@ -202,7 +160,7 @@ class FilterPlan:
             )
 
     def start_kernel_filter(
-        self, source: EventSource, wanted: RecordFilter | None
+        self, source: EventSource, wanted: BoundFilter | None
     ) -> KernelFilterController | None:
         """Return what keeps a filter in the kernel in step with the one here, if it decides."""
         follows = self._of_command or (followed_by(wanted) if wanted is not None else None)

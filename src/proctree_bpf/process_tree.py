@@ -13,7 +13,8 @@ from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import as_comm
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.errors import NoSuchProcessError, Refusal, SourceUnavailableError
-from proctree_bpf.filter_plan import Filter, FilterPlan
+from proctree_bpf.filter_plan import FilterPlan
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.process import Origin, Process
 from proctree_bpf.sources.base import MOUNT_PROC
 from proctree_bpf.sources.system import place, procfs

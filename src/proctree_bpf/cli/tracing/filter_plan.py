@@ -9,7 +9,8 @@ from proctree_bpf.cli.errors import CliError, ExitCode
 from proctree_bpf.cli.messages import counted, say
 from proctree_bpf.cli.tracing.filter_options import FilterIn
 from proctree_bpf.errors import FilterError
-from proctree_bpf.filter_plan import Filter, FilterPlan
+from proctree_bpf.filter_plan import FilterPlan
+from proctree_bpf.filters.terms import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.tracing.options import TraceOptions
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.filters.kernel_controller import KernelFilterController
-    from proctree_bpf.filters.record_filter import Filter as RecordFilter
+    from proctree_bpf.filters.record_filter import BoundFilter
     from proctree_bpf.sources.base import EventSource
 
 
@@ -78,7 +79,7 @@ class TraceFilterPlan(FilterPlan):
             super().check_source(source)
 
     def start_kernel_filter(
-        self, source: EventSource, wanted: RecordFilter | None
+        self, source: EventSource, wanted: BoundFilter | None
     ) -> KernelFilterController | None:
         """Return what keeps a filter in the kernel in step with the one here, if it decides.
 
