@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.repair import TreeRepair
+from proctree_bpf.sources.base import failing_as
 from proctree_bpf.streams.gap_queue import GapQueue
 from proctree_bpf.streams.reorder import ReorderBuffer
 
@@ -149,7 +150,8 @@ class Pipeline:
                 rested_until = begun + _REST_S
             left = max(0.0, interval_s - (time.monotonic() - begun))
             if descriptor is not None:
-                readable.poll(left * 1000)
+                with failing_as("the source cannot be waited for"):
+                    readable.poll(left * 1000)
                 left = 0.0
             stop.wait(left)
 
