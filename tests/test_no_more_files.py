@@ -59,7 +59,7 @@ def test_a_source_fails_and_says_so(name: str) -> None:
         assert thread is not None
         wait_until("its thread ends", lambda: not thread.is_alive())
     # poll(2) calls more descriptors than there may be an invalid argument.
-    with pytest.raises(SourceFailedError, match="Too many open files|cannot be waited for"):
+    with pytest.raises(SourceFailedError, match=r"Too many open files|cannot be waited for"):
         live.stop()
     ended = {process.pid for process in live.tree if process.exited_ns is not None}
     assert os.getpid() not in ended

@@ -21,7 +21,7 @@ from proctree_bpf import (
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
-from proctree_bpf.sources.base import Delivery, Snapshot
+from proctree_bpf.sources.base import Delivery, Snapshot, Waiting
 from proctree_bpf.sources.system.procfs import read_key
 
 if TYPE_CHECKING:
@@ -70,6 +70,22 @@ class Told:
 
     def stats(self) -> dict[str, Any]:
         return {}
+
+
+class ToldInPieces(Told):
+    """A source that receives before it delivers, one delivery at a time."""
+
+    def receive(self) -> Waiting:
+        return Waiting(0.5, 0.1, 7) if len(self._left) > 1 else Waiting(0.0, 0.1, 0)
+
+    def poll_some(self) -> Delivery:
+        return super().poll()
+
+    def poll(self) -> Delivery:
+        return Delivery(0)
+
+    def undelivered(self) -> int:
+        return 0
 
 
 class Diary:
@@ -138,7 +154,7 @@ class Watcher(PipelineHooks):
     def __init__(self, diary: Diary, stop_after: int) -> None:
         self._diary = diary
         self._stop_after = stop_after
-        self.fills: list[float] = []
+        self.waiting: list[Waiting] = []
         self.backlog: list[int] = []
         self.checks = 0
 
@@ -148,8 +164,8 @@ class Watcher(PipelineHooks):
     def is_due(self) -> bool:
         return len(self._diary.lines) >= self._stop_after
 
-    def on_fill(self, fill: float) -> None:
-        self.fills.append(fill)
+    def before_working(self, waiting: Waiting) -> None:
+        self.waiting.append(waiting)
 
     def on_backlog(self, events: int) -> None:
         self.backlog.append(events)
@@ -184,12 +200,17 @@ class TestSelection:
 
 
 class TestHooks:
-    def test_they_are_told_at_each_poll_how_full_the_buffers_are(self) -> None:
+    def test_they_are_told_each_time_how_much_waits_and_asked_whether_to_go_on(self) -> None:
         diary = Diary()
         watcher = Watcher(diary, stop_after=99)
-        run_with(diary, Delivery(5, fill=0.5), Delivery(9), selection=Selection(), hooks=watcher)
-        assert watcher.fills[:2] == [0.5, 0.0]
-        assert watcher.checks >= len(watcher.fills)
+        tracker = Tracker(PidTree(), ProcCache())
+        deliveries = [Delivery(5, happens(2)), Delivery(9, happens(8), end=True)]
+        pipeline = Pipeline(ToldInPieces(*deliveries), tracker, diary, hooks=watcher)
+        pipeline.start()
+        pipeline.run(Event(), 0.001)
+        assert diary.lines == [("event", 2), ("event", 8)]
+        assert watcher.waiting[:2] == [Waiting(0.5, 0.1, 7), Waiting(0.0, 0.1, 0)]
+        assert watcher.checks >= len(watcher.waiting)
 
     def test_once_it_is_time_to_stop_they_are_told_what_is_left(self) -> None:
         diary = Diary()

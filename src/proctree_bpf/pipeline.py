@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.core.process_event import ProcessEvent
+from proctree_bpf.intake import Intake
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.repair import TreeRepair
 from proctree_bpf.sources.base import failing_as
@@ -29,17 +30,14 @@ if TYPE_CHECKING:
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.pipeline_ports import StopFlag
     from proctree_bpf.sinks.base import Sink
-    from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.sources.base import Delivery, EventSource
 
 DEFAULT_INTERVAL_S = 0.02
 MAX_INTERVAL_S = 3600
 """So long no buffer lasts; much longer ones cannot even be waited for."""
-# The buffers are drained again after this many records, so that a slow sink does not make
-# the kernel drop: at most a few ms of work.
-_SLICE = 512
-# Beyond this many events in memory (some 20 MB) the kernel's buffers may fill, and what
-# it drops is counted. Unbounded memory would end worse.
-_MAX_HELD = 40_000
+# So many events are applied and written at once, before anything else gets its turn. Sources
+# that can only poll are polled after a multiple of it (``intake``).
+_PIECE = 128
 _STOP_PATIENCE_S = 3.0
 # A source in which nothing happens is only glanced at, which costs those who are watched a
 # third of a poll; but sinks are flushed this often.
@@ -94,12 +92,12 @@ class Pipeline:
         self.stats = PipelineStats(dict.fromkeys(self._selection.kinds.values(), 0))
         self._order = ReorderBuffer()
         self._gaps = GapQueue()
-        self._repair = TreeRepair(source, tracker, self._order, self._poll, self._survey)
+        self._intake = Intake(source, self._hooks, self._take_over)
+        self._repair = TreeRepair(source, tracker, self._order, self._intake, self._survey)
         self._watermark_ns = 0
         self._complete_ns = 0
         self.ended = False
         """Whether the source has told all that it ever will."""
-        self._is_broken = False
         self._stopped_ns: int | None = None
         self._has_told_of_eviction = False
 
@@ -149,6 +147,8 @@ class Pipeline:
                     return
                 rested_until = begun + _REST_S
             left = max(0.0, interval_s - (time.monotonic() - begun))
+            if self._intake.is_behind:
+                left = 0.0
             if descriptor is not None:
                 with failing_as("the source cannot be waited for"):
                     readable.poll(left * 1000)
@@ -168,10 +168,11 @@ class Pipeline:
             self._selection.wanted.survey()
 
     def pump(self) -> None:
-        """Drain the source once and write everything that is complete."""
-        self._poll()
+        """Receive what there is, work on what came first, and write everything complete."""
+        self._intake.take_some()
         self._advance()
         self._sink.flush()
+        self._hooks.before_receiving()
         if self.tracker.table.evicted_living and not self._has_told_of_eviction:
             self._has_told_of_eviction = True
             self._hooks.on_evicted_living()
@@ -185,14 +186,17 @@ class Pipeline:
         """
         stopped_ns = self._stop_source()
         patience = time.monotonic() + _STOP_PATIENCE_S
-        self._poll()
-        self._advance()
-        while self._watermark_ns < stopped_ns and not self.ended:
-            if time.monotonic() > patience:
-                break
-            time.sleep(0.001)
-            self._poll()
+        while True:
+            self._intake.take_some()
             self._advance()
+            if self._watermark_ns >= stopped_ns or self.ended:
+                break
+            if self._intake.is_behind:
+                patience = time.monotonic() + _STOP_PATIENCE_S
+            elif time.monotonic() > patience:
+                break
+            else:
+                time.sleep(0.001)
         self._apply_repair()
         self._repair.catch_up()
         self._write_before(inf)
@@ -203,6 +207,8 @@ class Pipeline:
         """Let nothing more be recorded; return since when."""
         if self._stopped_ns is None:
             self._stopped_ns = self.source.now_ns()
+            self._intake.is_stopped = True
+            self._hooks.before_receiving()
             self.source.stop()
         return self._stopped_ns
 
@@ -211,7 +217,7 @@ class Pipeline:
 
         The records call the tree uncertain: what belongs between them may be missing.
         """
-        self._is_broken = True
+        self._intake.is_broken = True
         self.tracker.uncertain = True
         if self.filter_controller is not None:
             self.filter_controller.hold_ns = inf
@@ -250,12 +256,7 @@ class Pipeline:
             **self.source.stats(),
         }
 
-    def _poll(self) -> None:
-        if self._is_broken:
-            return
-        self._hooks.check()
-        delivery = self.source.poll()
-        self._hooks.on_fill(delivery.fill)
+    def _take_over(self, delivery: Delivery) -> None:
         self.ended = delivery.end
         self._order.push(delivery.events)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
@@ -308,16 +309,19 @@ class Pipeline:
         if self.filter_controller is not None:
             watermark_ns = min(watermark_ns, self.filter_controller.hold_ns)
         ready = self._order.release(watermark_ns)
-        for begin in range(0, len(ready), _SLICE):
-            self._hooks.check()
-            if self._stopped_ns is not None:
-                self._hooks.on_backlog(len(ready) - begin + len(self._order))
-            elif self._hooks.is_due():
-                self._stop_source()
-            if begin and len(ready) - begin + len(self._order) < _MAX_HELD:
-                self._poll()
-            self._write(ready[begin : begin + _SLICE])
+        for begin in range(0, len(ready), _PIECE):
+            self._between_pieces(begin, len(ready) - begin + len(self._order))
+            self._write(ready[begin : begin + _PIECE])
         self._write_gaps_until(watermark_ns)
+
+    def _between_pieces(self, worked: int, left: int) -> None:
+        self._hooks.check()
+        if self._stopped_ns is not None:
+            self._hooks.on_backlog(left + self._intake.undelivered())
+        elif self._hooks.is_due():
+            self._stop_source()
+        if worked:
+            self._intake.keep_up_in_time(worked, left)
 
     def _write_gaps_until(self, time_ns: float) -> None:
         for gap in self._gaps.pop_until(time_ns):

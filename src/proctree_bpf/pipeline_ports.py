@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.events import ProcEvent
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.filters.kernel_controller import KernelFilterController
-    from proctree_bpf.sources.base import EventSource
+    from proctree_bpf.sources.base import EventSource, Waiting
 
 
 class StopFlag(Protocol):
@@ -73,8 +73,11 @@ class PipelineHooks:
         """Tell whether to stop: nothing that happens later is recorded any more."""
         return False
 
-    def on_fill(self, fill: float) -> None:
-        """Learn, at each poll, how full the source's fullest buffer was, from 0 to 1."""
+    def before_receiving(self) -> None:
+        """Be at hand: what is not received in time is lost."""
+
+    def before_working(self, waiting: Waiting) -> None:
+        """Learn how much waits to be worked on; called each time more was received."""
 
     def on_backlog(self, events: int) -> None:
         """Learn how many events are still to be written, once the source has stopped."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.snapshot_merger import Unreported
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.filters.kernel_controller import KernelFilterController
+    from proctree_bpf.intake import Intake
     from proctree_bpf.sources.base import EventSource
     from proctree_bpf.streams.reorder import ReorderBuffer
 
@@ -45,7 +46,7 @@ class TreeRepair:
         source: whose events are applied, and who reads ``/proc``.
         tracker: what keeps the tree.
         order: what has been received and not been applied yet.
-        poll: drains the source; called now and then, so that nothing is lost meanwhile.
+        intake: asked to keep up now and then, so that nothing is lost meanwhile.
         survey: called after the tree was mended.
 
     """
@@ -55,13 +56,13 @@ class TreeRepair:
         source: EventSource,
         tracker: Tracker,
         order: ReorderBuffer,
-        poll: Callable[[], object],
+        intake: Intake,
         survey: Callable[[], object],
     ) -> None:
         self._source = source
         self._tracker = tracker
         self._order = order
-        self._poll = poll
+        self._intake = intake
         self._survey = survey
         self._is_wanted = False
         self._not_before_ns = 0
@@ -84,6 +85,7 @@ class TreeRepair:
         snapshot = self._read()
         if snapshot is None:
             return 0
+        self._intake.take_received()  # what came meanwhile
         return self._tracker.merge_snapshot(snapshot.entries, InFlight(self._order.held()))
 
     def begin(self) -> None:
@@ -118,7 +120,7 @@ class TreeRepair:
             return
         snapshot = self._read()
         if snapshot is not None:
-            self._poll()  # what was noted last may have been sent since the snapshot's own polls
+            self._intake.take_all()  # what was noted last may have been sent since
             # With a full table the kernel's side has not noted all.
             unreported = None if controller.given_up else snapshot.unreported
             self._tracker.reconcile(
@@ -134,7 +136,7 @@ class TreeRepair:
         controller.caught_up(self._source.now_ns())
 
     def _read(self, not_before_ns: int = 0) -> ProcSnapshot | None:
-        snapshot = self._source.read_snapshot(self._poll, not_before_ns)
+        snapshot = self._source.read_snapshot(self._intake.keep_up, not_before_ns)
         if snapshot is None:
             return None
         begun_ns, ended_ns, readings = snapshot

@@ -12,6 +12,11 @@ from proctree_bpf.pipeline_ports import PipelineHooks
 if TYPE_CHECKING:
     from proctree_bpf.cli.stopping import Stopper
     from proctree_bpf.cli.tracing.options import TraceOptions
+    from proctree_bpf.sources.base import Waiting
+
+
+# So late may a record be where others want all CPUs.
+_LATE_NS = 3_000_000_000
 
 
 class TraceHooks(PipelineHooks):
@@ -19,7 +24,7 @@ class TraceHooks(PipelineHooks):
 
     def __init__(self, stop: Stopper, options: TraceOptions) -> None:
         self._stop = stop
-        self._priority = ReaderPriority()
+        self._priority = ReaderPriority(_LATE_NS)
         self._backlog = None if options.display.quiet else Backlog()
         self._capacity = options.collection.capacity
 
@@ -31,9 +36,13 @@ class TraceHooks(PipelineHooks):
         """Tell whether to stop."""
         return self._stop.is_due()
 
-    def on_fill(self, fill: float) -> None:
-        """Go before others while the buffers fill."""
-        self._priority.note(fill)
+    def before_receiving(self) -> None:
+        """Take the CPU: it is for little time."""
+        self._priority.before_receiving()
+
+    def before_working(self, waiting: Waiting) -> None:
+        """Leave the CPU to others while there is room for what they do."""
+        self._priority.before_working(waiting)
 
     def on_backlog(self, events: int) -> None:
         """Tell the user what is left."""
