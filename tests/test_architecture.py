@@ -189,7 +189,7 @@ def test_every_file_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
-# What the seeds export has a name here, and so has what users of psutil look for.
+# What other projects export has a name here, and so has what users of psutil look for.
 PUBLIC = """
     snapshot snapshot_process_tree resolve handle_event handle_events is_descendant
     build_chain build_chain_links build_chain_string parse_chain_string

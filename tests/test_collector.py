@@ -307,6 +307,8 @@ class TestEvents:
 
 
 class TestHost:
+    # Since Python 3.12 it warns of threads.
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_a_child_does_not_wait_for_the_parents_thread(self) -> None:
         source = Told(last=False)
         source.go.clear()
