@@ -99,8 +99,6 @@ class FilterPlan:
         self._check_cgroups()
 
     def _plan_kernel(self, why_not: str | None) -> KernelPlan:
-        if not self.questions and self._of_command is None:
-            return KernelPlan(None, "there is no filter")
         if why_not is not None:
             return KernelPlan(None, why_not)
         return plan_kernel_filter(

@@ -154,7 +154,7 @@ class _Trace:
         """
         options, supervisor = self._options, self._supervisor
         plan = TraceFilterPlan(options, supervisor.follows if supervisor is not None else None)
-        hooks = TraceHooks(self._stop, options)
+        hooks = TraceHooks(self._stop, options, self._out, supervisor)
         starter = TraceStarter(
             options, self._out, recorder, plan, supervisor=supervisor, hooks=hooks
         )
