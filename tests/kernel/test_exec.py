@@ -88,7 +88,7 @@ def test_an_exec_by_another_thread_than_the_leader_keeps_the_process(
     assert len(keys) == 1
     assert live.the_exec(before.who).args == (str(stage.helpers.quit), "33")
     assert live.the_exit(before.who).status == after.status == 33 << 8
-    node = live.collector.tree.get_node(tid)
+    node = live.collector.tree.pid_tree.get_node(tid)
     assert node is None or node.key.ticks < before.who.ticks
 
 

@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.sources.base import (
-    Delivery,
-    Refusal,
-    SourceUnavailableError,
-    Waiting,
-    failing_as,
-)
+from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Delivery, Waiting, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
 from proctree_bpf.sources.loading.filter_maps import FilterMaps
