@@ -71,7 +71,7 @@ def test_each_exec_of_one_process_is_an_event_with_the_same_identity(
         ]
         assert len({event.key for event in execs}) == 1
         assert live.info(who).args == (str(stage.helpers.holder), "last")
-    assert live.kinds(who) == ["Fork", "Exec", "Exec", "Exec"]
+        assert live.kinds(who) == ["Fork", "Exec", "Exec", "Exec"]
     live.the_exit(who)
 
 
