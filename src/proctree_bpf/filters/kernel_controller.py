@@ -216,7 +216,7 @@ class KernelFilterController:
         """Return what the statistics file says of it."""
         return {
             "times_on": self.times_on,
-            "doubts": dict(self.fallbacks),
+            "fallbacks": dict(self.fallbacks),
             "given_up": self.given_up,
         }
 
