@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap, ProcEvent
+from proctree_bpf.core.compact import FORKS, value_of
+from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap
 from proctree_bpf.core.identity import Sameness, compare
 from proctree_bpf.core.look import Pending
 from proctree_bpf.core.reorder import ReorderBuffer
@@ -24,6 +25,7 @@ from proctree_bpf.sources import procfs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.look import Untold
     from proctree_bpf.core.process import TrackedProcess
@@ -78,18 +80,25 @@ class SelfFilter:
         self._root = root
         self._ours = {root.pid: root}
 
-    def hides(self, event: ProcEvent) -> bool:
+    def hides(self, told: AnyEvent) -> bool:
         """Tell whether the event belongs to us."""
+        ours = self._ours
+        if isinstance(told, FORKS):
+            if told.creator_pid not in ours and told.child_pid not in ours:
+                return False  # as most are
+        elif told.pid not in ours:
+            return False
+        event = value_of(told)
         if isinstance(event, Fork):
             if self._is_ours(event.creator):
-                self._ours[event.child.pid] = event.child
+                ours[event.child.pid] = event.child
                 return True
-            self._ours.pop(event.child.pid, None)  # the PID has another owner now
+            ours.pop(event.child.pid, None)  # the PID has another owner now
             return False
         if not self._is_ours(event.key):
             return False
         if isinstance(event, Exit):
-            del self._ours[event.key.pid]
+            del ours[event.key.pid]
         return True
 
     def _is_ours(self, key: ProcessKey) -> bool:
@@ -145,7 +154,7 @@ class Pipeline:
         tracker: Tracker,
         sink: Sink,
         *,
-        hides: Callable[[ProcEvent], bool] = lambda _event: False,
+        hides: Callable[[AnyEvent], bool] = lambda _event: False,
         wanted: RecordFilter | None = None,
         narrow: Callable[[], Narrowing | None] = lambda: None,
     ) -> None:
@@ -199,7 +208,7 @@ class Pipeline:
         self.source.open()
         begun = time.perf_counter()
         snapshot = self._read_snapshot()
-        pending = Pending(self._order.pending())
+        pending = Pending(map(value_of, self._order.pending()))
         if snapshot is not None:
             self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, pending)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
@@ -348,7 +357,7 @@ class Pipeline:
         delivery = self.source.poll()
         self.on_fill(delivery.fill)
         self._ended = delivery.end
-        self._order.push(delivery.events)
+        self._order.push(delivery.told)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
         if delivery.doubt is not None and self.narrowing is not None:
             self.narrowing.note(delivery.doubt)
@@ -398,7 +407,7 @@ class Pipeline:
         look = self._read_snapshot()
         if look is not None:
             self._poll()  # what was noted last may have been sent since the look's own polls
-            pending = Pending(self._order.pending())
+            pending = Pending(map(value_of, self._order.pending()))
             # With a full table the kernel's side has not noted all.
             untold = None if self.narrowing.given_up else look.untold
             self.tracker.reconcile(
@@ -440,15 +449,13 @@ class Pipeline:
         while self._gaps and self._gaps[0][0] <= time_ns:
             self._sink.gap(heapq.heappop(self._gaps)[2])
 
-    def _applied(
-        self, events: list[ProcEvent]
-    ) -> Iterable[tuple[ProcEvent, TrackedProcess | None]]:
+    def _applied(self, events: list[AnyEvent]) -> Iterable[tuple[AnyEvent, TrackedProcess | None]]:
         """Apply events one by one, each when the next is asked for."""
         if not self.is_shared:
             return self.tracker.take_all(events)
         return ((event, self.tracker.take_locked(event)) for event in events)
 
-    def _write(self, events: list[ProcEvent]) -> None:
+    def _write(self, events: list[AnyEvent]) -> None:
         """Apply events, and write those that are wanted, each as it left its process."""
         gaps, hides, wanted, sink = self._gaps, self.hides, self.wanted, self._sink
         tracker, stats = self.tracker, self.stats
@@ -465,7 +472,7 @@ class Pipeline:
             elif told is None:
                 continue
             elif admitted:
-                stats.written[EVENT_KINDS[type(event)]] += 1
+                stats.written[EVENT_KINDS[event.kind]] += 1
                 sink.write(told)
             else:
                 stats.filtered += 1

@@ -118,7 +118,7 @@ class _ExecsAndExits:
         self.gap, self.flush, self.finish = sink.gap, sink.flush, sink.finish
 
     def write(self, applied: Any) -> None:
-        if isinstance(applied.event, (Exec, Exit)):
+        if applied.as_told.kind in (Exec, Exit):
             self._sink.write(applied)
 
 

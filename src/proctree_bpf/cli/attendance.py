@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from proctree_bpf.cli.command import SIGNAL_STATUS, Wait
 from proctree_bpf.cli.exits import ExitCode
 from proctree_bpf.cli.foreground import foreground
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.core.family import Family
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.sources import procfs
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.cli.command import Command
     from proctree_bpf.cli.foreground import Foreground
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process import TrackedProcess
 
 _Handler: TypeAlias = Any  # what signal.signal returns and takes
@@ -147,9 +148,9 @@ class Attendance:
             return f"{self._command.name} (PID {self._command.key.pid}) still runs, untraced now"
         return ""
 
-    def hides(self, event: ProcEvent) -> bool:
+    def hides(self, event: AnyEvent) -> bool:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
-        return not self._family.includes(event)
+        return not self._family.includes(value_of(event))
 
     def follows(self, node: TrackedProcess) -> bool:
         """Tell whether a living process is the command, or a descendant."""

@@ -94,7 +94,7 @@ class _EventFilter:
         self.tally = Tally()
 
     def write(self, applied: ProcessEvent) -> None:
-        name = self._wanted.get(type(applied.event))
+        name = self._wanted.get(applied.as_told.kind)
         if name is not None:
             self.written[name] += 1
             self.tally.add(applied)

@@ -13,7 +13,7 @@ from proctree_bpf.core.events import Gap
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
 
 
 MISSES_ASKED_EVERY_NS = 1_000_000_000
@@ -45,9 +45,9 @@ class PerfStream:
         self._no_miss_ns = started_ns  # none since, as far as was known then
         self.undecodable = 0
 
-    def feed(self, drain: Drain) -> tuple[list[ProcEvent], list[Gap], int]:
+    def feed(self, drain: Drain) -> tuple[list[AnyEvent], list[Gap], int]:
         """Return the events in order of arrival, the gaps found, and the watermark in ns."""
-        events: list[ProcEvent] = []
+        events: list[AnyEvent] = []
         lanes = self._arrivals.lanes
         kinds = self._lanes
         for cpu, data in drain.records:

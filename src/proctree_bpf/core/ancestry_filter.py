@@ -199,7 +199,7 @@ class AncestryFilter(_Asker):
 
     def standing(self, told: ProcessEvent) -> int:
         """Take the next event; return a bit for each matcher that its process ran under."""
-        process, kind = told.process, type(told.event)
+        process, kind = told.process, told.as_told.kind
         is_born = kind is Fork
         under = self._under.get(process)
         # What a process runs was decided at its exec, or is its creator's at the fork.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
 
 _by_time = attrgetter("timestamp_ns")
 
@@ -22,7 +22,7 @@ class ReorderBuffer:
     """Holds events until a watermark says that nothing older can come."""
 
     def __init__(self) -> None:
-        self._pending: list[ProcEvent] = []
+        self._pending: list[AnyEvent] = []
         self._released_ns = 0
         self.late = 0
         """Events that came with a time before one already released."""
@@ -30,14 +30,14 @@ class ReorderBuffer:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def push(self, events: Iterable[ProcEvent]) -> None:
+    def push(self, events: Iterable[AnyEvent]) -> None:
         """Add events in the order of their arrival; each CPU's own order is kept on ties."""
         before = len(self._pending)
         self._pending.extend(events)
         released = self._released_ns
         self.late += sum(event.timestamp_ns < released for event in self._pending[before:])
 
-    def release(self, watermark_ns: float) -> list[ProcEvent]:
+    def release(self, watermark_ns: float) -> list[AnyEvent]:
         """Remove and return, oldest first, the events stamped before the watermark."""
         self._pending.sort(key=_by_time)
         count = _count_before(self._pending, watermark_ns)
@@ -47,12 +47,12 @@ class ReorderBuffer:
             self._released_ns = max(self._released_ns, ready[-1].timestamp_ns)
         return ready
 
-    def pending(self) -> tuple[ProcEvent, ...]:
+    def pending(self) -> tuple[AnyEvent, ...]:
         """Return what is held, in no particular order."""
         return tuple(self._pending)
 
 
-def _count_before(events: list[ProcEvent], watermark_ns: float) -> int:
+def _count_before(events: list[AnyEvent], watermark_ns: float) -> int:
     low, high = 0, len(events)
     while low < high:
         middle = (low + high) // 2

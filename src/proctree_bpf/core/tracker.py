@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, CompactFork, value_of
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
@@ -30,6 +31,7 @@ from proctree_bpf.core.writer import TableWriter, see_parent
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
+    from proctree_bpf.core.compact import AnyExec, AnyExit, AnyFork
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.look import Untold
@@ -42,18 +44,24 @@ class ProcessEvent(msgspec.Struct, eq=False):
     """An event, and what is known of its process once it has been applied.
 
     Attributes:
-        event: what happened.
+        as_told: the event as it came, perhaps a compact one.
         process: the process, as it is *now*: only to be looked at, before the next event.
         uncertain: events are known to be lost and the tree is not repaired yet: names and
             ancestors may be out of date.
 
     """
 
-    event: ProcEvent
+    as_told: AnyEvent
     process: TrackedProcess
     uncertain: bool = False
     kept_node: PidNode | None = None
     kept_info: ProcInfo | None = None
+
+    @property
+    def event(self) -> ProcEvent:
+        """What happened."""
+        event = self.as_told = value_of(self.as_told)
+        return event
 
     @property
     def node(self) -> PidNode:
@@ -69,9 +77,9 @@ class ProcessEvent(msgspec.Struct, eq=False):
     def age_ns(self) -> int | None:
         """How long a process that has just ended ran; None for other events, or if unknown."""
         began_ns = self.process.began_ns
-        if not began_ns or not isinstance(self.event, Exit):
+        if not began_ns or self.as_told.kind is not Exit:
             return None
-        return self.event.timestamp_ns - began_ns
+        return self.as_told.timestamp_ns - began_ns
 
     def keep(self) -> ProcessEvent:
         """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""
@@ -103,14 +111,17 @@ class Tracker(TableWriter):
         self._next_expiry_ns = 0
         self._handlers: dict[type, Callable[..., TrackedProcess | None]] = {
             Fork: self._fork,
+            CompactFork: self._fork,
             Exec: self._exec,
+            CompactExec: self._exec,
             Exit: self._exit,
+            CompactExit: self._exit,
             Rename: self._rename,
             Setid: self._setid,
             Met: self._met,
         }
 
-    def apply(self, event: ProcEvent) -> ProcessEvent | None:
+    def apply(self, event: AnyEvent) -> ProcessEvent | None:
         """Apply one event; return what came of it, or None if it was known already.
 
         What is returned stays as it is, whatever comes later.
@@ -119,7 +130,7 @@ class Tracker(TableWriter):
             process = self.take(event)
             return None if process is None else ProcessEvent(event, process, self.uncertain).keep()
 
-    def take(self, event: ProcEvent) -> TrackedProcess | None:
+    def take(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event; return its process, which goes on changing, or None as ``apply``.
 
         For whoever holds ``table.lock``, or is alone.
@@ -128,12 +139,12 @@ class Tracker(TableWriter):
             return process
         return None
 
-    def take_locked(self, event: ProcEvent) -> TrackedProcess | None:
+    def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event while no other thread looks; see ``take``."""
         with self.table.lock:
             return self.take(event)
 
-    def _expire_at(self, event: ProcEvent) -> None:
+    def _expire_at(self, event: AnyEvent) -> None:
         """Forget what is due, before an event and not for its own moment.
 
         Whoever writes it must find the process and those above it as they are now, whatever
@@ -143,8 +154,8 @@ class Tracker(TableWriter):
         self.expire(event.timestamp_ns - 1)
 
     def take_all(
-        self, events: Iterable[ProcEvent]
-    ) -> Iterator[tuple[ProcEvent, TrackedProcess | None]]:
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
         """Apply events one by one, each when the next is asked for; see ``take``."""
         handlers, mirror = self._handlers, self.mirror
         applied = 0
@@ -163,8 +174,8 @@ class Tracker(TableWriter):
         finally:
             self.stats.applied += applied
 
-    def _count_unapplied(self, event: ProcEvent) -> None:
-        if isinstance(event, Fork | Exec | Exit):
+    def _count_unapplied(self, event: AnyEvent) -> None:
+        if event.kind in (Fork, Exec, Exit):
             self.stats.duplicates += 1
         else:
             self.stats.unchanged += 1
@@ -236,10 +247,10 @@ class Tracker(TableWriter):
 
     # Handlers, one per kind of event.
 
-    def _fork(self, event: Fork) -> TrackedProcess | None:
+    def _fork(self, event: AnyFork) -> TrackedProcess | None:
         table = self.table
-        ppid, creator_start_ns = event.creator
-        former = table.current.get(event.child.pid)
+        ppid, creator_start_ns = event.creator_pid, event.creator_start_ns
+        former = table.current.get(event.child_pid)
         known = None
         if former is not None:
             known = self._known_of(event)
@@ -263,9 +274,9 @@ class Tracker(TableWriter):
             self.make_room(process)
         return process
 
-    def _known_of(self, event: Fork) -> TrackedProcess | None:
+    def _known_of(self, event: AnyFork) -> TrackedProcess | None:
         """Return the child if it is known already; else who had its PID before has ended."""
-        pid, start_ns = event.child
+        pid, start_ns = event.child_pid, event.child_start_ns
         known = self.table.locate(pid, start_ns)
         if known is None:
             self.presume_former_exited(pid, start_ns, event.timestamp_ns)
@@ -275,12 +286,10 @@ class Tracker(TableWriter):
             self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         return None
 
-    def _newborn(self, event: Fork, creator: TrackedProcess | None) -> TrackedProcess:
+    def _newborn(self, event: AnyFork, creator: TrackedProcess | None) -> TrackedProcess:
         """Make a process of a fork and of what it has from its creator."""
-        parent = event.parent
-        if parent is not None and parent is not event.creator:
-            parent = None if compare(parent, event.creator) is Sameness.SAME else parent
-        else:
+        parent = event.other_parent
+        if parent is not None and compare(parent, event.creator) is Sameness.SAME:
             parent = None
         uid, comm, era = event.uid, event.comm, self.table.era
         executable = args_raw = None
@@ -297,8 +306,8 @@ class Tracker(TableWriter):
             if comm is None:
                 comm, era = creator.cmd, creator.named_in
         return TrackedProcess(
-            event.child.pid, event.child.start_time_ns, comm or "",
-            event.creator.pid, event.creator.start_time_ns,
+            event.child_pid, event.child_start_ns, comm or "",
+            event.creator_pid, event.creator_start_ns,
             Edge.OBSERVED if event.observed else Edge.CREATED,
             uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
             event.cgroup_id, event.ns_pid, era, creator, None, parent,
@@ -307,17 +316,17 @@ class Tracker(TableWriter):
 
     def _late_birth(
         self,
-        event: Fork,
+        event: AnyFork,
         known: TrackedProcess,
         born: TrackedProcess,
         creator: TrackedProcess | None,
     ) -> TrackedProcess:
         """Take in the birth of a process that is known by later events, or by a look."""
         told_another = _told_another(known, born.cmd)
-        self.table.sharpen(known, event.child.start_time_ns)
+        self.table.sharpen(known, event.child_start_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
         known.parent, known.approximate = born.parent, born.approximate
-        self.table.move(known, *event.creator)
+        self.table.move(known, event.creator_pid, event.creator_start_ns)
         self.table.touch(known)
         if known.exec_ns is not None:
             return known  # its details are the newer ones
@@ -335,18 +344,18 @@ class Tracker(TableWriter):
         return known  # without a creator as a snapshot read it: better than nothing
 
     @staticmethod
-    def _is_known_birth(event: Fork, process: TrackedProcess) -> bool:
+    def _is_known_birth(event: AnyFork, process: TrackedProcess) -> bool:
         """Tell whether this fork has been applied before."""
         if process.edge is not Edge.CREATED:
             return False
-        if same_start(process.start_time_ns, event.child.start_time_ns):
+        if same_start(process.start_time_ns, event.child_start_ns):
             return True
         # Without start times: nobody forks a PID that lives, so this is a copy.
-        same_creator = process.ppid == event.creator.pid
-        return not event.child.start_time_ns and same_creator and process.exited_ns is None
+        same_creator = process.ppid == event.creator_pid
+        return not event.child_start_ns and same_creator and process.exited_ns is None
 
-    def _exec(self, event: Exec) -> TrackedProcess | None:
-        pid, start_ns = event.key
+    def _exec(self, event: AnyExec) -> TrackedProcess | None:
+        pid, start_ns = event.pid, event.start_time_ns
         process = self.table.current.get(pid)
         if process is None or process.start_time_ns != start_ns:
             process = self.table.locate(pid, start_ns)
@@ -368,8 +377,8 @@ class Tracker(TableWriter):
         process.link = None
         return process
 
-    def _exit(self, event: Exit) -> TrackedProcess | None:
-        pid, start_ns = event.key
+    def _exit(self, event: AnyExit) -> TrackedProcess | None:
+        pid, start_ns = event.pid, event.start_time_ns
         process = self.table.current.get(pid)
         if process is None or process.start_time_ns != start_ns:
             process = self.table.locate(pid, start_ns) or self._discover(event)
@@ -382,18 +391,14 @@ class Tracker(TableWriter):
         self.table.end(process, event.timestamp_ns)
         return process
 
-    def _update(self, process: TrackedProcess, event: Exec | Exit) -> None:
+    def _update(self, process: TrackedProcess, event: AnyExec | AnyExit) -> None:
         """Take over what execs and exits both tell, if they tell it."""
-        start_ns = event.key.start_time_ns
-        if process.start_time_ns != start_ns:
-            self.table.sharpen(process, start_ns)
-        parent = event.parent
-        if parent is not None:
-            ppid, parent_start_ns = parent
-            if ppid == process.ppid and parent_start_ns == process.creator_start_ns:
-                process.parent = None
-            else:
-                see_parent(process, parent)
+        if process.start_time_ns != event.start_time_ns:
+            self.table.sharpen(process, event.start_time_ns)
+        if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
+            process.parent = None
+        elif event.parent is not None:
+            see_parent(process, event.parent)
         uid, comm = event.uid, event.comm
         if comm is not None and comm != process.cmd:
             self.set_name(process, comm)
@@ -444,10 +449,10 @@ class Tracker(TableWriter):
             process.gid = event.gid
         self.tell(process)
 
-    def _discover(self, event: Exec | Exit) -> TrackedProcess:
+    def _discover(self, event: AnyExec | AnyExit) -> TrackedProcess:
         """Begin to keep a process whose fork was not seen."""
         self.stats.orphans += 1
-        pid, start_ns = event.key
+        pid, start_ns = event.pid, event.start_time_ns
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)

@@ -14,7 +14,6 @@ from proctree_bpf.sinks.wall_time import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from proctree_bpf.core.events import Exit
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
@@ -59,7 +58,7 @@ class Field:
     right: bool = False
     text: Callable[[ProcessEvent], str] = _nothing
     of_exits: bool = False
-    of_status: Callable[[Exit], str] | None = None
+    of_status: Callable[[int | None], str] | None = None
     of_time: Callable[[View], Callable[[int], str]] | None = None
     of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
     of_kind: Callable[[type], str] | None = None
@@ -71,7 +70,7 @@ def _age(told: ProcessEvent) -> str:
     began_ns, held_ns = process.start_time_ns, process.held_until_ns
     if not began_ns:
         return ""
-    return duration(told.event.timestamp_ns - max(began_ns, held_ns))
+    return duration(told.as_told.timestamp_ns - max(began_ns, held_ns))
 
 
 def _cpu(told: ProcessEvent) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
+from proctree_bpf.core.compact import EXITS
 from proctree_bpf.core.events import EVENT_KINDS, Exit
 from proctree_bpf.core.identity import ProcessKey  # noqa: TC001 - a struct's types can be asked for
 from proctree_bpf.core.text import visible
@@ -121,8 +122,8 @@ class Row:
 
     def text(self, told: ProcessEvent, own: Own, ancestry: str) -> str:
         """Return the row of a record."""
-        event = told.event
-        parts, pick, template = self._plans[type(event)]
+        event = told.as_told
+        parts, pick, template = self._plans[event.kind]
         time = self._time(event.timestamp_ns)
         if parts:
             return template % pick((ancestry, time, *own.runs, *[part(told) for part in parts]))
@@ -160,7 +161,7 @@ class Row:
         text = field.text
         if field.of_time is not None:
             time = _time_of(column, self._view)
-            return lambda told: time(told.event.timestamp_ns)
+            return lambda told: time(told.as_told.timestamp_ns)
 
         if field.of_status is not None:
             return _ending_of(column, field.of_status)
@@ -181,17 +182,17 @@ def _time_of(column: Column, view: View) -> Callable[[int], str]:
     return (lambda ns: cell(say(ns))) if column.field.right else say
 
 
-def _ending_of(column: Column, text: Callable[[Exit], str]) -> Part:
+def _ending_of(column: Column, text: Callable[[int | None], str]) -> Part:
     """Return what makes the cell of a status; there are few."""
     cells: dict[int | None, str] = {}
 
     def ending(told: ProcessEvent) -> str:
-        event = told.event
-        if not isinstance(event, Exit):
+        exited = told.as_told
+        if not isinstance(exited, EXITS):
             return column.cell("")
-        cell = cells.get(event.status)
+        cell = cells.get(exited.status)
         if cell is None:
-            cell = cells[event.status] = column.cell(text(event))
+            cell = cells[exited.status] = column.cell(text(exited.status))
         return cell
 
     return ending

@@ -65,7 +65,7 @@ class TableSink:
         """Write one row."""
         if self._header_due:
             self._write_header()
-        event, process = told.event, told.process
+        process = told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)
@@ -80,11 +80,11 @@ class TableSink:
         else:
             ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
-        exited = event if isinstance(event, Exit) else None
-        if exited is not None:
+        has_ended = told.as_told.kind is Exit
+        if has_ended:
             self._kept.let_go(process, kept)
         if self._has_limits:
-            row = self._fit(row, exit_colour(exited))
+            row = self._fit(row, exit_colour(process.status) if has_ended else "")
         self._out.write(f"{row}\n")
 
     def _fit(self, row: str, colour: str) -> str:

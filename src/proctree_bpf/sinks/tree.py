@@ -64,7 +64,7 @@ class TreeSink:
         member, is_new = self._family.take(applied)
         if is_new:
             self._shown.started(member)
-        if isinstance(applied.event, Exit):
+        if applied.as_told.kind is Exit:
             self._shown.ended(member)
         if len(self._shown) >= _MAX_WAITING:
             self._draw(self._shown.flush)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import Exit, Fork
+from proctree_bpf.core.compact import EXITS
+from proctree_bpf.core.events import Fork
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proctree_bpf.core.compact import AnyExit
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.tracker import ProcessEvent
 
@@ -54,7 +56,7 @@ class Member:
     remembered: bool = True
     owner: Member | None = None
     ended: bool = False
-    exit: Exit | None = None
+    exit: AnyExit | None = None
     children: list[Member] = field(default_factory=list)
     more: int = 0
     shown: bool = False
@@ -89,15 +91,15 @@ class Family:
 
     def take(self, applied: ProcessEvent) -> tuple[Member, bool]:
         """Take a record; return whom it is about, and whether that one is new."""
-        event, key = applied.event, applied.process.key
+        event, key = applied.as_told, applied.process.key
         member = self._find(key)
-        if member is not None and member.ended and isinstance(event, Fork):
+        if member is not None and member.ended and event.kind is Fork:
             member = None
         is_new = member is None
         if member is None:
             member = self._begin(applied)
         member.key, member.info = key, applied.info
-        if isinstance(event, Exit):
+        if isinstance(event, EXITS):
             member.ended, member.exit = True, event
             if not member.remembered:
                 del self._by_pid[key.pid]
@@ -126,7 +128,7 @@ class Family:
         member = Member(
             key=process.key,
             info=applied.info,
-            began_ns=applied.event.timestamp_ns,
+            began_ns=applied.as_told.timestamp_ns,
             started_ns=process.began_ns,
             parent=parent,
             depth=0 if parent is None else parent.depth + 1,

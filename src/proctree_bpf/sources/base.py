@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from proctree_bpf.core.compact import value_of
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.sources.bpf_filter import Doubt
     from proctree_bpf.sources.procfs import Reading
@@ -85,7 +88,7 @@ def failing_as(what: str, remedy: str = "report this as a bug") -> Iterator[None
 class Delivery:
     """What one poll of a source brought.
 
-    ``events`` are in the order of arrival. Every event stamped before
+    What is ``told`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``doubt`` says that a
     filter in the kernel has stopped to decide. ``fill`` is how full the fullest buffer was
@@ -93,11 +96,16 @@ class Delivery:
     """
 
     watermark_ns: int
-    events: list[ProcEvent] = field(default_factory=list)
+    told: Sequence[AnyEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     doubt: Doubt | None = None
     fill: float = 0.0
+
+    @property
+    def events(self) -> list[ProcEvent]:
+        """What is told, as values of ``core.events``."""
+        return [value_of(event) for event in self.told]
 
 
 class Snapshot(NamedTuple):
