@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
-from proctree_bpf.core.compact import FORKS, value_of
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap
 from proctree_bpf.core.identity import Sameness, compare
 from proctree_bpf.core.look import Pending
@@ -83,7 +83,7 @@ class SelfFilter:
     def hides(self, told: AnyEvent) -> bool:
         """Tell whether the event belongs to us."""
         ours = self._ours
-        if isinstance(told, FORKS):
+        if told.kind == "fork":
             if told.creator_pid not in ours and told.child_pid not in ours:
                 return False  # as most are
         elif told.pid not in ours:
@@ -459,20 +459,21 @@ class Pipeline:
         """Apply events, and write those that are wanted, each as it left its process."""
         gaps, hides, wanted, sink = self._gaps, self.hides, self.wanted, self._sink
         tracker, stats = self.tracker, self.stats
-        told: ProcessEvent | None
+        written = stats.written
         for event, process in self._applied(events):
-            if gaps and gaps[0][0] <= event.timestamp_ns:
+            if gaps:
                 self._write_gaps_until(event.timestamp_ns)
-            told = None if process is None else ProcessEvent(event, process, tracker.uncertain)
             # Both are asked for every event: they follow who begets whom.
             hidden = hides(event)
-            admitted = told is not None and (wanted is None or wanted.admits(told))
+            if process is None:
+                stats.hidden += hidden
+                continue
+            told = ProcessEvent(event, process, tracker.uncertain)
+            admitted = wanted is None or wanted.admits(told)
             if hidden:
                 stats.hidden += 1
-            elif told is None:
-                continue
             elif admitted:
-                stats.written[EVENT_KINDS[event.kind]] += 1
+                written[event.kind] += 1
                 sink.write(told)
             else:
                 stats.filtered += 1

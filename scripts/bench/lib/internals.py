@@ -32,7 +32,7 @@ from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.rendering import make_clock, make_sink
 from proctree_bpf.codecs.perf_stream import Drain, PerfStream
 from proctree_bpf.core.arrivals import CpuCounters
-from proctree_bpf.core.events import Exec, Exit, Fork
+from proctree_bpf.core.events import Fork
 from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.core.view import Process
@@ -118,7 +118,7 @@ class _ExecsAndExits:
         self.gap, self.flush, self.finish = sink.gap, sink.flush, sink.finish
 
     def write(self, applied: Any) -> None:
-        if applied.as_told.kind in (Exec, Exit):
+        if applied.as_told.kind in ("exec", "exit"):
             self._sink.write(applied)
 
 

@@ -36,7 +36,6 @@ from proctree_bpf.cli.stats_file import StatsFile
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
 from proctree_bpf.cli.told import say_crowded, say_only_loss, say_start, say_summary
 from proctree_bpf.cli.urgency import Urgency
-from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
@@ -89,14 +88,13 @@ class _EventFilter:
 
     def __init__(self, sink: Sink, wanted: Collection[str]) -> None:
         self._sink = sink
-        self._wanted = {kind: name for kind, name in EVENT_KINDS.items() if name in wanted}
         self.written: dict[str, int] = dict.fromkeys(wanted, 0)
         self.tally = Tally()
 
     def write(self, applied: ProcessEvent) -> None:
-        name = self._wanted.get(applied.as_told.kind)
-        if name is not None:
-            self.written[name] += 1
+        kind = applied.as_told.kind
+        if kind in self.written:
+            self.written[kind] += 1
             self.tally.add(applied)
             self._sink.write(applied)
 

@@ -130,6 +130,13 @@ def _exec(data: bytes) -> tuple[int, AnyEvent]:
     args_end = filename_end + args_len
     if args_end > len(data):
         raise DecodeError(f"exec record: {len(data)} bytes, but its parts need {args_end}")
+    executable = _paths[data[_EXEC_SIZE:exe_end]] if exe_len else None
+    args_raw: bytes | None = data[filename_end:args_end]
+    is_truncated = False
+    if flags:
+        executable = None if flags & _EXE_INCOMPLETE else executable
+        args_raw = None if flags & _ARGS_UNREADABLE else args_raw
+        is_truncated = flags & _ARGS_TRUNCATED != 0
     return seq, CompactExec(
         time_ns,
         tgid,
@@ -141,9 +148,9 @@ def _exec(data: bytes) -> tuple[int, AnyEvent]:
         cgroup_id,
         _comms[comm],
         data[exe_end:filename_end],
-        None if flags & _EXE_INCOMPLETE or not exe_len else _paths[data[_EXEC_SIZE:exe_end]],
-        None if flags & _ARGS_UNREADABLE else data[filename_end:args_end],
-        flags & _ARGS_TRUNCATED != 0,
+        executable,
+        args_raw,
+        is_truncated,
     )
 
 

@@ -38,8 +38,16 @@ class PerfStream:
 
     def __init__(self, source: str, cpus: int, started_ns: int, copies: int = 1) -> None:
         """Begin; each program is attached as ``copies``, which count their own records."""
-        self._lanes = len(KINDS) * copies
         self._arrivals = Arrivals(source, KINDS * copies, cpus, started_ns)
+        # By CPU, and by version and kind as they lie in a header: what counts it, what decodes it.
+        self._known = [
+            {
+                header: (lanes[kind], decoder)
+                for header, (kind, decoder) in DECODERS.items()
+                if kind < len(lanes)
+            }
+            for lanes in self._arrivals.lanes
+        ]
         self._source = source
         self._missed = 0
         self._no_miss_ns = started_ns  # none since, as far as was known then
@@ -48,22 +56,19 @@ class PerfStream:
     def feed(self, drain: Drain) -> tuple[list[AnyEvent], list[Gap], int]:
         """Return the events in order of arrival, the gaps found, and the watermark in ns."""
         events: list[AnyEvent] = []
-        lanes = self._arrivals.lanes
-        kinds = self._lanes
+        known = self._known
         for cpu, data in drain.records:
             try:
-                kind, decoder = DECODERS[data[HEADER_KEY]]
+                lane, decoder = known[cpu][data[HEADER_KEY]]
                 seq, event = decoder(data)
-            except (KeyError, DecodeError, struct.error):
-                kind = kinds
-            if kind >= kinds:
+            except (LookupError, DecodeError, struct.error):
                 self.undecodable += 1
                 self._arrivals.unreadable(cpu)
                 continue
-            lane = lanes[cpu][kind]
             if seq == lane.accounted + 1:
                 lane.accounted, lane.last_ns = seq, event.timestamp_ns
             else:
+                kind, _ = DECODERS[data[HEADER_KEY]]
                 self._arrivals.record(cpu, kind, seq, event.timestamp_ns)
             events.append(event)
         watermark_ns = self._arrivals.settle(drain.taken_ns, drain.counters)

@@ -7,7 +7,7 @@ asks for; ``value_of`` makes the event that they stand for, for whoever wants to
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,7 @@ from proctree_bpf.core.identity import ProcessKey
 class CompactFork(msgspec.Struct, frozen=True, gc=False):
     """A ``Fork``; ``other_parent`` is the kernel's parent if that is not the creator."""
 
-    kind: ClassVar[type] = Fork
+    kind: ClassVar[Literal["fork"]] = "fork"
     observed: ClassVar[bool] = False
     approximate: ClassVar[bool] = False
 
@@ -61,7 +61,7 @@ class CompactFork(msgspec.Struct, frozen=True, gc=False):
 class CompactExec(msgspec.Struct, frozen=True, gc=False):
     """An ``Exec``; ``filename_raw`` is its file name, ended by NUL, or empty."""
 
-    kind: ClassVar[type] = Exec
+    kind: ClassVar[Literal["exec"]] = "exec"
 
     timestamp_ns: int
     pid: int
@@ -99,7 +99,7 @@ class CompactExec(msgspec.Struct, frozen=True, gc=False):
 class CompactExit(msgspec.Struct, frozen=True, gc=False):
     """An ``Exit``."""
 
-    kind: ClassVar[type] = Exit
+    kind: ClassVar[Literal["exit"]] = "exit"
 
     timestamp_ns: int
     pid: int
@@ -135,8 +135,6 @@ AnyFork: TypeAlias = Fork | CompactFork
 AnyExec: TypeAlias = Exec | CompactExec
 AnyExit: TypeAlias = Exit | CompactExit
 AnyEvent: TypeAlias = ProcEvent | CompactFork | CompactExec | CompactExit
-FORKS, EXITS = (Fork, CompactFork), (Exit, CompactExit)
-"""For ``isinstance``."""
 
 
 def value_of(event: AnyEvent) -> ProcEvent:

@@ -10,7 +10,7 @@ with ``msgspec.structs.replace``. They hold no reference that could lead back to
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -61,7 +61,7 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
     start time is the time of the event, because the real one could not be read.
     """
 
-    kind: ClassVar[type]
+    kind: ClassVar[Literal["fork"]] = "fork"
     timestamp_ns: int
     child: ProcessKey
     creator: ProcessKey
@@ -120,7 +120,7 @@ class Exec(msgspec.Struct, frozen=True, gc=False):
     have happened, but not what was run.
     """
 
-    kind: ClassVar[type]
+    kind: ClassVar[Literal["exec"]] = "exec"
     timestamp_ns: int
     key: ProcessKey
     parent: ProcessKey | None = None
@@ -166,7 +166,7 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
     ``cpu_ns`` is the CPU time that its threads took, in user and in kernel mode.
     """
 
-    kind: ClassVar[type]
+    kind: ClassVar[Literal["exit"]] = "exit"
     timestamp_ns: int
     key: ProcessKey
     parent: ProcessKey | None = None
@@ -216,7 +216,7 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
 class Rename(msgspec.Struct, frozen=True, gc=False):
     """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
 
-    kind: ClassVar[type]
+    kind: ClassVar[Literal["rename"]] = "rename"
     timestamp_ns: int
     key: ProcessKey
     comm: str
@@ -230,7 +230,7 @@ class Rename(msgspec.Struct, frozen=True, gc=False):
 class Setid(msgspec.Struct, frozen=True, gc=False):
     """A process changed its real user or group id."""
 
-    kind: ClassVar[type]
+    kind: ClassVar[Literal["setid"]] = "setid"
     timestamp_ns: int
     key: ProcessKey
     uid: int | None = None
@@ -250,7 +250,7 @@ class Met(msgspec.Struct, frozen=True, gc=False):
     were before the source began.
     """
 
-    kind: ClassVar[type]
+    kind: ClassVar[Literal["met"]] = "met"
     timestamp_ns: int
     key: ProcessKey
     creator: ProcessKey
@@ -284,12 +284,5 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
 ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | Met
 EVENT_KINDS: dict[type[ProcEvent], str] = {
-    Fork: "fork",
-    Exec: "exec",
-    Exit: "exit",
-    Rename: "rename",
-    Setid: "setid",
-    Met: "met",
+    event: event.kind for event in (Fork, Exec, Exit, Rename, Setid, Met)
 }
-for _event in EVENT_KINDS:
-    _event.kind = _event

@@ -23,22 +23,29 @@ class ReorderBuffer:
 
     def __init__(self) -> None:
         self._pending: list[AnyEvent] = []
+        self._arrived: list[AnyEvent] = []  # since the last release
         self._released_ns = 0
-        self.late = 0
-        """Events that came with a time before one already released."""
+        self._late = 0
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._pending) + len(self._arrived)
+
+    @property
+    def late(self) -> int:
+        """How many events came with a time before one already released."""
+        released_ns = self._released_ns
+        return self._late + sum(event.timestamp_ns < released_ns for event in self._arrived)
 
     def push(self, events: Iterable[AnyEvent]) -> None:
         """Add events in the order of their arrival; each CPU's own order is kept on ties."""
-        before = len(self._pending)
-        self._pending.extend(events)
-        released = self._released_ns
-        self.late += sum(event.timestamp_ns < released for event in self._pending[before:])
+        self._arrived.extend(events)
 
     def release(self, watermark_ns: float) -> list[AnyEvent]:
         """Remove and return, oldest first, the events stamped before the watermark."""
+        self._arrived.sort(key=_by_time)
+        self._late += _count_before(self._arrived, self._released_ns)
+        self._pending += self._arrived
+        self._arrived.clear()
         self._pending.sort(key=_by_time)
         count = _count_before(self._pending, watermark_ns)
         ready = self._pending[:count]
@@ -49,7 +56,7 @@ class ReorderBuffer:
 
     def pending(self) -> tuple[AnyEvent, ...]:
         """Return what is held, in no particular order."""
-        return tuple(self._pending)
+        return (*self._pending, *self._arrived)
 
 
 def _count_before(events: list[AnyEvent], watermark_ns: float) -> int:

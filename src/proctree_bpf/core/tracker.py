@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, CompactFork, value_of
-from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
 from proctree_bpf.core.mirror import table_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
+_CREATED, _OBSERVED = Edge.CREATED, Edge.OBSERVED
 
 
 class ProcessEvent(msgspec.Struct, eq=False):
@@ -77,7 +78,7 @@ class ProcessEvent(msgspec.Struct, eq=False):
     def age_ns(self) -> int | None:
         """How long a process that has just ended ran; None for other events, or if unknown."""
         began_ns = self.process.began_ns
-        if not began_ns or self.as_told.kind is not Exit:
+        if not began_ns or self.as_told.kind != "exit":
             return None
         return self.as_told.timestamp_ns - began_ns
 
@@ -175,7 +176,7 @@ class Tracker(TableWriter):
             self.stats.applied += applied
 
     def _count_unapplied(self, event: AnyEvent) -> None:
-        if event.kind in (Fork, Exec, Exit):
+        if event.kind in ("fork", "exec", "exit"):
             self.stats.duplicates += 1
         else:
             self.stats.unchanged += 1
@@ -270,7 +271,7 @@ class Tracker(TableWriter):
             table.add(process)
         else:
             table.add_born(process, creator)
-        if len(table.current) > table.room:
+        if len(table.current) > table.holders.room:
             self.make_room(process)
         return process
 
@@ -291,12 +292,21 @@ class Tracker(TableWriter):
         parent = event.other_parent
         if parent is not None and compare(parent, event.creator) is Sameness.SAME:
             parent = None
+        pid, ppid, creator_start_ns = event.child_pid, event.creator_pid, event.creator_start_ns
+        ns_pid, cgroup_id = event.ns_pid, event.cgroup_id
         uid, comm, era = event.uid, event.comm, self.table.era
         executable = args_raw = None
         truncated = False
+        if ns_pid == pid:
+            ns_pid = pid  # here and below: of equal numbers, keep the object that is there
         if creator is None:
             user = self.user_of(uid)
         else:
+            ppid = creator.pid
+            if creator_start_ns == creator.start_time_ns:
+                creator_start_ns = creator.start_time_ns
+            if cgroup_id == creator.cgroup_id:
+                cgroup_id = creator.cgroup_id
             executable, args_raw = creator.executable, creator.args_raw
             truncated = creator.truncated
             if uid is None or uid == creator.uid:
@@ -305,14 +315,15 @@ class Tracker(TableWriter):
                 user = self.user_of(uid)
             if comm is None:
                 comm, era = creator.cmd, creator.named_in
-        return TrackedProcess(
-            event.child_pid, event.child_start_ns, comm or "",
-            event.creator_pid, event.creator_start_ns,
-            Edge.OBSERVED if event.observed else Edge.CREATED,
+        process = TrackedProcess(
+            pid, event.child_start_ns, comm or "", ppid, creator_start_ns,
+            _OBSERVED if event.observed else _CREATED,
             uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
-            event.cgroup_id, event.ns_pid, era, creator, None, parent,
-            approximate=event.approximate,
+            cgroup_id, ns_pid, era, creator, None, parent,
         )  # fmt: skip
+        if event.approximate:
+            process.approximate = True
+        return process
 
     def _late_birth(
         self,
@@ -406,8 +417,9 @@ class Tracker(TableWriter):
             self.set_user(process, uid, None)
         if event.gid is not None:
             process.gid = event.gid
-        if event.cgroup_id is not None:
-            process.cgroup_id = event.cgroup_id
+        cgroup_id = event.cgroup_id
+        if cgroup_id is not None and cgroup_id != process.cgroup_id:
+            process.cgroup_id = cgroup_id
 
     def _rename(self, event: Rename) -> TrackedProcess | None:
         process = self.table.locate(*event.key)
@@ -470,7 +482,7 @@ def _told_another(ended: TrackedProcess, comm: str) -> bool:
 
 def kind_of(event: ProcEvent) -> str:
     """Return ``fork``, ``exec``, ``exit`` or ``rename``."""
-    return EVENT_KINDS[type(event)]
+    return event.kind
 
 
 Applied = ProcessEvent

@@ -7,7 +7,6 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.sinks.describe import command_text, exit_text
 from proctree_bpf.sinks.wall_time import duration
 
@@ -61,7 +60,7 @@ class Field:
     of_status: Callable[[int | None], str] | None = None
     of_time: Callable[[View], Callable[[int], str]] | None = None
     of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
-    of_kind: Callable[[type], str] | None = None
+    of_kind: Callable[[str], str] | None = None
     is_handed_in: bool = False
 
 
@@ -97,7 +96,7 @@ def _command_of(view: View) -> Callable[[TrackedProcess], str]:
 _ALL = (
     Field("time", "TIME", 12, of_time=lambda view: view.clock.time_of_day),
     Field("timestamp", "TIME(s)", 10, right=True, of_time=lambda view: view.clock.since_start),
-    Field("event", "EVENT", 5, of_kind=lambda kind: EVENT_KINDS[kind]),
+    Field("event", "EVENT", 5, of_kind=str),
     Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid")),
     Field("ppid", "PPID", 7, right=True, of_process=lambda _: _ppid),
     Field("user", "USER", 10, of_process=lambda _: attrgetter("user")),

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from proctree_bpf.core.compact import EXITS, FORKS
 from proctree_bpf.core.events import EVENT_KINDS, dumped_core, exit_code_of, exit_signal_of
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, entity_id
 from proctree_bpf.core.lineage import End
@@ -41,8 +40,8 @@ _FLAGS = [
     for inherited in _BOOL
 ]
 _HEADS = {
-    kind: f'","event":{_encode(event_object(action))},"process":{{'
-    for kind, action in EVENT_KINDS.items()
+    action: f'","event":{_encode(event_object(action))},"process":{{'
+    for action in EVENT_KINDS.values()
 }
 
 
@@ -117,11 +116,11 @@ class JsonlSink:
             has_raw = has_raw or _may_have_raw(parent)
         stamp = self._stamps.of(event.timestamp_ns)
         end = more = ""
-        if isinstance(event, EXITS):
+        if event.kind == "exit":
             ending, more = self._endings.get(event.status) or self._ending(event.status)
             end = f',"end":"{stamp}{ending}'
             self._kept.let_go(process, kept)
-        elif isinstance(event, FORKS):
+        elif event.kind == "fork":
             creator = self._creator(process, event)
             more = f',"creator":{creator}'
             has_raw = has_raw or _may_have_raw(creator)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
-from proctree_bpf.core.compact import EXITS
-from proctree_bpf.core.events import EVENT_KINDS, Exit
+from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.identity import ProcessKey  # noqa: TC001 - a struct's types can be asked for
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, fit
@@ -107,7 +106,7 @@ class Row:
         times = [column for column in columns if column.field.of_time is not None]
         self._timed = times[0] if times else Column(Field("", "", 0), 0)
         self._time = _time_of(self._timed, view)
-        self._plans = {kind: self._plan(kind) for kind in EVENT_KINDS}
+        self._plans = {kind: self._plan(kind) for kind in EVENT_KINDS.values()}
 
     def header(self, headers: Mapping[str, str], ancestry: str) -> str:
         """Return what stands above the columns."""
@@ -129,7 +128,7 @@ class Row:
             return template % pick((ancestry, time, *own.runs, *[part(told) for part in parts]))
         return template % pick((ancestry, time, *own.runs))
 
-    def _plan(self, kind: type) -> _Plan:
+    def _plan(self, kind: str) -> _Plan:
         template: list[str] = []
         parts: list[Part] = []
         order: list[int] = []
@@ -142,7 +141,7 @@ class Row:
                 continue
             for column in columns:
                 field = column.field
-                if field.of_kind is not None or (field.of_exits and kind is not Exit):
+                if field.of_kind is not None or (field.of_exits and kind != "exit"):
                     fixed = column.cell(field.of_kind(kind) if field.of_kind is not None else "")
                     template.append(fixed.replace("%", "%%"))
                     continue
@@ -188,7 +187,7 @@ def _ending_of(column: Column, text: Callable[[int | None], str]) -> Part:
 
     def ending(told: ProcessEvent) -> str:
         exited = told.as_told
-        if not isinstance(exited, EXITS):
+        if exited.kind != "exit":
             return column.cell("")
         cell = cells.get(exited.status)
         if cell is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.events import Exit, Gap
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OMISSION
@@ -20,6 +19,7 @@ from proctree_bpf.sinks.row import Column, Row, padded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.core.tracker import ProcessEvent
@@ -80,7 +80,7 @@ class TableSink:
         else:
             ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
-        has_ended = told.as_told.kind is Exit
+        has_ended = told.as_told.kind == "exit"
         if has_ended:
             self._kept.let_go(process, kept)
         if self._has_limits:

@@ -6,8 +6,7 @@ import shlex
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from proctree_bpf.core.compact import EXITS
-from proctree_bpf.core.events import Exec, exit_code_of
+from proctree_bpf.core.events import exit_code_of
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.describe import exit_text
 from proctree_bpf.sinks.wall_time import duration
@@ -68,9 +67,9 @@ class Tally:
     def add(self, told: ProcessEvent) -> None:
         """Count an exec or an exit."""
         event = told.as_told
-        if event.kind is Exec:
+        if event.kind == "exec":
             self._runs.add(told.process.cmd)
-        elif isinstance(event, EXITS):
+        elif event.kind == "exit":
             age_ns = told.age_ns
             if age_ns is not None and age_ns >= self._least_ns:
                 self._lasted(told.process.cmd, age_ns)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from proctree_bpf.core.events import Exit, Gap
 from proctree_bpf.sinks.describe import gap_text
 from proctree_bpf.sinks.tree_family import Family, Member
 from proctree_bpf.sinks.tree_lines import TreeLines
@@ -18,6 +17,7 @@ from proctree_bpf.sinks.tree_screen import ScreenLines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.core.tracker import ProcessEvent
     from proctree_bpf.sinks.fields import View
@@ -64,7 +64,7 @@ class TreeSink:
         member, is_new = self._family.take(applied)
         if is_new:
             self._shown.started(member)
-        if applied.as_told.kind is Exit:
+        if applied.as_told.kind == "exit":
             self._shown.ended(member)
         if len(self._shown) >= _MAX_WAITING:
             self._draw(self._shown.flush)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.compact import EXITS
-from proctree_bpf.core.events import Fork
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
 
 if TYPE_CHECKING:
@@ -93,13 +91,13 @@ class Family:
         """Take a record; return whom it is about, and whether that one is new."""
         event, key = applied.as_told, applied.process.key
         member = self._find(key)
-        if member is not None and member.ended and event.kind is Fork:
+        if member is not None and member.ended and event.kind == "fork":
             member = None
         is_new = member is None
         if member is None:
             member = self._begin(applied)
         member.key, member.info = key, applied.info
-        if isinstance(event, EXITS):
+        if event.kind == "exit":
             member.ended, member.exit = True, event
             if not member.remembered:
                 del self._by_pid[key.pid]
