@@ -23,40 +23,36 @@ class ReorderBuffer:
 
     def __init__(self) -> None:
         self._pending: list[AnyEvent] = []
-        self._arrived: list[AnyEvent] = []  # since the last release
         self._released_ns = 0
-        self._late = 0
+        self._released_late = 0
 
     def __len__(self) -> int:
-        return len(self._pending) + len(self._arrived)
+        return len(self._pending)
 
     @property
     def late(self) -> int:
         """How many events came with a time before one already released."""
-        released_ns = self._released_ns
-        return self._late + sum(event.timestamp_ns < released_ns for event in self._arrived)
+        held = sum(event.timestamp_ns < self._released_ns for event in self._pending)
+        return self._released_late + held
 
     def push(self, events: Iterable[AnyEvent]) -> None:
         """Add events in the order of their arrival; each CPU's own order is kept on ties."""
-        self._arrived.extend(events)
+        self._pending.extend(events)
 
     def release(self, watermark_ns: float) -> list[AnyEvent]:
         """Remove and return, oldest first, the events stamped before the watermark."""
-        self._arrived.sort(key=_by_time)
-        self._late += _count_before(self._arrived, self._released_ns)
-        self._pending += self._arrived
-        self._arrived.clear()
         self._pending.sort(key=_by_time)
         count = _count_before(self._pending, watermark_ns)
         ready = self._pending[:count]
         del self._pending[:count]
         if ready:
+            self._released_late += _count_before(ready, self._released_ns)
             self._released_ns = max(self._released_ns, ready[-1].timestamp_ns)
         return ready
 
     def pending(self) -> tuple[AnyEvent, ...]:
         """Return what is held, in no particular order."""
-        return (*self._pending, *self._arrived)
+        return tuple(self._pending)
 
 
 def _count_before(events: list[AnyEvent], watermark_ns: float) -> int:

@@ -403,23 +403,24 @@ class Tracker(TableWriter):
         return process
 
     def _update(self, process: TrackedProcess, event: AnyExec | AnyExit) -> None:
-        """Take over what execs and exits both tell, if they tell it."""
+        """Take over what execs and exits both tell, if they tell it.
+
+        Most often nothing is new, so that is asked first.
+        """
         if process.start_time_ns != event.start_time_ns:
             self.table.sharpen(process, event.start_time_ns)
         if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
             process.parent = None
         elif event.parent is not None:
             see_parent(process, event.parent)
-        uid, comm = event.uid, event.comm
-        if comm is not None and comm != process.cmd:
-            self.set_name(process, comm)
-        if uid is not None and uid != process.uid:
-            self.set_user(process, uid, None)
-        if event.gid is not None:
+        if event.comm != process.cmd and event.comm is not None:
+            self.set_name(process, event.comm)
+        if event.uid != process.uid and event.uid is not None:
+            self.set_user(process, event.uid, None)
+        if event.gid != process.gid and event.gid is not None:
             process.gid = event.gid
-        cgroup_id = event.cgroup_id
-        if cgroup_id is not None and cgroup_id != process.cgroup_id:
-            process.cgroup_id = cgroup_id
+        if event.cgroup_id != process.cgroup_id and event.cgroup_id is not None:
+            process.cgroup_id = event.cgroup_id
 
     def _rename(self, event: Rename) -> TrackedProcess | None:
         process = self.table.locate(*event.key)
