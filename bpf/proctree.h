@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Wire format between proctree.bpf.c and codecs/perf_records.py.
+ * Wire format between proctree.bpf.c and codecs/sample_decoder.py.
  *
  * Host byte order, no implicit padding. A process is named by its tgid in the
  * initial PID namespace and by start_ns, the start_boottime of its group leader

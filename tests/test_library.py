@@ -52,7 +52,7 @@ from proctree_bpf import (
 )
 from proctree_bpf.core.identity import TICK_NS
 from support.fake_proc import FakeProc
-from support.family import living_family
+from support.living_family import living_family
 from support.values import replace
 from support.waiting import wait_until
 
@@ -361,20 +361,20 @@ class TestHandlingEvents:
     def test_an_exec_is_completed_from_proc_while_the_process_lives(self) -> None:
         tree, cache = PidTree(), ProcCache()
         with sleeper("cat", "-") as pid:
-            applied = handle_event(tree, cache, Exec(0, ProcessKey(pid)))
+            process_event = handle_event(tree, cache, Exec(0, ProcessKey(pid)))
             start = read_proc_start_time_ns(pid)
-        assert applied is not None
-        assert (applied.info.cmd, applied.info.args) == ("cat", ("cat", "-"))
-        assert (applied.info.user, applied.info.start_time_ns) == (my_user(), start)
-        assert applied.node.ppid == ME
+        assert process_event is not None
+        assert (process_event.info.cmd, process_event.info.args) == ("cat", ("cat", "-"))
+        assert (process_event.info.user, process_event.info.start_time_ns) == (my_user(), start)
+        assert process_event.node.ppid == ME
 
     def test_an_event_without_a_time_happens_now(self) -> None:
         tree, cache = PidTree(), ProcCache()
         before = boottime_ns()
-        applied = handle_event(tree, cache, Exit(0, ProcessKey(5, 1)))
-        assert applied is not None
-        assert applied.node.exited_ns is not None
-        assert before <= applied.node.exited_ns <= boottime_ns()
+        process_event = handle_event(tree, cache, Exit(0, ProcessKey(5, 1)))
+        assert process_event is not None
+        assert process_event.node.exited_ns is not None
+        assert before <= process_event.node.exited_ns <= boottime_ns()
 
     def test_an_exec_of_a_process_that_is_gone_keeps_the_name_it_had(self) -> None:
         tree, cache = PidTree(), ProcCache()
@@ -388,24 +388,24 @@ class TestHandlingEvents:
     def test_an_exec_is_not_completed_from_a_later_process(self) -> None:
         tree, cache = PidTree(), ProcCache()
         with sleeper() as pid:
-            applied = handle_event(tree, cache, Exec(1, ProcessKey(pid, TICK_NS)))
-        assert applied is not None
-        assert (applied.info.cmd, applied.info.args) == ("", ())
+            process_event = handle_event(tree, cache, Exec(1, ProcessKey(pid, TICK_NS)))
+        assert process_event is not None
+        assert (process_event.info.cmd, process_event.info.args) == ("", ())
 
     def test_an_exec_that_says_all_is_not_looked_up(self) -> None:
         tree, cache = PidTree(), ProcCache()
-        applied = handle_event(tree, cache, Exec(1, ProcessKey(ME), comm="told"))
-        assert applied is not None
-        assert applied.info.cmd == "told"
+        process_event = handle_event(tree, cache, Exec(1, ProcessKey(ME), comm="told"))
+        assert process_event is not None
+        assert process_event.info.cmd == "told"
 
     def test_an_exact_start_time_is_not_blunted_by_proc(self) -> None:
         tree, cache = PidTree(), ProcCache()
         with sleeper() as pid:
             exact = ProcessKey(pid, read_proc_start_time_ns(pid) + 1)
             handle_event(tree, cache, Fork(1, exact, ProcessKey(ME)))
-            applied = handle_event(tree, cache, Exec(2, exact))
-        assert applied is not None
-        assert applied.node.key == applied.info.key == exact
+            process_event = handle_event(tree, cache, Exec(2, exact))
+        assert process_event is not None
+        assert process_event.node.key == process_event.info.key == exact
 
     def test_a_life_is_followed_from_fork_to_exit(self) -> None:
         tree, cache = PidTree(), ProcCache()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proctree_bpf import Applied, Collector, Exec, Gap, PidTree, ProcCache, ProcessKey, Tracker
+from proctree_bpf import Collector, Exec, Gap, PidTree, ProcCache, ProcessEvent, ProcessKey, Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.base import Delivery, Snapshot
-from proctree_bpf.sources.procfs import read_key
+from proctree_bpf.sources.system.procfs import read_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,10 +68,10 @@ class Diary:
         self.lines: list[tuple[str, int]] = []
         self.uncertain: list[int] = []
 
-    def write(self, applied: Applied) -> None:
-        self.lines.append(("event", applied.event.timestamp_ns))
-        if applied.uncertain:
-            self.uncertain.append(applied.event.timestamp_ns)
+    def write(self, process_event: ProcessEvent) -> None:
+        self.lines.append(("event", process_event.event.timestamp_ns))
+        if process_event.uncertain:
+            self.uncertain.append(process_event.event.timestamp_ns)
 
     def gap(self, gap: Gap) -> None:
         self.lines.append(("gap", gap.until_ns))
@@ -128,7 +128,7 @@ class TestExcludeSelf:
     ) -> None:
         me = read_key(os.getpid())
         key = ProcessKey(me.pid, me.start_time_ns - born_before_ns)
-        told: list[Applied] = []
+        told: list[ProcessEvent] = []
         source = Told(Delivery(_FAR_NS, [Exec(_FAR_NS - 1, key, comm="x")]))
         with Collector(source, on_event=told.append, exclude_self=True) as collector:
             thread = collector._thread

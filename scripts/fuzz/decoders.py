@@ -22,7 +22,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import atheris
 
@@ -30,9 +30,11 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.codecs import recording
     from proctree_bpf.codecs.btf import Btf
     from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, What
-    from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
     from proctree_bpf.codecs.errors import DecodeError
-    from proctree_bpf.codecs.perf_records import (
+    from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
+    from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
+    from proctree_bpf.codecs.recording import FrameKind, ProcAnswers, SnapshotPart
+    from proctree_bpf.codecs.sample_decoder import (
         EXEC,
         EXIT,
         FORK,
@@ -41,18 +43,15 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
         WIRE_VERSION,
         decode,
     )
-    from proctree_bpf.codecs.perf_stream import Drain
-    from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
-    from proctree_bpf.codecs.recording import FrameKind, Looks, SnapshotPart
-    from proctree_bpf.codecs.walk_stream import Walk
-    from proctree_bpf.core.arrivals import CpuCounters
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.stores import PidTree, ProcCache
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.pipeline import Pipeline
-    from proctree_bpf.sinks.jsonl import JsonlSink
+    from proctree_bpf.sinks.jsonl.json_record import RecordOptions
+    from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
     from proctree_bpf.sources.base import SourceUnavailableError
     from proctree_bpf.sources.replay import ReplaySource
+    from proctree_bpf.streams.connector import ConnectorStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +98,7 @@ def _frames() -> list[bytes]:
     counters = CpuCounters((1, 1, 1, 1), (0, 0, 0, 0))
     readings = [(_STAT, _INFO)]
     received = Received(_datagrams(), overrun=False, monotonic_ns=10**9, boottime_ns=10**9)
-    looks = Looks([_STAT, None, (_STAT, _INFO)])
+    looks = ProcAnswers([_STAT, None, (_STAT, _INFO)])
     return [
         recording.encode_snapshot(SnapshotPart(10**9, 10**9, True, readings)),  # noqa: FBT003
         recording.encode_drain(Drain(2 * 10**9, [counters], [(0, r) for r in _perf_records()])),
@@ -181,21 +180,22 @@ def _with_frame(data: bytes) -> bytes:
     return _file(recording.encode_frame(kind, data[1:]), sources.get(kind, "bpf"))
 
 
-class _InMemory:
-    """As much of a path as ReplaySource wants."""
+class _InMemory(ReplaySource):
+    """A recording that is in no file."""
 
     def __init__(self, data: bytes) -> None:
+        super().__init__(Path("in-memory"))
         self._data = data
 
-    def read_bytes(self) -> bytes:
+    def _read(self) -> bytes:
         return self._data
 
 
 def _replay(data: bytes) -> None:
     """Run a recording with a right checksum through the whole pipeline."""
-    source = ReplaySource(cast("Path", _InMemory(_with_frame(data))))
+    source = _InMemory(_with_frame(data))
     tree, cache = PidTree(), ProcCache()
-    sink = JsonlSink(io.StringIO(), tree, cache, source="replay", boot_id="0", wall_offset_ns=0)
+    sink = JsonlSink(io.StringIO(), tree, cache, RecordOptions("replay", "0", 0))
     pipeline = Pipeline(source, Tracker(tree, cache), sink)
     try:
         pipeline.start()

@@ -29,24 +29,19 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.collector import Collector, start_proc_listener
-from proctree_bpf.core.ancestry_filter import AncestryFilter
 from proctree_bpf.core.chain import parse_chain_string
-from proctree_bpf.core.events import Exec, Exit, Fork, Gap, Met, ProcEvent, Rename, Setid
-from proctree_bpf.core.filter_terms import FilterError
-from proctree_bpf.core.filters import Filter
-from proctree_bpf.core.identity import ProcessKey, Sameness, compare, entity_id
-from proctree_bpf.core.lineage import (
-    Answer,
-    ancestry,
-    children,
-    descendants,
-    display,
-    find_by_cmd,
-    find_by_user,
-    is_descendant,
-    siblings,
-    tree_len,
+from proctree_bpf.core.events import (
+    AncestorAnnounced,
+    Exec,
+    Exit,
+    Fork,
+    Gap,
+    ProcEvent,
+    Rename,
+    Setid,
 )
+from proctree_bpf.core.identity import ProcessKey, Sameness, compare, entity_id
+from proctree_bpf.core.lineage import Answer, ancestry, is_descendant
 from proctree_bpf.core.model import (
     PID_TREE_CAP,
     PID_TREE_TTL_SECS,
@@ -58,6 +53,7 @@ from proctree_bpf.core.model import (
     ProcessLink,
     ProcInfo,
 )
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.stores import (
     CacheStore,
     PidTree,
@@ -68,9 +64,21 @@ from proctree_bpf.core.stores import (
     new_pid_tree,
     new_pid_tree_with,
 )
+from proctree_bpf.core.subtree import (
+    children,
+    descendants,
+    display,
+    find_by_cmd,
+    find_by_user,
+    siblings,
+    tree_len,
+)
 from proctree_bpf.core.text import escape, unescape, visible
-from proctree_bpf.core.tracker import Applied, ProcessEvent, Tracker
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.core.view import NoSuchProcessError, Process
+from proctree_bpf.filters.ancestry import AncestryFilter
+from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.filters.terms import FilterError
 from proctree_bpf.library import (
     DefaultCache,
     DefaultTree,
@@ -87,15 +95,15 @@ from proctree_bpf.library import (
 from proctree_bpf.sources.base import EventSource, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector, try_create_connector
 from proctree_bpf.sources.proc_walker import ProbeEvent, ProcWalker
-from proctree_bpf.sources.procfs import (
+from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system.connector_socket import ProcConnector, try_create_connector
+from proctree_bpf.sources.system.procfs import (
     parse_proc_entry,
     read_proc_comm,
     read_proc_start_time_ns,
     uid_to_username,
 )
-from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.walker import WalkerSource
 
 __version__ = "0.1.0"
@@ -105,9 +113,9 @@ __all__ = [
     "PID_TREE_TTL_SECS",
     "PROC_CACHE_CAP",
     "PROC_CACHE_TTL_SECS",
+    "AncestorAnnounced",
     "AncestryFilter",
     "Answer",
-    "Applied",
     "BpfOptions",
     "BpfSource",
     "BufferTooSmall",
@@ -129,7 +137,6 @@ __all__ = [
     "Fork",
     "Gap",
     "Interrupted",
-    "Met",
     "NetlinkMessageIter",
     "NoSuchProcessError",
     "Overrun",

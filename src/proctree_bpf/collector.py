@@ -8,14 +8,15 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import ProcessEvent, Tracker
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.core.view import Process
-from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline, SelfFilter
-from proctree_bpf.sources import procfs
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.choose import SourceOptions, candidates
-from proctree_bpf.sources.forks import owned_by
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.forks import owned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.model import CacheParams
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
     from proctree_bpf.sources.base import EventSource
 
@@ -41,10 +43,10 @@ class _CallbackSink:
         self._on_event = on_event
         self._on_gap = on_gap
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         if self._on_event is not None:
             try:
-                self._on_event(applied.keep())
+                self._on_event(process_event.keep())
             except Exception:  # noqa: BLE001 - whatever a user's function raises
                 _log.exception("on_event failed")
 
@@ -238,14 +240,14 @@ class Collector:
             yield from (make() for make in candidates(SourceOptions(), None))
 
     def _start_best(self) -> Pipeline:
-        own = SelfFilter(procfs.read_key(os.getpid()))
+        own = DescendantSet(procfs.read_key(os.getpid()))
         refusals: list[SourceUnavailableError] = []
         for source in self._sources():
             tracker = Tracker(self.tree, self.cache, procfs.uid_to_username)
             pipeline = Pipeline(source, tracker, self._sink)
             pipeline.is_shared = True
             if self._exclude_self and not isinstance(source, ReplaySource):
-                pipeline.hides = own.hides
+                pipeline.hides = own.includes
             try:
                 pipeline.start()
             except SourceUnavailableError as error:

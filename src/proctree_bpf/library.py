@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace as changed
 
-from proctree_bpf.codecs.cn_stream import ConnectorStream, Received
+from proctree_bpf.codecs.inputs import Received
 from proctree_bpf.core import lineage
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.events import Exec, ProcEvent
@@ -25,14 +25,16 @@ from proctree_bpf.core.model import (
     ProcInfo,
 )
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import Applied, Tracker
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns, both_clocks_ns
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns, both_clocks_ns
+from proctree_bpf.streams.connector import ConnectorStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.events import Gap
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 
@@ -99,7 +101,7 @@ def resolve(cache: CacheStore, pid: int | ProcessKey, proc: str = procfs.PROC) -
 
 def handle_event(
     tree: TreeStore, cache: CacheStore, event: ProcEvent, proc: str = procfs.PROC
-) -> Applied | None:
+) -> ProcessEvent | None:
     """Apply one event from any source; return what came of it, or None if nothing did.
 
     What an exec event leaves open (name, user, arguments) is read from ``/proc`` at
@@ -136,9 +138,9 @@ def handle_proc_events(
     folded and losses not noticed from one call to the next.
     """
     try:
-        stream = _streams.setdefault(tree, ConnectorStream(procfs.ProcLook()))
+        stream = _streams.setdefault(tree, ConnectorStream(procfs.LiveProcReader()))
     except TypeError:
-        stream = ConnectorStream(procfs.ProcLook())
+        stream = ConnectorStream(procfs.LiveProcReader())
     datagram = bytes(memoryview(data)[: n if n is None else max(n, 0)])
     events, gaps, _ = stream.feed(Received([datagram], False, *both_clocks_ns()))  # noqa: FBT003
     tracker = Tracker(tree, cache, procfs.uid_to_username)
@@ -146,7 +148,9 @@ def handle_proc_events(
         tracker.note_gap(gap)
         if on_gap is not None:
             on_gap(gap)
-    changes = [applied for event in events if (applied := tracker.apply(event)) is not None]
+    changes = [
+        process_event for event in events if (process_event := tracker.apply(event)) is not None
+    ]
     return bool(changes)
 
 

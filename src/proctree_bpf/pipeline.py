@@ -15,22 +15,22 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.core.compact import value_of
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap
-from proctree_bpf.core.identity import Sameness, compare
-from proctree_bpf.core.look import Pending
-from proctree_bpf.core.reorder import ReorderBuffer
-from proctree_bpf.core.tracker import ProcessEvent
-from proctree_bpf.sources import procfs
+from proctree_bpf.core.events import EVENT_KINDS, Gap
+from proctree_bpf.core.process_event import ProcessEvent
+from proctree_bpf.core.snapshot_merger import InFlight
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.look import Untold
+    from proctree_bpf.core.model import Entry
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.snapshot_merger import Unreported
     from proctree_bpf.core.tracker import Tracker
-    from proctree_bpf.narrowing import Narrowing
+    from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.base import EventSource
 
@@ -61,63 +61,25 @@ class StopFlag(Protocol):
 
 
 class RecordFilter(Protocol):
-    """Chooses which records are written; ``core.filters.Filter`` is one."""
+    """Chooses which records are written; ``filters.record_filter.Filter`` is one."""
 
     def survey(self) -> None:
         """Decide for all that the tree knows now."""
 
-    def admits(self, applied: ProcessEvent) -> bool:
+    def admits(self, process_event: ProcessEvent) -> bool:
         """Tell whether a record is wanted; asked for each event, in order."""
-
-
-class SelfFilter:
-    """Recognises a process and everything that it creates.
-
-    A recording may tell of a stranger that had the PID of the process.
-    """
-
-    def __init__(self, root: ProcessKey) -> None:
-        self._root = root
-        self._ours = {root.pid: root}
-
-    def hides(self, told: AnyEvent) -> bool:
-        """Tell whether the event belongs to us."""
-        ours = self._ours
-        if told.kind == "fork":
-            if told.creator_pid not in ours and told.child_pid not in ours:
-                return False  # as most are
-        elif told.pid not in ours:
-            return False
-        event = value_of(told)
-        if isinstance(event, Fork):
-            if self._is_ours(event.creator):
-                ours[event.child.pid] = event.child
-                return True
-            ours.pop(event.child.pid, None)  # the PID has another owner now
-            return False
-        if not self._is_ours(event.key):
-            return False
-        if isinstance(event, Exit):
-            del ours[event.key.pid]
-        return True
-
-    def _is_ours(self, key: ProcessKey) -> bool:
-        ours = self._ours.get(key.pid)
-        if ours is not self._root:
-            return ours is not None
-        return compare(ours, key) is not Sameness.DIFFERENT
 
 
 @dataclass(slots=True)
 class _Repair:
-    """A look at ``/proc`` that waits until all older events have been applied."""
+    """A snapshot of ``/proc`` that waits until all older events have been applied."""
 
     begun_ns: int
     ended_ns: int
-    entries: list[procfs.Entry]
-    untold: dict[ProcessKey, Untold] = field(default_factory=dict)
+    entries: list[Entry]
+    unreported: dict[ProcessKey, Unreported] = field(default_factory=dict)
     ends: set[ProcessKey] = field(default_factory=set)
-    """Both as a filter in the kernel has noted: see ``narrowing.Completed``."""
+    """Both as a filter in the kernel has noted: see ``filters.kernel_controller.Completed``."""
 
 
 @dataclass(slots=True)
@@ -143,7 +105,7 @@ class Pipeline:
         sink: where records go.
         hides: events for which it returns True are applied but not written.
         wanted: what is applied but not wanted by it is not written either.
-        narrow: called once the source is open; may return what keeps a filter in the
+        start_kernel_filter: called once the source is open; may return what keeps a filter in the
             kernel in step with ``wanted``.
 
     """
@@ -156,7 +118,7 @@ class Pipeline:
         *,
         hides: Callable[[AnyEvent], bool] = lambda _event: False,
         wanted: RecordFilter | None = None,
-        narrow: Callable[[], Narrowing | None] = lambda: None,
+        start_kernel_filter: Callable[[], KernelFilterController | None] = lambda: None,
     ) -> None:
         self.source = source
         self.tracker = tracker
@@ -164,8 +126,8 @@ class Pipeline:
         self._sink = sink
         self.hides = hides
         self.wanted = wanted
-        self.narrowing: Narrowing | None = None
-        self.narrow = narrow
+        self.filter_controller: KernelFilterController | None = None
+        self.start_kernel_filter = start_kernel_filter
         self.is_shared = False
         """Whether other threads look at the tree, so that each change needs its lock."""
         self.between: Callable[[], object] = lambda: None
@@ -208,12 +170,12 @@ class Pipeline:
         self.source.open()
         begun = time.perf_counter()
         snapshot = self._read_snapshot()
-        pending = Pending(map(value_of, self._order.pending()))
+        in_flight = InFlight(map(value_of, self._order.held()))
         if snapshot is not None:
-            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, pending)
+            self.stats.snapshot = self.tracker.merge_snapshot(snapshot.entries, in_flight)
         self.stats.snapshot_seconds = round(time.perf_counter() - begun, 6)
         self._survey()
-        self.narrowing = self.narrow()
+        self.filter_controller = self.start_kernel_filter()
 
     def run(self, stop: StopFlag, interval_s: float = DEFAULT_INTERVAL_S) -> None:
         """Pump until ``stop`` is set or the source has ended.
@@ -248,7 +210,9 @@ class Pipeline:
         is_waiting = (
             len(self._order) or self._gaps or self._repair is not None or self._repair_wanted
         )
-        if is_waiting or (self.narrowing is not None and not self.narrowing.is_settled):
+        if is_waiting or (
+            self.filter_controller is not None and not self.filter_controller.is_settled
+        ):
             return False
         return self.source.is_quiet()
 
@@ -302,8 +266,8 @@ class Pipeline:
         """
         self._is_broken = True
         self.tracker.uncertain = True
-        if self.narrowing is not None:
-            self.narrowing.hold_ns = inf
+        if self.filter_controller is not None:
+            self.filter_controller.hold_ns = inf
         self._write_before(inf)
         self._sink.flush()
         self._sink.finish()
@@ -336,7 +300,9 @@ class Pipeline:
                 "seconds": self.stats.snapshot_seconds,
             },
             "tree": len(self.tracker.tree),
-            "kernel_filter": self.narrowing.summary() if self.narrowing is not None else None,
+            "kernel_filter": self.filter_controller.summary()
+            if self.filter_controller is not None
+            else None,
             **self.source.stats(),
         }
 
@@ -346,9 +312,9 @@ class Pipeline:
             return None
         begun_ns, ended_ns, readings = snapshot
         entries = procfs.link_entries(readings, ended_ns)
-        if self.narrowing is None:
+        if self.filter_controller is None:
             return _Repair(begun_ns, ended_ns, entries)
-        return _Repair(begun_ns, ended_ns, *self.narrowing.complete(entries))
+        return _Repair(begun_ns, ended_ns, *self.filter_controller.complete(entries))
 
     def _poll(self) -> None:
         if self._is_broken:
@@ -359,8 +325,8 @@ class Pipeline:
         self._ended = delivery.end
         self._order.push(delivery.told)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
-        if delivery.doubt is not None and self.narrowing is not None:
-            self.narrowing.note(delivery.doubt)
+        if delivery.fallback is not None and self.filter_controller is not None:
+            self.filter_controller.fell_back(delivery.fallback)
         for gap in delivery.gaps:
             self._note(gap)
 
@@ -369,8 +335,8 @@ class Pipeline:
         self.stats.lost += gap.count or 0
         self.tracker.note_gap(gap)
         self._repair_wanted = True
-        if self.narrowing is not None:
-            self.narrowing.widen(self.source.now_ns())
+        if self.filter_controller is not None:
+            self.filter_controller.send_everything(self.source.now_ns())
         heapq.heappush(self._gaps, (gap.until_ns or gap.timestamp_ns, self.stats.gaps, gap))
 
     def _advance(self) -> None:
@@ -379,9 +345,9 @@ class Pipeline:
         complete_ns = self._watermark_ns  # it goes up while records are written
         self._write_before(complete_ns)
         self._complete_ns = complete_ns
-        if self.narrowing is not None:
-            self._complete_ns = int(min(complete_ns, self.narrowing.hold_ns))
-            self._narrow_if_possible(self.narrowing, complete_ns)
+        if self.filter_controller is not None:
+            self._complete_ns = int(min(complete_ns, self.filter_controller.hold_ns))
+            self._start_filter_if_possible(self.filter_controller, complete_ns)
         # Whatever the source says decides, not the clock: so a recording does the same.
         if self._repair_wanted and self._repair is None:
             self._repair_wanted = False
@@ -391,37 +357,47 @@ class Pipeline:
             else:
                 self._next_repair_ns = self._repair.begun_ns + _REPAIR_EVERY_NS
 
-    def _narrow_if_possible(self, narrowing: Narrowing, complete_ns: int) -> None:
-        if complete_ns >= narrowing.hold_ns:
+    def _start_filter_if_possible(
+        self, controller: KernelFilterController, complete_ns: int
+    ) -> None:
+        if complete_ns >= controller.hold_ns:
             self._catch_up()
         elif not self.tracker.uncertain:
-            narrowing.advance(self.tracker.table, complete_ns, self.source.now_ns)
+            controller.advance(self.tracker.table, complete_ns, self.source.now_ns)
 
     def _catch_up(self) -> None:
-        """Learn of all that a filter in the kernel had left out before it began to doubt.
+        """Learn of all that a filter in the kernel had left out before it fell back.
 
         What has happened since then is held back meanwhile, as at the start.
         """
-        if self.narrowing is None or self.narrowing.hold_ns == inf:
+        if self.filter_controller is None or self.filter_controller.hold_ns == inf:
             return
-        look = self._read_snapshot()
-        if look is not None:
-            self._poll()  # what was noted last may have been sent since the look's own polls
-            pending = Pending(map(value_of, self._order.pending()))
+        snapshot = self._read_snapshot()
+        if snapshot is not None:
+            self._poll()  # what was noted last may have been sent since the snapshot's own polls
+            in_flight = InFlight(map(value_of, self._order.held()))
             # With a full table the kernel's side has not noted all.
-            untold = None if self.narrowing.given_up else look.untold
+            unreported = None if self.filter_controller.given_up else snapshot.unreported
             self.tracker.reconcile(
-                look.entries, look.begun_ns, look.ended_ns, pending, untold=untold, ends=look.ends
+                snapshot.entries,
+                snapshot.begun_ns,
+                snapshot.ended_ns,
+                in_flight,
+                unreported=unreported,
+                ends=snapshot.ends,
             )
             self.tracker.uncertain = self._repair_wanted or self._repair is not None
             self._survey()
-        self.narrowing.caught_up(self.source.now_ns())
+        self.filter_controller.caught_up(self.source.now_ns())
 
     def _apply_repair(self) -> None:
         if self._repair is None:
             return
-        if self.narrowing is not None and self.narrowing.hold_ns < self._repair.begun_ns:
-            self._write_before(self.narrowing.hold_ns)
+        if (
+            self.filter_controller is not None
+            and self.filter_controller.hold_ns < self._repair.begun_ns
+        ):
+            self._write_before(self.filter_controller.hold_ns)
             self._catch_up()
         self._write_before(self._repair.begun_ns)
         repair, self._repair = self._repair, None
@@ -431,8 +407,8 @@ class Pipeline:
         self._survey()
 
     def _write_before(self, watermark_ns: float) -> None:
-        if self.narrowing is not None:
-            watermark_ns = min(watermark_ns, self.narrowing.hold_ns)
+        if self.filter_controller is not None:
+            watermark_ns = min(watermark_ns, self.filter_controller.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _SLICE):
             self.between()

@@ -119,24 +119,24 @@ def test_rows_that_take_too_long_are_given_up(lib: Any) -> None:
 
 
 def test_a_loss_without_a_word_is_called_one(lib: Any) -> None:
-    honesty = lib("sustained")._honesty
-    assert honesty(3, 3) == "all that are missing"
-    assert honesty(4, 3) == "all that are missing, and 1 of others"
-    assert honesty(2, 3) == "1 ARE MISSING WITHOUT A WORD"
+    loss_note = lib("sustained_load").loss_note
+    assert loss_note(3, 3) == "all that are missing"
+    assert loss_note(4, 3) == "all that are missing, and 1 of others"
+    assert loss_note(2, 3) == "1 ARE MISSING WITHOUT A WORD"
 
 
 def test_what_a_tool_tells_is_judged_against_what_was_spawned(lib: Any) -> None:
-    spawning, peers, slowdown = lib("spawning"), lib("peers"), lib("slowdown")
+    spawner_load, tools, slowdown = lib("spawner_load"), lib("compared_tools"), lib("slowdown")
     place = Path("/there")
-    spawned = [spawning.Spawned(n, 100 + n, n << 8, 7) for n in range(4)]
+    spawned = [spawner_load.Spawned(n, 100 + n, n << 8, 7) for n in range(4)]
     right = [
-        peers.Told(100, "exec", "name-0", ["/there/name-0", "bench", "0"], 7),
-        peers.Told(100, "exit", code=0),
-        peers.Told(101, "exit", "name-1", code=1),
-        peers.Told(102, "exit", "name-1", code=9),
-        peers.Told(999, "exec", "name-1"),
+        tools.Report(100, "exec", "name-0", ["/there/name-0", "bench", "0"], 7),
+        tools.Report(100, "exit", code=0),
+        tools.Report(101, "exit", "name-1", code=1),
+        tools.Report(102, "exit", "name-1", code=9),
+        tools.Report(999, "exec", "name-1"),
     ]
-    assert slowdown.judge(spawned, right, place) == {
+    assert slowdown.completeness(spawned, right, place) == {
         "right name": 50.0,
         "right arguments": 25.0,
         "right creator": 25.0,
@@ -148,12 +148,12 @@ def test_what_a_tool_tells_is_judged_against_what_was_spawned(lib: Any) -> None:
 def test_what_was_compiled_is_aside_for_a_cold_start_and_back_afterwards(
     lib: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    starting = lib("starting")
+    startup = lib("startup")
     kept, never_there = tmp_path / "kept", tmp_path / "never-there"
     kept.mkdir()
     (kept / "program").write_text("compiled before")
-    monkeypatch.setattr(starting, "COMPILED", (kept, never_there))
-    with starting._nothing_compiled():
+    monkeypatch.setattr(startup, "COMPILED", (kept, never_there))
+    with startup.nothing_compiled():
         assert not kept.exists()
         kept.mkdir()
         (kept / "program").write_text("compiled meanwhile")
@@ -165,7 +165,7 @@ def test_a_shape_that_takes_too_long_is_given_up_and_said_to_be(
     lib: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "src")
-    first, *rest = lib("growth").growth("children of one", [600, 700], "", 0.0)
+    first, *rest = lib("scaling").by_size("children of one", [600, 700], "", 0.0)
     assert not rest
     assert first.samples == []
     assert "given up after 0.0 s" in first.note

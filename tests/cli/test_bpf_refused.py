@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import proctree_bpf
-from proctree_bpf.sources.compiling import bpf_directory
+from proctree_bpf.sources.loading.compiling import bpf_directory
+from support.denied_calls import denied
 from support.program import AS_NOBODY, PYTHON_ENTRY, Result, in_own_mounts, run
 
 if TYPE_CHECKING:
@@ -20,19 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 _BTF = Path("/sys/kernel/btf/vmlinux")
-# seccomp(2): bpf(2) fails with EPERM, everything else is allowed; then run the command.
-_DENY_BPF = """
-import ctypes, os, struct, sys
-number = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-filters = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *f) for f in filters))
-program = struct.pack("@HP", len(filters), ctypes.addressof(code))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, program, 0, 0) == 0
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-_BPF_DENIED = [sys.executable, "-c", _DENY_BPF]
+_BPF_DENIED = denied("bpf")
 
 
 def refused(before: Sequence[str] = (), *options: str, env: dict[str, str] | None = None) -> Result:

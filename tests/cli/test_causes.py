@@ -6,39 +6,17 @@ import json
 import os
 import resource
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from support.denied_calls import denied
 from support.program import PROGRAM, Result, environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 pytestmark = pytest.mark.kernel
-
-_NUMBERS = {
-    "x86_64": {"perf_event_open": 298, "eventfd": 290, "poll": 7, "pidfd_open": 434},
-    "aarch64": {"perf_event_open": 241, "eventfd": 19, "poll": 73, "pidfd_open": 434},
-}
-# seccomp(2): one call fails with EPERM, everything else is allowed; then run the command.
-_DENY = """
-import ctypes, os, struct, sys
-number = int(sys.argv[1])
-filters = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *f) for f in filters))
-program = struct.pack("@HP", len(filters), ctypes.addressof(code))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, program, 0, 0) == 0
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-def denied(call: str) -> list[str]:
-    """Return the words that run a command to which a system call is refused."""
-    return [sys.executable, "-c", _DENY, str(_NUMBERS[os.uname().machine][call])]
 
 
 def limited(limit: int, amount: int, *args: str) -> Result:

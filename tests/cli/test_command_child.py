@@ -13,7 +13,7 @@ import pytest
 from proctree_bpf.cli.attendance import attended
 from proctree_bpf.cli.command import CommandOptions, Wait, held
 from proctree_bpf.cli.exits import CliError
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.proc_truth import comm
 from support.waiting import wait_until
 

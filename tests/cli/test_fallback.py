@@ -11,7 +11,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from proctree_bpf.codecs.recording import FrameKind, decode_recording, encode_frame, encode_header
+from support.denied_calls import denied
 from support.program import (
     AS_NOBODY,
     PYTHON_ENTRY,
@@ -39,35 +39,6 @@ pytestmark = pytest.mark.kernel
 _BTF = Path("/sys/kernel/btf/vmlinux")
 _ALL = ("-f", "jsonl", "-e", "fork,exec,exit")
 _PREFIX = "proctree-bpf: "
-
-# seccomp(2): system calls by number (and an argument) fail with EPERM; all else is allowed.
-_SECCOMP = """
-import ctypes, os, struct, sys
-machine = os.uname().machine
-numbers = {"x86_64": {"bpf": 321, "socket": 41}, "aarch64": {"bpf": 280, "socket": 198}}[machine]
-filters = []
-for rule in sys.argv[1].split(","):
-    name, argument, value = rule.split(":")
-    offset = 16 + 8 * int(argument)
-    filters += [(0x20, 0, 0, 0), (0x15, 0, 3, numbers[name]),
-                (0x20, 0, 0, offset), (0x15, 0, 1, int(value)), (6, 0, 0, 0x00050001)]
-filters.append((6, 0, 0, 0x7FFF0000))
-code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *f) for f in filters))
-program = struct.pack("@HP", len(filters), ctypes.addressof(code))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-assert libc.prctl(22, 2, program, 0, 0) == 0
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-def denied(*rules: str) -> list[str]:
-    """Return the words that run a command without some system calls.
-
-    A rule is "call:argument:value": the call fails if its argument has this value.
-    """
-    return [sys.executable, "-c", _SECCOMP, ",".join(rules)]
-
 
 _NO_CONNECTOR = denied("socket:2:11")  # NETLINK_CONNECTOR
 _NO_ATTACH = denied("bpf:0:17")  # BPF_RAW_TRACEPOINT_OPEN

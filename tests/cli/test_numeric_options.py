@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from proctree_bpf import Collector
 from proctree_bpf.cli import app as cli
-from proctree_bpf.core.filter_terms import NOT, TERMS, FilterError, Value, question
 from proctree_bpf.core.model import CacheParams
+from proctree_bpf.filters.terms import NOT, TERMS, FilterError, Value, question
 from proctree_bpf.sources.bpf import BpfOptions
 from proctree_bpf.sources.walker import WalkerSource
 from support.program import run

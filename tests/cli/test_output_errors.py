@@ -77,23 +77,30 @@ class TestUnwritable:
         assert r"\x1b[2J" in result.sentence()
 
 
+def traced_onto_full_disk(directory: Path, size: str, *options: str) -> tuple[Result, Path]:
+    """Trace until a disk of this size is full; return the end, and a copy of the file on it.
+
+    ``{disk}`` in the options stands for the disk. It goes with its mount namespace, so the file
+    is copied out at the end.
+    """
+    disk, kept = directory / "disk", directory / "kept"
+    disk.mkdir()
+    script = f'"$@"; code=$?; cat "{disk}"/* > "{kept}"; exit $code'
+    mounts = in_own_mounts(f"mount -t tmpfs -o size={size} none '{disk}'")
+    words = [option.format(disk=disk) for option in ("-f", "jsonl", *options)]
+    with tracing(*words, before=[*mounts, "sh", "-c", script, "sh"]) as trace:
+        wait_until(
+            "the disk is full",
+            lambda: subprocess.run(["true"], check=True) and trace.process.poll() is not None,
+        )
+        return trace.wait(), kept
+
+
 @pytest.mark.kernel
 class TestFullDisk:
     def test_a_disk_that_fills_while_tracing(self, tmp_path: Path) -> None:
-        disk, kept = tmp_path / "disk", tmp_path / "kept"
-        disk.mkdir()
-        # The disk goes with its mount namespace, so what it held is copied out at the end.
-        script = f'"$@"; code=$?; cat "{disk}/events" > "{kept}"; exit $code'
-        before = [
-            *in_own_mounts(f"mount -t tmpfs -o size=64k none '{disk}'"), "sh", "-c", script, "sh"
-        ]  # fmt: skip
-        options = ("-f", "jsonl", "-e", "fork,exec,exit", "-o", f"{disk}/events")
-        with tracing(*options, before=before) as trace:
-            wait_until(
-                "64 KiB of records are written",
-                lambda: subprocess.run(["true"], check=True) and trace.process.poll() is not None,
-            )
-            result = trace.wait()
+        options = ("-e", "fork,exec,exit", "-o", "{disk}/events")
+        result, kept = traced_onto_full_disk(tmp_path, "64k", *options)
         assert (result.code, result.out) == (70, "")
         assert "disk is full" in result.sentence_after_start()
         assert " missing" in result.sentence_after_start()
@@ -105,19 +112,8 @@ class TestFullDisk:
     def test_a_recording_that_the_disk_has_no_room_for_is_replayed_up_to_there(
         self, tmp_path: Path
     ) -> None:
-        disk, kept = tmp_path / "disk", tmp_path / "kept"
-        disk.mkdir()
-        script = f'"$@"; code=$?; cat "{disk}/record" > "{kept}"; exit $code'
-        before = [
-            *in_own_mounts(f"mount -t tmpfs -o size=256k none '{disk}'"), "sh", "-c", script, "sh"
-        ]  # fmt: skip
-        options = ("-f", "jsonl", "-o", "/dev/null", "--record", f"{disk}/record")
-        with tracing(*options, before=before) as trace:
-            wait_until(
-                "the disk is full of records",
-                lambda: subprocess.run(["true"], check=True) and trace.process.poll() is not None,
-            )
-            result = trace.wait()
+        options = ("-o", "/dev/null", "--record", "{disk}/record")
+        result, kept = traced_onto_full_disk(tmp_path, "256k", *options)
         assert (result.code, result.out) == (70, "")
         assert "disk is full" in result.sentence_after_start()
         again = run("trace", "-f", "jsonl", "--source", f"replay:{kept}")

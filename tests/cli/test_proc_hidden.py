@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.family import Family, living_family
+from support.living_family import Family, living_family
 from support.program import AS_NOBODY, in_own_mounts, run
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from proctree_bpf import parse_chain_string, unescape
-from support.family import Family, living_family
+from support.living_family import Family, living_family
 from support.program import AS_NOBODY, NOBODY, PYTHON_ENTRY, Result, run
 
 if TYPE_CHECKING:

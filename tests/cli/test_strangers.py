@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.sources.compiling import bpf_directory
+from proctree_bpf.sources.loading.compiling import bpf_directory
 from support.program import environment
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.pane import Pane, tracing_in_pane
 from support.program import in_own_mounts
 from support.screen import cells
+from support.trace_in_tmux import TracePane, tracing_in_pane
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def of(lines: list[str], mark: str) -> list[str]:
     return [line for line in lines if mark in line]
 
 
-def wait_for_end(pane: Pane, mark: str, status: int) -> list[str]:
+def wait_for_end(pane: TracePane, mark: str, status: int) -> list[str]:
     """Return the lines with a mark once one of them tells its end."""
     lines: list[str] = []
 
@@ -66,7 +66,7 @@ def tells_end(line: str, status: int) -> bool:
     return bool(re.search(rf" {status} +[\d.]+[mu]?s ", line))
 
 
-def push_off(pane: Pane, mark: str) -> None:
+def push_off(pane: TracePane, mark: str) -> None:
     """Start processes until a line has left the screen."""
 
     def is_off() -> bool:
@@ -78,7 +78,7 @@ def push_off(pane: Pane, mark: str) -> None:
 
 def test_a_line_is_completed_where_it_stands() -> None:
     with tracing_in_pane("-f", "tree") as pane, waiter("marked-one", 3) as process:
-        pane.wait_for("marked-one")
+        pane.wait_for_line("marked-one")
         process.end()
         (line,) = wait_for_end(pane, "marked-one", 3)
     assert re.fullmatch(
@@ -88,7 +88,7 @@ def test_a_line_is_completed_where_it_stands() -> None:
 
 def test_what_has_scrolled_off_is_ended_by_another_line() -> None:
     with tracing_in_pane("-f", "tree", rows=8) as pane, waiter("marked-one", 3) as process:
-        pane.wait_for("marked-one")
+        pane.wait_for_line("marked-one")
         push_off(pane, "marked-one")
         process.end()
         begun, ended = wait_for_end(pane, "marked-one", 3)
@@ -103,12 +103,12 @@ def test_a_resized_window_loses_and_doubles_nothing(columns: int, rows: int) -> 
         waiter("marked-before") as before,
         waiter("marked-during") as during,
     ):
-        pane.wait_for("marked-during")
+        pane.wait_for_line("marked-during")
         pane.resize(columns, rows)
         before.end()
         wait_for_end(pane, "marked-before", 0)
         with waiter("marked-after") as after:
-            pane.wait_for("marked-after")
+            pane.wait_for_line("marked-after")
             after.end()
             wait_for_end(pane, "marked-after", 0)
         during.end()
@@ -125,7 +125,7 @@ def test_a_dumb_terminal_gets_lines_that_are_only_added() -> None:
         tracing_in_pane("-f", "tree", env={"TERM": "dumb"}) as pane,
         waiter("marked-one", 3) as process,
     ):
-        pane.wait_for("marked-one")
+        pane.wait_for_line("marked-one")
         process.end()
         begun, ended = wait_for_end(pane, "marked-one", 3)
     assert (begun.split()[2], ended.split()[2]) == ("sh", "3")
@@ -134,10 +134,10 @@ def test_a_dumb_terminal_gets_lines_that_are_only_added() -> None:
 def test_the_whole_tree_stands_at_the_end_and_the_terminal_is_as_before() -> None:
     with tracing_in_pane("-f", "tree") as pane:
         subprocess.run(["sh", "-c", "/bin/true; exit 3", "marked"], check=False)
-        pane.wait_for("marked")
+        pane.wait_for_line("marked")
         lines = pane.stop()
         pane.tmux("send-keys", "x" * 150, "Enter")
-        wrapped = pane.wait_for("x" * 119)
+        wrapped = pane.wait_for_line("x" * 119)
     begin = max(at for at, line in enumerate(lines) if "PID USER" in line)
     whole = lines[begin:]
     at = next(at for at, line in enumerate(whole) if "marked" in line)

@@ -22,7 +22,7 @@ from proctree_bpf.codecs.cn_proc import (
     subscription,
 )
 from proctree_bpf.codecs.errors import DecodeError
-from support import sources_messages as wire
+from support import connector_messages as wire
 
 _FORK = wire.event(wire.FORK, struct.pack("=IIII", 11, 10, 21, 20), 77, 3, 9)
 _EXIT = wire.event(wire.EXIT, struct.pack("=IIIIII", 21, 20, 0x8B, 17, 11, 10), 77, 3, 9)

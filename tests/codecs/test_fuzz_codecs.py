@@ -18,22 +18,10 @@ from hypothesis import strategies as st
 
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, subscription
-from proctree_bpf.codecs.cn_stream import Received
 from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_records import (
-    ALWAYS_TOLD,
-    EXEC,
-    EXIT,
-    FORK,
-    KINDS,
-    MET,
-    RENAME,
-    WIRE_VERSION,
-    decode,
-)
-from proctree_bpf.codecs.perf_samples import take_samples
-from proctree_bpf.codecs.perf_stream import Drain, PerfStream
+from proctree_bpf.codecs.perf_buffer import take_samples
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.codecs.recording import (
     MAGIC,
@@ -48,10 +36,20 @@ from proctree_bpf.codecs.recording import (
     encode_snapshot,
     encode_walk,
 )
-from proctree_bpf.codecs.recording import Looks as RecordedLooks
-from proctree_bpf.codecs.walk_stream import Walk
-from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.codecs.recording import ProcAnswers as RecordedLooks
+from proctree_bpf.codecs.sample_decoder import (
+    ALWAYS_TOLD,
+    EXEC,
+    EXIT,
+    FORK,
+    KINDS,
+    MET,
+    RENAME,
+    WIRE_VERSION,
+    decode,
+)
 from proctree_bpf.core.model import ProcInfo
+from proctree_bpf.streams.perf import PerfStream
 from support.btf_blobs import HEADER as BTF_HEADER
 from support.btf_blobs import kernel_like
 from support.fake_ring import lost, sample

@@ -7,7 +7,7 @@ import pytest
 
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_records import MAX_COPIES
+from proctree_bpf.codecs.sample_decoder import MAX_COPIES
 from support.btf_blobs import VAR, BtfBlob, kernel_like
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")

@@ -6,7 +6,7 @@ import pytest
 
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from support.story import SNAPSHOT, USERS
+from support.sample_events import SNAPSHOT, USERS
 
 
 @pytest.fixture

@@ -18,20 +18,22 @@ from proctree_bpf.core.lineage import (
     ancestry,
     build_chain_links,
     build_chain_string,
+    creator_of,
+    is_descendant,
+    lineage,
+)
+from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.subtree import (
     child_nodes,
     children,
-    creator_of,
     descendants,
     display,
     find_by_cmd,
     find_by_user,
-    is_descendant,
-    lineage,
     siblings,
     tree_len,
 )
-from proctree_bpf.core.model import CacheParams, Edge, PidNode, ProcInfo
-from proctree_bpf.core.stores import PidTree, ProcCache
 from support.values import replace
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from proctree_bpf.core.events import Exec, Fork
-from proctree_bpf.core.filters import Filter
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import Answer, ancestry, build_chain_string
 from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.filters.record_filter import Filter
 
 S = 1_000_000_000
 CAPACITY = 20

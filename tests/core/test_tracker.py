@@ -6,13 +6,14 @@ from itertools import permutations
 
 import pytest
 
-from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey
-from proctree_bpf.core.lineage import build_chain_string, children
+from proctree_bpf.core.lineage import build_chain_string
 from proctree_bpf.core.model import CacheParams, Edge
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import Tracker, kind_of
-from support.story import (
+from proctree_bpf.core.subtree import children
+from proctree_bpf.core.tracker import Tracker
+from support.sample_events import (
     CHILD,
     CHILD_TICK,
     EXEC,
@@ -29,7 +30,7 @@ from support.story import (
     node_of,
     state,
 )
-from support.values import replace
+from support.values import kind_of, replace
 
 
 class TestALifeInOrder:
@@ -69,9 +70,9 @@ class TestALifeInOrder:
 
     def test_a_fork_of_an_unknown_creator_still_makes_a_process(self) -> None:
         tracker = Tracker(PidTree(), ProcCache())
-        applied = tracker.apply(replace(FORK, comm=None, uid=None))
-        assert applied is not None
-        assert (applied.info.user, applied.info.args) == ("unknown", ())
+        process_event = tracker.apply(replace(FORK, comm=None, uid=None))
+        assert process_event is not None
+        assert (process_event.info.user, process_event.info.args) == ("unknown", ())
         assert node_of(tracker, CHILD).creator == SHELL
 
     def test_an_exec_ends_the_inheritance(self, tracker: Tracker) -> None:
@@ -115,11 +116,11 @@ class TestALifeInOrder:
 
     def test_every_event_hands_back_what_is_known_after_it(self, tracker: Tracker) -> None:
         for event in (FORK, EXEC, EXIT):
-            applied = tracker.apply(event)
-            assert applied is not None
-            assert applied.event is event
-            assert applied.node == node_of(tracker, CHILD)
-            assert applied.info == info_of(tracker, CHILD)
+            process_event = tracker.apply(event)
+            assert process_event is not None
+            assert process_event.event is event
+            assert process_event.node == node_of(tracker, CHILD)
+            assert process_event.info == info_of(tracker, CHILD)
 
     def test_a_rename_changes_the_name_alone(self, tracker: Tracker) -> None:
         apply_all(tracker, FORK, EXEC)
@@ -159,18 +160,25 @@ class TestALifeInOrder:
 class TestAges:
     def test_a_process_is_as_old_as_its_start_is_ago(self, tracker: Tracker) -> None:
         told = apply_all(tracker, FORK, EXEC, EXIT)
-        assert [applied and applied.age_ns for applied in told] == [None, None, S - 123]
+        assert [process_event and process_event.age_ns for process_event in told] == [
+            None,
+            None,
+            S - 123,
+        ]
 
     def test_the_time_for_which_a_command_was_held_does_not_count(self, tracker: Tracker) -> None:
         tracker.apply(FORK)
         tracker.note_release(CHILD, 60 * S + 1_000)
         told = apply_all(tracker, EXEC, EXIT)
-        assert [applied and applied.age_ns for applied in told] == [None, S - 1_000]
+        assert [process_event and process_event.age_ns for process_event in told] == [
+            None,
+            S - 1_000,
+        ]
 
     def test_without_a_start_nobody_knows(self, tracker: Tracker) -> None:
-        applied = tracker.apply(replace(EXIT, key=ProcessKey(9)))
-        assert applied is not None
-        assert applied.age_ns is None
+        process_event = tracker.apply(replace(EXIT, key=ProcessKey(9)))
+        assert process_event is not None
+        assert process_event.age_ns is None
 
 
 class TestEventsThatComeTwice:
@@ -202,7 +210,7 @@ class TestEventsThatComeTwice:
             Rename(61 * S, CHILD, "ls"),
             Rename(61 * S, ProcessKey(9999, 5 * S), "stranger"),
             Setid(61 * S, CHILD, uid=1000, gid=1000),
-            Met(61 * S, SHELL, INIT, "bash"),
+            AncestorAnnounced(61 * S, SHELL, INIT, "bash"),
         ],
         ids=kind_of,
     )
@@ -297,10 +305,14 @@ class TestEventsWithoutThoseBefore:
         assert tracker.stats.orphans == 1
 
     def test_an_exit_without_a_fork_is_told_with_what_it_carries(self, tracker: Tracker) -> None:
-        applied = tracker.apply(replace(EXIT, parent=SHELL))
-        assert applied is not None
-        assert (applied.info.cmd, applied.info.user, applied.info.exit_code) == ("ls", "ada", 3)
-        assert applied.node.exited_ns == 61 * S
+        process_event = tracker.apply(replace(EXIT, parent=SHELL))
+        assert process_event is not None
+        assert (process_event.info.cmd, process_event.info.user, process_event.info.exit_code) == (
+            "ls",
+            "ada",
+            3,
+        )
+        assert process_event.node.exited_ns == 61 * S
 
     def test_an_orphan_without_a_parent_is_a_root(self, tracker: Tracker) -> None:
         tracker.apply(EXEC)
@@ -366,9 +378,9 @@ class TestIdentity:
         assert node_of(tracker, LATER).creator == INIT
 
     def test_an_exact_sighting_upgrades_what_the_snapshot_read(self, tracker: Tracker) -> None:
-        applied = tracker.apply(Exec(61 * S, SHELL, comm="zsh"))
-        assert applied is not None
-        assert applied.node.start_time_ns == SHELL.start_time_ns
+        process_event = tracker.apply(Exec(61 * S, SHELL, comm="zsh"))
+        assert process_event is not None
+        assert process_event.node.start_time_ns == SHELL.start_time_ns
         assert node_of(tracker, 100).key == SHELL
         assert len(tracker.tree) == 2
 
@@ -377,11 +389,11 @@ class TestIdentity:
         self, tracker: Tracker, event: Exec | Exit
     ) -> None:
         apply_all(tracker, FORK)
-        applied = tracker.apply(replace(event, key=CHILD_TICK))
-        assert applied is not None
+        process_event = tracker.apply(replace(event, key=CHILD_TICK))
+        assert process_event is not None
         assert node_of(tracker, 200).key == CHILD
         assert info_of(tracker, 200).key == CHILD
-        assert (applied.node.key, applied.info.key) == (CHILD, CHILD)
+        assert (process_event.node.key, process_event.info.key) == (CHILD, CHILD)
 
     def test_an_event_without_a_start_time_is_about_the_living_process(
         self, tracker: Tracker
@@ -446,8 +458,10 @@ class TestForgetting:
     def test_so_is_that_of_one_that_is_met_when_it_is_long_dead(self, tracker: Tracker) -> None:
         now_ns = EXIT.timestamp_ns + 700 * S
         late = ProcessKey(300, 61 * S - 1)
-        tracker.apply(Met(now_ns, late, CHILD, "ls", 1000, 1000))
-        tracker.apply(Met(now_ns, CHILD, SHELL, "ls", 1000, 1000, exited_ns=EXIT.timestamp_ns))
+        tracker.apply(AncestorAnnounced(now_ns, late, CHILD, "ls", 1000, 1000))
+        tracker.apply(
+            AncestorAnnounced(now_ns, CHILD, SHELL, "ls", 1000, 1000, exited_ns=EXIT.timestamp_ns)
+        )
         assert build_chain_string(tracker.tree, tracker.cache, 300) == (
             "300|ls|ada;200|ls|ada;100|bash|ada;1|init|root"
         )
@@ -461,11 +475,11 @@ class TestForgetting:
     def test_a_process_whose_details_are_lost_is_still_told(self) -> None:
         tracker = Tracker(PidTree(), ProcCache(CacheParams(capacity=1)))
         apply_all(tracker, Exec(59 * S, SHELL, comm="sh", uid=0), FORK)
-        applied = tracker.apply(EXIT)
-        assert applied is not None
-        applied = tracker.apply(Exit(62 * S, SHELL, status=0))
-        assert applied is not None
-        assert (applied.info.cmd, applied.info.exit_code) == ("sh", 0)
+        process_event = tracker.apply(EXIT)
+        assert process_event is not None
+        process_event = tracker.apply(Exit(62 * S, SHELL, status=0))
+        assert process_event is not None
+        assert (process_event.info.cmd, process_event.info.exit_code) == ("sh", 0)
 
 
 class TestATtlOfNothing:

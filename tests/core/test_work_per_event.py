@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, WIRE_VERSION
-from proctree_bpf.codecs.perf_stream import KINDS, Drain, PerfStream
-from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.codecs.inputs import CpuCounters, Drain
+from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, WIRE_VERSION
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import build_chain_string, is_descendant
 from proctree_bpf.core.model import CacheParams
-from proctree_bpf.core.reorder import ReorderBuffer
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.tracker import ProcessEvent, Tracker
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.sinks.jsonl.json_record import RecordOptions
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
+from proctree_bpf.streams.perf import KINDS, PerfStream
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,10 +64,8 @@ class World:
     def __init__(self, capacity: int = 65_536) -> None:
         self.tree, self.cache = PidTree(CacheParams(capacity)), ProcCache(CacheParams(capacity))
         self.tracker = Tracker(self.tree, self.cache, {0: "root"}.get)
-        self.sink = JsonlSink(
-            io.StringIO(), self.tree, self.cache,
-            source="bpf", boot_id="b", wall_offset_ns=0, max_ancestors=64,
-        )  # fmt: skip
+        options = RecordOptions("bpf", "b", 0, 64)
+        self.sink = JsonlSink(io.StringIO(), self.tree, self.cache, options)
         self.now_ns = 10**12
         self.shell = self.key(1)
         self.take(Fork(self.now_ns, self.shell, ProcessKey(0), comm="sh", uid=0))

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.actor import Helpers, Stage
-from support.both import Both, Script
-from support.filtered import Filtered, beginning
-from support.live import Live
+from support.filter_in_both_places import FilterInBothPlaces, Script
+from support.filtered_pipeline import FilteredPipeline, beginning
+from support.live_collector import LiveCollector
 from support.proc_truth import comm
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def stage(helpers: Helpers) -> Stage:
 
 
 @pytest.fixture(scope="session")
-def shared_live(helpers: Helpers) -> Iterator[Live]:
+def shared_live(helpers: Helpers) -> Iterator[LiveCollector]:
     """One collector for all tests; at the end, nothing may have been lost or misunderstood."""
-    live = Live(helpers.quit)
+    live = LiveCollector(helpers.quit)
     live.recording = False
     with live.collector:
         yield live
@@ -115,7 +115,7 @@ def shared_live(helpers: Helpers) -> Iterator[Live]:
 
 
 @pytest.fixture
-def live(shared_live: Live) -> Iterator[Live]:
+def live(shared_live: LiveCollector) -> Iterator[LiveCollector]:
     """The collector of all tests, with a record that begins and ends with the test."""
     shared_live.recording = True
     yield shared_live
@@ -124,7 +124,7 @@ def live(shared_live: Live) -> Iterator[Live]:
 
 
 @pytest.fixture
-def begun() -> Iterator[Callable[..., Filtered]]:
+def begun() -> Iterator[Callable[..., FilteredPipeline]]:
     """What makes and starts a pipeline with a filter."""
     with beginning() as begin:
         yield begin
@@ -150,8 +150,8 @@ def _own_children() -> list[int]:
 
 
 @pytest.fixture
-def both(begun: Callable[..., Filtered]) -> Callable[[str], Both]:
-    return lambda terms: Both(begun, terms)
+def both(begun: Callable[..., FilteredPipeline]) -> Callable[[str], FilterInBothPlaces]:
+    return lambda terms: FilterInBothPlaces(begun, terms)
 
 
 @pytest.fixture

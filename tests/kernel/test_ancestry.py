@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import identity, parent_pid
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from support.actor import Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
 
 
-def test_the_chain_of_a_daemon_still_shows_its_creators(live: Live, stage: Stage) -> None:
+def test_the_chain_of_a_daemon_still_shows_its_creators(live: LiveCollector, stage: Stage) -> None:
     with stage.play("daemon") as actor:
         caller, middle = actor.await_report("caller"), actor.await_report("middle")
         actor.popen.wait(20)  # the caller is gone too
@@ -31,7 +31,9 @@ def test_the_chain_of_a_daemon_still_shows_its_creators(live: Live, stage: Stage
         assert live.process(daemon.who).is_running()
 
 
-def test_the_exit_of_an_orphan_names_the_parent_that_adopted_it(live: Live, stage: Stage) -> None:
+def test_the_exit_of_an_orphan_names_the_parent_that_adopted_it(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("daemon") as actor:
         middle, daemon = actor.await_report("middle"), actor.await_report("daemon")
         adopted_by = identity(parent_pid(daemon.pid))
@@ -42,7 +44,9 @@ def test_the_exit_of_an_orphan_names_the_parent_that_adopted_it(live: Live, stag
     assert as_identity(live.node(daemon.who).creator) == middle.who
 
 
-def test_a_subreaper_becomes_the_parent_but_not_the_creator(live: Live, stage: Stage) -> None:
+def test_a_subreaper_becomes_the_parent_but_not_the_creator(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("adopted") as actor:
         middle, orphan = actor.await_report("middle"), actor.await_report("orphan")
         subreaper = actor.await_report("subreaper")
@@ -55,7 +59,9 @@ def test_a_subreaper_becomes_the_parent_but_not_the_creator(live: Live, stage: S
     assert last.status == 5 << 8
 
 
-def test_a_parent_that_ends_first_stays_in_its_childs_chain(live: Live, stage: Stage) -> None:
+def test_a_parent_that_ends_first_stays_in_its_childs_chain(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("generations", "1") as actor:
         parent, child = actor.await_report("ancestor"), actor.await_report("child")
         actor.popen.wait(20)
@@ -66,7 +72,7 @@ def test_a_parent_that_ends_first_stays_in_its_childs_chain(live: Live, stage: S
 
 
 def test_a_hundred_generations_are_known_after_all_but_the_last_have_ended(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     with stage.play("generations", "100") as actor:
         last = actor.await_report("child")
@@ -77,7 +83,9 @@ def test_a_hundred_generations_are_known_after_all_but_the_last_have_ended(
         assert [live.process(who).is_running() for who in ancestors] == [False] * 100
 
 
-def test_the_living_descendants_are_those_that_the_kernel_has(live: Live, stage: Stage) -> None:
+def test_the_living_descendants_are_those_that_the_kernel_has(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("crowd", "30") as actor:
         actor.await_report("child", 30)
         live.fence()
@@ -90,7 +98,9 @@ def test_the_living_descendants_are_those_that_the_kernel_has(live: Live, stage:
     assert not root.is_running()
 
 
-def test_a_process_is_running_until_its_exit_and_never_after(live: Live, stage: Stage) -> None:
+def test_a_process_is_running_until_its_exit_and_never_after(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("fork") as actor:
         child = actor.await_report("child")
         live.fence()

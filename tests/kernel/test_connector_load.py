@@ -11,9 +11,9 @@ import pytest
 import proctree_bpf
 from proctree_bpf import Exec, Exit, Fork, ProcessKey
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import identity
-from support.sources_session import Session
+from support.source_session import Session
 from support.spawner import NAMES, Spawner
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run_load(source: ProcConnectorSource, helpers: Helpers, directory: Path, cou
 @pytest.fixture(scope="module")
 def load(helpers: Helpers, tmp_path_factory: pytest.TempPathFactory, figures: list[str]) -> Load:
     load = run_load(ProcConnectorSource(), helpers, tmp_path_factory.mktemp("load"), _COUNT)
-    named = sum(1 for applied in ours(load, Exec) if not applied.info.inherited)
+    named = sum(1 for process_event in ours(load, Exec) if not process_event.info.inherited)
     known = Counter((one.pid, one.name) for one in load.truth)
     right = sum(known[a.node.pid, a.info.cmd] > 0 for a in ours(load, Exit))
     figures.append(
@@ -63,12 +63,13 @@ def load(helpers: Helpers, tmp_path_factory: pytest.TempPathFactory, figures: li
     return load
 
 
-def ours(load: Load, kind: type) -> list[proctree_bpf.Applied]:
+def ours(load: Load, kind: type) -> list[proctree_bpf.ProcessEvent]:
     """Return the records of one kind about what the spawners ran."""
     return [
-        applied
-        for applied in load.session.applied
-        if isinstance(applied.event, kind) and as_identity(applied.node.creator) in load.spawners
+        process_event
+        for process_event in load.session.applied
+        if isinstance(process_event.event, kind)
+        and as_identity(process_event.node.creator) in load.spawners
     ]
 
 
@@ -107,16 +108,16 @@ class TestLoad:
                     # A dead process has a name but no arguments.
                     args.setdefault(one.pid, {()}).add(spawner.args_of(one))
         read = [
-            applied
+            process_event
             for kind in (Exec, Exit)
-            for applied in ours(load, kind)
-            if not applied.info.inherited
+            for process_event in ours(load, kind)
+            if not process_event.info.inherited
         ]
         wrong = [
-            applied
-            for applied in read
-            if applied.info.cmd not in names[applied.node.pid]
-            or applied.info.args not in args[applied.node.pid]
+            process_event
+            for process_event in read
+            if process_event.info.cmd not in names[process_event.node.pid]
+            or process_event.info.args not in args[process_event.node.pid]
         ]
         # How many were read depends on the load, and may be none: see docs/benchmarks.md.
         assert wrong == []
@@ -124,10 +125,10 @@ class TestLoad:
     def test_a_name_that_was_not_read_is_the_creators_or_that_of_the_dead(self, load: Load) -> None:
         right = {one.name for one in load.truth}
         for kind in (Fork, Exec, Exit):
-            for applied in ours(load, kind):
-                if applied.info.inherited:
+            for process_event in ours(load, kind):
+                if process_event.info.inherited:
                     dead = right if kind is Exit else set()
-                    assert applied.info.cmd in {"spawner"} | dead
+                    assert process_event.info.cmd in {"spawner"} | dead
 
     def test_the_status_and_the_creator_are_right(self, load: Load) -> None:
         told = Counter((a.node.pid, a.info.status, a.node.ppid) for a in ours(load, Exit))

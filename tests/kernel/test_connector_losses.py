@@ -19,11 +19,17 @@ from proctree_bpf.codecs.cn_proc import (
     WouldBlock,
 )
 from proctree_bpf.sources.proc_connector import _MOST_DATAGRAMS, ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.recorder import Recorder
-from support import sources_messages as wire
-from support.connector import HUGE_BUFFER, monotonic_ns, read_all, touch_every_cpu, write_own_name
-from support.sources_session import Session, replayed
+from proctree_bpf.sources.system.connector_socket import ProcConnector
+from support import connector_messages as wire
+from support.real_connector import (
+    HUGE_BUFFER,
+    monotonic_ns,
+    read_all,
+    touch_every_cpu,
+    write_own_name,
+)
+from support.source_session import Session, replayed
 from support.spawner import Spawner
 from support.waiting import PATIENCE_S
 

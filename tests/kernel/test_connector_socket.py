@@ -26,9 +26,11 @@ from proctree_bpf.codecs.cn_proc import (
     WouldBlock,
 )
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector
-from support import sources_messages as wire
-from support.connector import (
+from proctree_bpf.sources.system.connector_socket import ProcConnector
+from support import connector_messages as wire
+from support.live_collector import as_identity
+from support.proc_truth import identity
+from support.real_connector import (
     HUGE_BUFFER,
     monotonic_ns,
     read_all,
@@ -36,8 +38,6 @@ from support.connector import (
     touch_every_cpu,
     write_own_name,
 )
-from support.live import as_identity
-from support.proc_truth import identity
 from support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:

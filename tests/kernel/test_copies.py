@@ -14,10 +14,11 @@ import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, SourceUnavailableError
 from proctree_bpf.codecs.kernel_layout import layout_macros
-from proctree_bpf.codecs.perf_records import MAX_COPIES
-from proctree_bpf.sources import bpf, compiling
-from proctree_bpf.sources.bpf_filter import Sought
-from proctree_bpf.sources.bpf_program import BpfProgram
+from proctree_bpf.codecs.sample_decoder import MAX_COPIES
+from proctree_bpf.filters.kernel_port import KernelFilterSpec
+from proctree_bpf.sources import bpf
+from proctree_bpf.sources.loading import compiling
+from proctree_bpf.sources.loading.bpf_program import BpfProgram
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def source(monkeypatch: pytest.MonkeyPatch, first: int) -> Iterator[BpfSource]:
     monkeypatch.setattr(bpf, "layout_macros", macros)
     if first:
         monkeypatch.setattr(BpfProgram, "attach", attach)
-    source = BpfSource(BpfOptions(filter_for=Sought(("nobody",), ("/none",)), program_cache=None))
+    source = BpfSource(
+        BpfOptions(kernel_filter_spec=KernelFilterSpec(("nobody",), ("/none",)), program_cache=None)
+    )
     source.open()
     assert source.filter_refusal is None
     yield source

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.sources.perf_ring import OfflineError, PerfEvent
-from support.cpus import Watched
+from proctree_bpf.sources.rings.perf_ring import OfflineError, PerfEvent
+from support.polled_source import PolledSource
 from support.program import json_lines, tracing
 from support.spawner import Spawner, records_of, unique
 from support.waiting import wait_until
@@ -68,12 +68,12 @@ def offline(cpu: int) -> Iterator[None]:
 
 
 @pytest.fixture
-def watched(helpers: Helpers, tmp_path: Path) -> Watched:
-    return Watched(BpfSource(BpfOptions(perf_pages=1024)), helpers, tmp_path)
+def watched(helpers: Helpers, tmp_path: Path) -> PolledSource:
+    return PolledSource(BpfSource(BpfOptions(perf_pages=1024)), helpers, tmp_path)
 
 
 def test_a_cpu_that_went_and_came_is_heard_and_was_to_its_last_record(
-    watched: Watched, cpu: int
+    watched: PolledSource, cpu: int
 ) -> None:
     with watched:
         before = watched.spawn(unique("before"), _COUNT, cpu)
@@ -87,7 +87,7 @@ def test_a_cpu_that_went_and_came_is_heard_and_was_to_its_last_record(
 
 
 def test_one_that_went_and_came_between_two_polls_is_heard_again_once_a_record_failed(
-    watched: Watched, cpu: int
+    watched: PolledSource, cpu: int
 ) -> None:
     with watched:
         watched.settle()
@@ -105,7 +105,7 @@ def test_one_that_went_and_came_between_two_polls_is_heard_again_once_a_record_f
 
 
 def test_one_that_was_offline_at_the_start_is_heard_when_it_comes(
-    watched: Watched, cpu: int
+    watched: PolledSource, cpu: int
 ) -> None:
     with ExitStack() as until_the_end:
         with offline(cpu):

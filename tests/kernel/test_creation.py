@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Edge, Exit, Fork
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import cmdline, comm, exe, identity, parent_pid
 
 if TYPE_CHECKING:
     from support.actor import Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
 
 
 def test_a_forked_process_carries_its_creators_name_arguments_and_program(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     with stage.play("fork", "an argument", b"\xff") as actor:
         child = actor.await_report("child")
@@ -31,7 +31,9 @@ def test_a_forked_process_carries_its_creators_name_arguments_and_program(
         assert not live.info(identity(actor.pid)).inherited
 
 
-def test_a_forked_process_belongs_to_the_process_that_called_fork(live: Live, stage: Stage) -> None:
+def test_a_forked_process_belongs_to_the_process_that_called_fork(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("fork") as actor:
         child = actor.await_report("child")
         fork = live.the_fork(child.who)
@@ -47,7 +49,7 @@ def test_a_forked_process_belongs_to_the_process_that_called_fork(live: Live, st
 
 
 def test_a_process_is_created_with_the_name_that_its_creator_has_then(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     with stage.play("renamed-fork", "another name") as actor:
         child = actor.await_report("child")
@@ -55,7 +57,7 @@ def test_a_process_is_created_with_the_name_that_its_creator_has_then(
         assert live.info(child.who).cmd == "another name"
 
 
-def test_a_vforked_process_that_exits_at_once_is_seen(live: Live, stage: Stage) -> None:
+def test_a_vforked_process_that_exits_at_once_is_seen(live: LiveCollector, stage: Stage) -> None:
     actor = stage.played("vfork")
     child = actor.await_report("child")
     live.fence()
@@ -65,7 +67,7 @@ def test_a_vforked_process_that_exits_at_once_is_seen(live: Live, stage: Stage) 
 
 
 def test_a_vforked_process_that_execs_leaves_its_creators_details_alone(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     actor = stage.played("vfork-exec", stage.helpers.quit, "13")
     caller, child = actor.await_report("caller"), actor.await_report("child")
@@ -76,7 +78,7 @@ def test_a_vforked_process_that_execs_leaves_its_creators_details_alone(
     assert live.info(caller.who).args[:2] == (str(stage.helpers.actor), "vfork-exec")
 
 
-def test_posix_spawn_is_a_fork_an_exec_and_an_exit(live: Live, stage: Stage) -> None:
+def test_posix_spawn_is_a_fork_an_exec_and_an_exit(live: LiveCollector, stage: Stage) -> None:
     actor = stage.played("spawn", stage.helpers.quit, "the argument", "14")
     caller, child = actor.await_report("caller"), actor.await_report("child")
     live.fence()
@@ -86,14 +88,14 @@ def test_posix_spawn_is_a_fork_an_exec_and_an_exit(live: Live, stage: Stage) -> 
     assert live.the_exit(child.who).status == child.status == 14 << 8
 
 
-def test_clone3_creates_as_fork_does(live: Live, stage: Stage) -> None:
+def test_clone3_creates_as_fork_does(live: LiveCollector, stage: Stage) -> None:
     with stage.play("clone3") as actor:
         child = actor.await_report("child")
         assert as_identity(live.the_fork(child.who).creator) == identity(actor.pid)
 
 
 def test_clone_parent_keeps_both_the_caller_and_the_kernels_parent(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     with stage.play("clone-parent") as actor:
         grandparent, caller = actor.await_report("grandparent"), actor.await_report("caller")
@@ -109,7 +111,7 @@ def test_clone_parent_keeps_both_the_caller_and_the_kernels_parent(
         assert live.chain(child.who)[:3] == [child.who, caller.who, grandparent.who]
 
 
-def test_a_thread_that_forks_creates_for_its_process(live: Live, stage: Stage) -> None:
+def test_a_thread_that_forks_creates_for_its_process(live: LiveCollector, stage: Stage) -> None:
     with stage.play("thread-fork") as actor:
         child, tid = actor.await_report("child"), actor.await_report("thread").said["tid"]
         assert tid != actor.pid
@@ -120,7 +122,9 @@ def test_a_thread_that_forks_creates_for_its_process(live: Live, stage: Stage) -
 
 
 @pytest.mark.parametrize("name", ["a worker", ""])
-def test_a_thread_gives_its_own_name_to_what_it_forks(live: Live, stage: Stage, name: str) -> None:
+def test_a_thread_gives_its_own_name_to_what_it_forks(
+    live: LiveCollector, stage: Stage, name: str
+) -> None:
     with stage.play("thread-fork", name) as actor:
         child = actor.await_report("child")
         assert live.the_fork(child.who).comm == comm(child.pid) == name
@@ -128,7 +132,9 @@ def test_a_thread_gives_its_own_name_to_what_it_forks(live: Live, stage: Stage, 
         assert live.node(child.who).cmd == name
 
 
-def test_threads_are_never_nodes_and_their_ends_are_no_events(live: Live, stage: Stage) -> None:
+def test_threads_are_never_nodes_and_their_ends_are_no_events(
+    live: LiveCollector, stage: Stage
+) -> None:
     before = len(live.applied)
     actor = stage.played("threads", "20")
     live.fence()
@@ -138,13 +144,17 @@ def test_threads_are_never_nodes_and_their_ends_are_no_events(live: Live, stage:
     assert live.kinds(process.who) == ["Fork", "Exec", "Exit"]
     # As long as the process lived, nobody else can have had these ids.
     lived = itertools.takewhile(
-        lambda applied: not isinstance(applied.event, Exit) or applied.event.pid != process.pid,
+        lambda process_event: (
+            not isinstance(process_event.event, Exit) or process_event.event.pid != process.pid
+        ),
         live.applied[before:],
     )
-    assert not tids & {applied.event.key.pid for applied in lived}
+    assert not tids & {process_event.event.key.pid for process_event in lived}
 
 
-def test_forks_from_many_threads_at_once_are_all_their_processs(live: Live, stage: Stage) -> None:
+def test_forks_from_many_threads_at_once_are_all_their_processs(
+    live: LiveCollector, stage: Stage
+) -> None:
     actor = stage.played("thread-forks", "8", "40")
     caller = actor.await_report("caller")
     children = actor.all_of("child")

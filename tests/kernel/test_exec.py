@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec, Rename
-from support.live import Live
+from support.live_collector import LiveCollector
 from support.proc_truth import cmdline, comm, exe, identity
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ _LIMIT = 4096  # the default of --max-args-bytes
 
 
 @pytest.fixture(scope="module")
-def wide(helpers: Helpers) -> Iterator[Live]:
+def wide(helpers: Helpers) -> Iterator[LiveCollector]:
     """Another collector, that keeps as many arguments as it can."""
-    live = Live(helpers.quit, max_args_bytes=32_768)
+    live = LiveCollector(helpers.quit, max_args_bytes=32_768)
     with live.collector:
         yield live
     assert live.collector.stats()["lost"] == 0
@@ -39,7 +39,7 @@ def argument_block(total: int) -> tuple[str, ...]:
     return (*argv, "x" * (total - sum(len(arg) + 1 for arg in argv) - 1))
 
 
-def test_an_exec_tells_what_proc_tells(live: Live, stage: Stage) -> None:
+def test_an_exec_tells_what_proc_tells(live: LiveCollector, stage: Stage) -> None:
     argv = ("zero", "", "two words", "new\nline", "ünïcode", "\t\x1b[31m", "", "end")
     with stage.hold(*argv, b"\xff\xfe") as actor:
         who = identity(actor.pid)
@@ -57,7 +57,7 @@ def test_an_exec_tells_what_proc_tells(live: Live, stage: Stage) -> None:
 
 
 def test_each_exec_of_one_process_is_an_event_with_the_same_identity(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     script = f'exec env "{stage.helpers.holder}" last'
     with stage.hold("sh", "-c", script, program=b"/bin/sh") as actor:
@@ -76,7 +76,7 @@ def test_each_exec_of_one_process_is_an_event_with_the_same_identity(
 
 
 def test_an_exec_by_another_thread_than_the_leader_keeps_the_process(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     actor = stage.played("thread-exec", stage.helpers.quit, "33")
     before, after = actor.await_report("before"), actor.await_report("process")
@@ -84,7 +84,7 @@ def test_an_exec_by_another_thread_than_the_leader_keeps_the_process(
     assert before.who == after.who
     live.fence()
     assert live.kinds(before.who) == ["Fork", "Exec", "Exit"]
-    keys = {applied.event.key for applied in live.history(before.who)}
+    keys = {process_event.event.key for process_event in live.history(before.who)}
     assert len(keys) == 1
     assert live.the_exec(before.who).args == (str(stage.helpers.quit), "33")
     assert live.the_exit(before.who).status == after.status == 33 << 8
@@ -92,18 +92,20 @@ def test_an_exec_by_another_thread_than_the_leader_keeps_the_process(
     assert node is None or node.key.ticks < before.who.ticks
 
 
-def test_an_exec_after_the_leader_has_ended_keeps_the_process(live: Live, stage: Stage) -> None:
+def test_an_exec_after_the_leader_has_ended_keeps_the_process(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("leader-first", stage.helpers.quit) as actor:
         survivor = actor.await_report("survivor")
     live.fence()
     assert live.kinds(survivor.who) == ["Fork", "Exec", "Exit"]
-    assert len({applied.event.key for applied in live.history(survivor.who)}) == 1
+    assert len({process_event.event.key for process_event in live.history(survivor.who)}) == 1
     status = actor.await_report("process").status
     assert live.the_exit(survivor.who).status == status == 21 << 8
 
 
 def test_a_script_has_its_own_filename_and_its_interpreters_executable(
-    live: Live, stage: Stage, tmp_path: Path
+    live: LiveCollector, stage: Stage, tmp_path: Path
 ) -> None:
     shutil.copy(stage.helpers.holder, tmp_path / "interpreter")
     script = tmp_path / "script"
@@ -119,7 +121,7 @@ def test_a_script_has_its_own_filename_and_its_interpreters_executable(
 
 
 def test_a_program_reached_by_a_link_is_told_by_both_names(
-    live: Live, stage: Stage, tmp_path: Path
+    live: LiveCollector, stage: Stage, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to(stage.helpers.holder)
     with stage.hold("x", program=os.fsencode(tmp_path / "link")) as actor:
@@ -129,7 +131,7 @@ def test_a_program_reached_by_a_link_is_told_by_both_names(
         assert event.comm == comm(actor.pid) == "link"
 
 
-def test_an_execveat_of_a_memfd_has_no_wrong_executable(live: Live, stage: Stage) -> None:
+def test_an_execveat_of_a_memfd_has_no_wrong_executable(live: LiveCollector, stage: Stage) -> None:
     with stage.play("memfd", stage.helpers.holder, "in memory", "arg 0", "arg 1") as actor:
         actor.await_report("holding")
         who, fd = actor.await_report("before").who, actor.await_report("memfd").said["fd"]
@@ -142,7 +144,7 @@ def test_an_execveat_of_a_memfd_has_no_wrong_executable(live: Live, stage: Stage
         assert event.comm == comm(actor.pid)
 
 
-def test_an_empty_argv_is_told_as_the_kernel_has_it(live: Live, stage: Stage) -> None:
+def test_an_empty_argv_is_told_as_the_kernel_has_it(live: LiveCollector, stage: Stage) -> None:
     with stage.play("no-args", stage.helpers.holder) as actor:
         actor.await_report("holding")
         live.fence()
@@ -153,7 +155,9 @@ def test_an_empty_argv_is_told_as_the_kernel_has_it(live: Live, stage: Stage) ->
         assert not event.truncated
 
 
-def test_an_argv_of_100_000_bytes_is_cut_at_the_limit_and_says_so(live: Live, stage: Stage) -> None:
+def test_an_argv_of_100_000_bytes_is_cut_at_the_limit_and_says_so(
+    live: LiveCollector, stage: Stage
+) -> None:
     argv = argument_block(100_000)
     with stage.hold(*argv) as actor:
         event = live.the_exec(identity(actor.pid))
@@ -164,7 +168,7 @@ def test_an_argv_of_100_000_bytes_is_cut_at_the_limit_and_says_so(live: Live, st
         assert live.info(identity(actor.pid)).truncated
 
 
-def test_a_higher_limit_keeps_more(wide: Live, stage: Stage) -> None:
+def test_a_higher_limit_keeps_more(wide: LiveCollector, stage: Stage) -> None:
     with stage.hold(*argument_block(100_000)) as actor:
         event = wide.the_exec(identity(actor.pid))
         assert event.truncated
@@ -176,7 +180,9 @@ def test_a_higher_limit_keeps_more(wide: Live, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1])
-def test_the_limit_is_exact_to_the_byte(live: Live, wide: Live, stage: Stage, excess: int) -> None:
+def test_the_limit_is_exact_to_the_byte(
+    live: LiveCollector, wide: LiveCollector, stage: Stage, excess: int
+) -> None:
     for collector, limit in ((live, _LIMIT), (wide, 32_768)):
         with stage.hold(*argument_block(limit + excess)) as actor:
             event = collector.the_exec(identity(actor.pid))
@@ -184,13 +190,13 @@ def test_the_limit_is_exact_to_the_byte(live: Live, wide: Live, stage: Stage, ex
             assert event.args_raw == cmdline(actor.pid)[:limit]
 
 
-def test_many_short_arguments_are_all_there(wide: Live, stage: Stage) -> None:
+def test_many_short_arguments_are_all_there(wide: LiveCollector, stage: Stage) -> None:
     argv = [str(number) for number in range(5000)]
     with stage.hold(*argv) as actor:
         assert wide.the_exec(identity(actor.pid)).args == tuple(argv)
 
 
-def test_a_failed_exec_is_no_event(live: Live, stage: Stage, tmp_path: Path) -> None:
+def test_a_failed_exec_is_no_event(live: LiveCollector, stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("neither ELF nor a script")
     (tmp_path / "text").chmod(0o755)
     (tmp_path / "data").write_bytes(b"\x7fELF")
@@ -213,7 +219,7 @@ def test_a_failed_exec_is_no_event(live: Live, stage: Stage, tmp_path: Path) -> 
 
 
 def test_an_exec_that_fails_beyond_return_is_an_exit_only(
-    live: Live, stage: Stage, tmp_path: Path
+    live: LiveCollector, stage: Stage, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
     broken.write_bytes(_with_unmappable_segments(stage.helpers.quit.read_bytes()))
@@ -239,7 +245,9 @@ def _with_unmappable_segments(elf: bytes) -> bytes:
     return bytes(patched)
 
 
-def test_the_name_that_exec_gives_is_not_told_as_a_rename(live: Live, stage: Stage) -> None:
+def test_the_name_that_exec_gives_is_not_told_as_a_rename(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.hold("x") as actor:
         who = identity(actor.pid)
     live.the_exit(who)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.actor import Actor, Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
 
 # Shell code that makes $DIR/here/program appear, in a mount namespace of its own, as a copy
 # or another view of $HOLDER. The mounts end with the namespace.
@@ -74,14 +74,14 @@ def in_own_mounts(stage: Stage, directory: Path, script: str, last: str) -> Acto
     )
 
 
-def last_exec(live: Live, actor: Actor) -> Exec:
+def last_exec(live: LiveCollector, actor: Actor) -> Exec:
     live.fence()
     return live.events(identity(actor.pid), Exec)[-1]
 
 
 @pytest.mark.parametrize("script", MOUNTS.values(), ids=MOUNTS.keys())
 def test_the_path_crosses_mounts_as_the_kernels_does(
-    live: Live, stage: Stage, tmp_path: Path, script: str
+    live: LiveCollector, stage: Stage, tmp_path: Path, script: str
 ) -> None:
     with in_own_mounts(stage, tmp_path, script, '"$DIR/here/program"') as actor:
         event = last_exec(live, actor)
@@ -89,7 +89,9 @@ def test_the_path_crosses_mounts_as_the_kernels_does(
         assert event.filename == f"{tmp_path}/here/program"
 
 
-def test_the_path_in_a_chroot_is_the_hosts(live: Live, stage: Stage, tmp_path: Path) -> None:
+def test_the_path_in_a_chroot_is_the_hosts(
+    live: LiveCollector, stage: Stage, tmp_path: Path
+) -> None:
     script = 'cp "$HOLDER" "$DIR/here/program"'
     with in_own_mounts(stage, tmp_path, script, 'chroot "$DIR/here" /program') as actor:
         event = last_exec(live, actor)
@@ -98,7 +100,7 @@ def test_the_path_in_a_chroot_is_the_hosts(live: Live, stage: Stage, tmp_path: P
 
 
 def test_the_path_under_another_root_mount_is_that_of_its_namespace(
-    live: Live, stage: Stage, tmp_path: Path
+    live: LiveCollector, stage: Stage, tmp_path: Path
 ) -> None:
     script = """
         mount -t tmpfs none "$DIR/here"
@@ -114,7 +116,7 @@ def test_the_path_under_another_root_mount_is_that_of_its_namespace(
 
 @pytest.mark.parametrize("component", ["x" * 255, "a b\n\x1b[0m", "\udcff\udcfe", "(deleted)"])
 def test_components_may_be_long_or_strange(
-    live: Live, stage: Stage, tmp_path: Path, component: str
+    live: LiveCollector, stage: Stage, tmp_path: Path, component: str
 ) -> None:
     program = tmp_path / component / component
     program.parent.mkdir()
@@ -127,7 +129,7 @@ def test_components_may_be_long_or_strange(
 
 @pytest.mark.parametrize("depth", [20, 30, 36, 60])
 def test_a_path_of_many_components_is_right_or_unknown(
-    live: Live, stage: Stage, tmp_path: Path, depth: int
+    live: LiveCollector, stage: Stage, tmp_path: Path, depth: int
 ) -> None:
     program = tmp_path.joinpath(*["d"] * (depth - len(tmp_path.parts)), "program")
     program.parent.mkdir(parents=True)
@@ -138,7 +140,9 @@ def test_a_path_of_many_components_is_right_or_unknown(
         assert event.executable == (exe(actor.pid) if depth < 40 else None)
 
 
-def test_a_path_of_4000_bytes_is_right_or_unknown(live: Live, stage: Stage, tmp_path: Path) -> None:
+def test_a_path_of_4000_bytes_is_right_or_unknown(
+    live: LiveCollector, stage: Stage, tmp_path: Path
+) -> None:
     for length in (3000, 3800, 4000):
         parts = (length - len(str(tmp_path))) // 200
         program = tmp_path.joinpath(*["y" * 199] * parts)

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.actor import Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
 
 _UNLIMITED = str(2**64 - 1)
 
 
-def test_every_exit_code_is_told_as_wait_tells_it(live: Live, stage: Stage) -> None:
+def test_every_exit_code_is_told_as_wait_tells_it(live: LiveCollector, stage: Stage) -> None:
     children = stage.played("codes").all_of("child")
     live.fence()
     told = {child.who: [e.status for e in live.events(child.who, Exit)] for child in children}
@@ -33,7 +33,7 @@ def test_every_exit_code_is_told_as_wait_tells_it(live: Live, stage: Stage) -> N
     "number", [signal.SIGHUP, signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMAX]
 )
 def test_a_signal_that_ends_a_process_is_told_instead_of_a_code(
-    live: Live, stage: Stage, number: signal.Signals
+    live: LiveCollector, stage: Stage, number: signal.Signals
 ) -> None:
     child = stage.played("signal", str(int(number)), "0").await_report("child")
     assert os.WTERMSIG(child.status) == number
@@ -43,7 +43,7 @@ def test_a_signal_that_ends_a_process_is_told_instead_of_a_code(
     assert live.info(child.who).exit_signal == number
 
 
-def test_a_core_dump_is_told(live: Live, stage: Stage, tmp_path: Path) -> None:
+def test_a_core_dump_is_told(live: LiveCollector, stage: Stage, tmp_path: Path) -> None:
     played = stage.played("signal", str(int(signal.SIGABRT)), _UNLIMITED, cwd=tmp_path)
     child = played.await_report("child")
     assert os.WCOREDUMP(child.status), "this machine writes no core dumps: see core(5)"
@@ -52,7 +52,9 @@ def test_a_core_dump_is_told(live: Live, stage: Stage, tmp_path: Path) -> None:
     assert (event.signal, event.core_dumped) == (signal.SIGABRT, True)
 
 
-def test_a_process_ends_with_its_last_thread_not_with_its_leader(live: Live, stage: Stage) -> None:
+def test_a_process_ends_with_its_last_thread_not_with_its_leader(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("leader-first") as actor:
         survivor = actor.await_report("survivor")
         live.fence()
@@ -65,7 +67,7 @@ def test_a_process_ends_with_its_last_thread_not_with_its_leader(live: Live, sta
 
 @pytest.mark.parametrize("code", [0, 9, 255])
 def test_exit_group_by_another_thread_than_the_leader_ends_the_process_once(
-    live: Live, stage: Stage, code: int
+    live: LiveCollector, stage: Stage, code: int
 ) -> None:
     process = stage.played("group-exit", str(code)).await_report("process")
     live.fence()
@@ -75,28 +77,28 @@ def test_exit_group_by_another_thread_than_the_leader_ends_the_process_once(
 
 @pytest.mark.parametrize("code", [0, 9, 255])
 def test_a_process_whose_only_thread_ends_has_that_ones_status(
-    live: Live, stage: Stage, code: int
+    live: LiveCollector, stage: Stage, code: int
 ) -> None:
     """By the system call that ends a thread; _exit(3) makes another."""
     process = stage.played("plain-exit", str(code)).await_report("process")
     assert live.the_exit(process.who).status == process.status == code << 8
 
 
-def test_a_killed_process_of_many_threads_ends_once(live: Live, stage: Stage) -> None:
+def test_a_killed_process_of_many_threads_ends_once(live: LiveCollector, stage: Stage) -> None:
     process = stage.played("killed-threads", "25").await_report("process")
     live.fence()
     assert live.kinds(process.who) == ["Fork", "Exit"]
     assert live.the_exit(process.who).status == process.status == signal.SIGKILL
 
 
-def test_a_process_that_nobody_waits_for_still_ends_once(live: Live, stage: Stage) -> None:
+def test_a_process_that_nobody_waits_for_still_ends_once(live: LiveCollector, stage: Stage) -> None:
     child = stage.played("unawaited").await_report("child")
     live.fence()
     assert live.kinds(child.who) == ["Fork", "Exit"]
     assert live.the_exit(child.who).exit_code == 6
 
 
-def test_an_exit_repeats_what_was_known_of_the_process(live: Live, stage: Stage) -> None:
+def test_an_exit_repeats_what_was_known_of_the_process(live: LiveCollector, stage: Stage) -> None:
     with stage.hold("a name", "an argument") as actor:
         who = identity(actor.pid)
     live.fence()

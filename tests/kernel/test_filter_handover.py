@@ -9,29 +9,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.sources.bpf_filter import Sought
-from support.clan import Clan
+from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, ProcessEvent
+from proctree_bpf.filters.kernel_port import KernelFilterSpec
+from support.random_family import RandomFamily
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
-    from proctree_bpf.sources.bpf_filter import Seed
+    from proctree_bpf.filters.kernel_port import Seed
     from support.actor import Helpers, Stage
-    from support.clan import Events
-    from support.filtered import Filtered
+    from support.filtered_pipeline import FilteredPipeline
+    from support.random_family import Events
 
 _HANDOVERS = 200
 
 
-def last_of(applied: Applied) -> str:
+def last_of(process_event: ProcessEvent) -> str:
     """Return a process's last argument: the id of a member of a clan."""
-    return applied.info.args[-1] if applied.info.args else f"no arguments: {applied}"
+    return (
+        process_event.info.args[-1] if process_event.info.args else f"no arguments: {process_event}"
+    )
 
 
-def check(filtered: Filtered, truth: Events) -> None:
+def check(filtered: FilteredPipeline, truth: Events) -> None:
     """Compare what was told, to the end, with what happened."""
     filtered.pipeline.finish()
     assert filtered.gaps == []
@@ -47,14 +49,14 @@ def check(filtered: Filtered, truth: Events) -> None:
 
 @pytest.mark.timeout(400)
 def test_hundreds_of_hand_overs_lose_nobody(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman")
     truth: Events | None = None
     done = 0
     for seed in range(1000):
-        clan = Clan(helpers, tmp_path, "kinsman", 60, seed)
-        other = Clan(helpers, tmp_path, "stranger", 30, seed + 1)
+        clan = RandomFamily(helpers, tmp_path, "kinsman", 60, seed)
+        other = RandomFamily(helpers, tmp_path, "stranger", 30, seed + 1)
         while clan.popen.poll() is None:
             filtered.until_on()
             filtered.hand_over_again()
@@ -65,12 +67,12 @@ def test_hundreds_of_hand_overs_lose_nobody(
         if done >= _HANDOVERS:
             break
     assert truth is not None
-    assert filtered.narrowing.times_on >= _HANDOVERS
+    assert filtered.filter_controller.times_on >= _HANDOVERS
     check(filtered, truth)
 
 
 def test_what_ran_before_the_start_is_followed(
-    begun: Callable[..., Filtered], stage: Stage
+    begun: Callable[..., FilteredPipeline], stage: Stage
 ) -> None:
     with stage.play("crowd", "3") as actor:
         actor.await_report("child", 3)
@@ -100,7 +102,7 @@ os.execv(sys.argv[1], ["late", "1"])
 
 
 def test_children_that_it_had_before_its_exec_are_followed(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     """The kernel's side cannot know them: it doubts, and the tree catches up."""
     joiner = tmp_path / "late-joiner"
@@ -123,11 +125,11 @@ def test_children_that_it_had_before_its_exec_are_followed(
     filtered.until_told(process.pid, Exit)
     assert filtered.told_of(daemon) == [Exec, Exit]
     assert filtered.told_of(process.pid) == [Exec, Exit]
-    assert filtered.narrowing.doubts == {"joined_late": 1}
+    assert filtered.filter_controller.fallbacks == {"joined_late": 1}
     filtered.until_on()
 
 
-def test_a_new_name_is_heeded(begun: Callable[..., Filtered]) -> None:
+def test_a_new_name_is_heeded(begun: Callable[..., FilteredPipeline]) -> None:
     filtered = begun("ancestor=renamed-one")
     filtered.until_on()
     script = "printf renamed-one >/proc/$$/comm; true; /bin/true under it; exit 7"
@@ -135,11 +137,11 @@ def test_a_new_name_is_heeded(begun: Callable[..., Filtered]) -> None:
         filtered.until_told(process.pid, Exit)
     (line,) = {a.info.args for a in filtered.of(Exec)}
     assert line == ("/bin/true", "under", "it")
-    assert filtered.narrowing.doubts == {"joined_late": 1}
+    assert filtered.filter_controller.fallbacks == {"joined_late": 1}
 
 
 def test_a_program_file_is_heeded_whatever_its_name(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     wanted, copy, link = tmp_path / "wanted", tmp_path / "copy", tmp_path / "link"
     for path in (wanted, copy):
@@ -150,14 +152,16 @@ def test_a_program_file_is_heeded_whatever_its_name(
     script = f"{copy} 4; exec {link} 5"
     with subprocess.Popen(["sh", "-c", script]) as process:
         filtered.until_told(process.pid, Exit)
-    assert {applied.event.key.pid for applied in filtered.applied} == {process.pid}
+    assert {process_event.event.key.pid for process_event in filtered.applied} == {process.pid}
     assert [a.info.executable for a in filtered.of(Exec)] == [str(wanted)]
     filtered.until_on()
-    assert filtered.narrowing.doubts == {"joined_late": 1}, "the shell had a child before"
+    assert filtered.filter_controller.fallbacks == {"joined_late": 1}, (
+        "the shell had a child before"
+    )
 
 
 def test_what_a_wanted_file_starts_is_followed(
-    begun: Callable[..., Filtered], tmp_path: Path
+    begun: Callable[..., FilteredPipeline], tmp_path: Path
 ) -> None:
     shell = tmp_path / ("a-name-of-many-bytes" * 5) / "sh"
     shell.parent.mkdir()
@@ -167,7 +171,7 @@ def test_what_a_wanted_file_starts_is_followed(
     with subprocess.Popen([shell, "-c", "/bin/true under it; exit 0"]) as process:
         filtered.until_told(process.pid, Exit)
     assert [a.info.args[0] for a in filtered.of(Exec)] == [str(shell), "/bin/true"]
-    assert filtered.narrowing.doubts == {}
+    assert filtered.filter_controller.fallbacks == {}
 
 
 _LINE = """
@@ -224,7 +228,7 @@ def line() -> Iterator[Line]:
 
 
 def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
-    begun: Callable[..., Filtered], line: Line, helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], line: Line, helpers: Helpers, tmp_path: Path
 ) -> None:
     """The reader knew it by its tick alone, and its child as well."""
     joiner = tmp_path / "joiner"
@@ -241,12 +245,12 @@ def test_an_ancestor_from_before_the_start_is_told_by_its_new_name(
     assert joined.node.creator.pid == shell
     (told,) = [told for told in filtered.told if told.kind == "exec"]
     assert [name for name, _ in told.above][:2] == ["sh", "the-new-name"]
-    assert filtered.narrowing.doubts == {}
+    assert filtered.filter_controller.fallbacks == {}
 
 
 @pytest.mark.parametrize("kind", [Fork, Exit])
 def test_who_joins_between_the_seeds_and_the_filter_has_its_ancestors_told(
-    begun: Callable[..., Filtered],
+    begun: Callable[..., FilteredPipeline],
     line: Line,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -272,14 +276,14 @@ def test_who_joins_between_the_seeds_and_the_filter_has_its_ancestors_told(
         line.do("tell", "/bin/true; exit 0")
     line.do("free")
     filtered.until_told(joined, Exit)
-    assert filtered.narrowing.times_on == 1
+    assert filtered.filter_controller.times_on == 1
     met = filtered.tree.get_node(line.popen.pid)
     assert met is not None
     assert met.cmd == "the-new-name"
 
 
 def test_without_the_filter_it_goes_on_if_only_that_does_not_load() -> None:
-    options = BpfOptions(filter_for=Sought(("x",)), filter_slots=2**32 - 1)
+    options = BpfOptions(kernel_filter_spec=KernelFilterSpec(("x",)), filter_slots=2**32 - 1)
     source = BpfSource(options)
     source.open()
     try:
@@ -297,26 +301,26 @@ def test_without_the_filter_it_goes_on_if_only_that_does_not_load() -> None:
 
 
 def test_a_table_that_is_too_small_loses_nobody(
-    begun: Callable[..., Filtered], helpers: Helpers, stage: Stage, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, stage: Stage, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman", slots=30)
     with stage.play("crowd", "60") as crowd:
         crowd.await_report("child", 60)
-        truth = Clan(helpers, tmp_path, "kinsman", 300, 4).finish()
+        truth = RandomFamily(helpers, tmp_path, "kinsman", 300, 4).finish()
     check(filtered, truth)
-    assert filtered.narrowing.given_up is not None
-    assert "--capacity" in filtered.narrowing.given_up
-    assert not filtered.narrowing.is_on
+    assert filtered.filter_controller.given_up is not None
+    assert "--capacity" in filtered.filter_controller.given_up
+    assert not filtered.filter_controller.is_on
 
 
 def test_those_that_end_are_forgotten_in_the_kernel(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman")
     filtered.until_on()
-    truth = Clan(helpers, tmp_path, "kinsman", 300, 8).finish()
+    truth = RandomFamily(helpers, tmp_path, "kinsman", 300, 8).finish()
     kernel = filtered.source.kernel_filter
     assert kernel is not None
-    noted = {each.key for each in kernel.noted()}
+    noted = {each.key for each in kernel.processes()}
     check(filtered, truth)
-    assert not noted & {applied.event.key for applied in filtered.of(Exit)}
+    assert not noted & {process_event.event.key for process_event in filtered.of(Exit)}

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from support.both import Both, Script
-    from support.filtered import Filtered
+    from support.filter_in_both_places import FilterInBothPlaces, Script
+    from support.filtered_pipeline import FilteredPipeline
 
 _MIDDLE = """
 import ctypes
@@ -49,17 +49,17 @@ _CHANGES = {
 }
 
 
-def doubt(filtered: Filtered, wanted: str) -> None:
+def doubt(filtered: FilteredPipeline, wanted: str) -> None:
     """Let it doubt: what has children already becomes one that is followed."""
-    before = filtered.narrowing.doubts.get("joined_late", 0)
+    before = filtered.filter_controller.fallbacks.get("joined_late", 0)
     subprocess.run(["sh", "-c", '/bin/true; exec "$0" doubt', wanted], check=True)
     until_caught_up(filtered, before + 1)
 
 
-def until_caught_up(filtered: Filtered, doubts: int) -> None:
+def until_caught_up(filtered: FilteredPipeline, doubts: int) -> None:
     def has_caught_up() -> bool:
-        told = filtered.narrowing.doubts.get("joined_late", 0)
-        return told >= doubts and filtered.narrowing.hold_ns == float("inf")
+        told = filtered.filter_controller.fallbacks.get("joined_late", 0)
+        return told >= doubts and filtered.filter_controller.hold_ns == float("inf")
 
     filtered.until("it has caught up", has_caught_up)
 
@@ -68,7 +68,7 @@ def until_caught_up(filtered: Filtered, doubts: int) -> None:
 @pytest.mark.parametrize("born", ["before", "after"])
 @pytest.mark.parametrize("doubts", [False, True])
 def test_an_ancestor_from_before_the_trace_is_shown_as_it_was_at_its_end(
-    both: Callable[[str], Both],
+    both: Callable[[str], FilterInBothPlaces],
     play: Callable[..., Script],
     wanted: str,
     change: str,
@@ -107,7 +107,7 @@ os.spawnv(os.P_WAIT, "/bin/true", ["true"])
 
 
 def test_what_was_told_of_a_process_is_not_undone_by_a_look_at_proc(
-    both: Callable[[str], Both], wanted: str, tmp_path: Path
+    both: Callable[[str], FilterInBothPlaces], wanted: str, tmp_path: Path
 ) -> None:
     """It has changed its arguments, file and user since, as no event tells."""
     program = tmp_path / "wanted-one"
@@ -131,7 +131,7 @@ def test_what_was_told_of_a_process_is_not_undone_by_a_look_at_proc(
 
 
 def test_one_that_joins_late_is_told_as_where_all_of_it_was(
-    both: Callable[[str], Both], play: Callable[..., Script]
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script]
 ) -> None:
     """It has called no exec, or one with more arguments than are kept."""
     script = play(

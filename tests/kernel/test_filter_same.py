@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf import Exit
-from proctree_bpf.sources.bpf_filter import _KEY, _PROC
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.loading.filter_maps import _KEY, _PROC
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.both import Both, Script
-    from support.filtered import Filtered
+    from support.filter_in_both_places import FilterInBothPlaces, Script
+    from support.filtered_pipeline import FilteredPipeline
 
 NOBODY = 65534
 _SIBLINGS = 100
 
 
 def test_siblings_that_join_at_once_on_two_cpus_have_whole_chains(
-    both: Callable[[str], Both], play: Callable[..., Script], wanted: str
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script], wanted: str
 ) -> None:
     """While one CPU tells of the ancestors, the other must not take them as told."""
     script = play(
@@ -75,7 +75,7 @@ print("done", flush=True)
 
 
 def test_an_exec_that_failed_too_late_to_return_has_given_its_name(
-    both: Callable[[str], Both], tmp_path: Path
+    both: Callable[[str], FilterInBothPlaces], tmp_path: Path
 ) -> None:
     """Its first segment claims more of the file than it takes of memory: SIGSEGV."""
     image = bytearray(Path("/bin/true").read_bytes())
@@ -101,7 +101,7 @@ def test_an_exec_that_failed_too_late_to_return_has_given_its_name(
 
 
 def test_an_ancestor_that_is_renamed_keeps_its_user(
-    both: Callable[[str], Both], play: Callable[..., Script], wanted: str
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script], wanted: str
 ) -> None:
     script = play(
         """
@@ -119,7 +119,7 @@ os.wait()
 
 
 def test_an_ancestor_that_became_another_user_and_ended_is_shown_as_that(
-    both: Callable[[str], Both], play: Callable[..., Script], wanted: str
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script], wanted: str
 ) -> None:
     script = play(
         """
@@ -149,7 +149,7 @@ step()
 
 
 def test_an_ancestor_above_one_that_ended_before_the_seeds_has_its_new_name(
-    both: Callable[[str], Both], play: Callable[..., Script], wanted: str
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script], wanted: str
 ) -> None:
     script = play(
         """
@@ -187,7 +187,7 @@ step("renamed")
 
 
 def test_a_name_does_not_count_before_it_was_taken(
-    both: Callable[[str], Both], play: Callable[..., Script]
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script]
 ) -> None:
     """What had happened before is still held back when the tree catches up from /proc."""
     script = play(
@@ -209,7 +209,7 @@ step(str(after))
     traced.until_exit(int(script.go()))
     for filtered in traced.both:
         filtered.pipeline.pump()
-    assert traced.kernel.narrowing.doubts["joined_late"] >= 1
+    assert traced.kernel.filter_controller.fallbacks["joined_late"] >= 1
     lines = [[t.args for t in filtered.told if t.kind == "exec"] for filtered in traced.both]
     assert lines == [[("/bin/true", "after")]] * 2
     kinds = [[(t.kind, t.pid, t.name) for t in filtered.told] for filtered in traced.both]
@@ -217,7 +217,7 @@ step(str(after))
 
 
 def test_whoever_adopted_an_orphan_is_named_though_it_is_no_ancestor(
-    both: Callable[[str], Both], wanted: str, tmp_path: Path
+    both: Callable[[str], FilterInBothPlaces], wanted: str, tmp_path: Path
 ) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -244,7 +244,7 @@ def test_whoever_adopted_an_orphan_is_named_though_it_is_no_ancestor(
 
 
 def test_an_end_that_is_told_twice_does_not_forget_whose_child_lives(
-    both: Callable[[str], Both], play: Callable[..., Script], wanted: str
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script], wanted: str
 ) -> None:
     """Before Linux 6.18 two last threads can both tell of it."""
     script = play(
@@ -279,7 +279,7 @@ print("released", flush=True)
     assert exec_.above[0][0] == "the-middle"
 
 
-def note_end(filtered: Filtered, pid: int) -> None:
+def note_end(filtered: FilteredPipeline, pid: int) -> None:
     """Note in the kernel, as the first to tell does, that a process with one child has ended."""
     kernel = filtered.source.kernel_filter
     assert kernel is not None

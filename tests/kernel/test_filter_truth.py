@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.clan import Clan, Events, events_of
 from support.program import Result, json_lines, run, tracing
+from support.random_family import Events, RandomFamily, events_of
 from support.spawner import Spawner, unique
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def noise(helpers: Helpers, directory: Path) -> Iterator[None]:
 def run_families(helpers: Helpers, directory: Path, name: str, seed: int) -> Events:
     """Run two families of that name, one after the other, and one of another at once."""
     with noise(helpers, directory):
-        other = Clan(helpers, directory, "unrelated", _SIZE, seed + 1)
-        truth = Clan(helpers, directory, name, _SIZE, seed).finish()
-        truth |= Clan(helpers, directory, name, _SIZE, seed + 2).finish()
+        other = RandomFamily(helpers, directory, "unrelated", _SIZE, seed + 1)
+        truth = RandomFamily(helpers, directory, name, _SIZE, seed).finish()
+        truth |= RandomFamily(helpers, directory, name, _SIZE, seed + 2).finish()
         other.finish()
     return truth
 
@@ -91,8 +91,8 @@ def test_both_ways_tell_the_same(helpers: Helpers, tmp_path: Path) -> None:
         tracing(*options, "--filter-in", "user") as by_user,
         tracing(*options, "--filter-in", "kernel") as by_kernel,
     ):
-        Clan(helpers, tmp_path, "unrelated", 100, 4, calm=True).finish()
-        truth = Clan(helpers, tmp_path, "agent-calm", _SIZE, 5, calm=True).finish()
+        RandomFamily(helpers, tmp_path, "unrelated", 100, 4, calm=True).finish()
+        truth = RandomFamily(helpers, tmp_path, "agent-calm", _SIZE, 5, calm=True).finish()
         told = []
         for trace in (by_user, by_kernel):
             result = trace.stop()

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec
+from proctree_bpf.filters.kernel_port import Seed
 from proctree_bpf.sources.base import SourceFailedError
-from proctree_bpf.sources.bpf_filter import Seed
-from proctree_bpf.sources.bpf_syscall import Elements, create_map
-from proctree_bpf.sources.bpf_table import BpfTable
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.loading.bpf_syscall import Elements, create_map
+from proctree_bpf.sources.loading.bpf_table import BpfTable
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.filtered import Filtered
+    from support.filtered_pipeline import FilteredPipeline
 
 _HASH = 1  # enum bpf_map_type
 _FREEZE = 22  # enum bpf_cmd: no system call writes to the map any more
@@ -34,46 +34,46 @@ def freeze(table: BpfTable) -> None:
     assert status == 0, os.strerror(ctypes.get_errno())
 
 
-def run_wanted(filtered: Filtered, wanted: str) -> None:
+def run_wanted(filtered: FilteredPipeline, wanted: str) -> None:
     """Run what is followed by its name; it must be told."""
     with subprocess.Popen([wanted]) as process:
         pass
     filtered.until_told(process.pid, Exec)
 
 
-def say_a_doubt(filtered: Filtered) -> None:
+def say_a_doubt(filtered: FilteredPipeline) -> None:
     """As the kernel's side does, in a map that can still be written."""
     kernel = filtered.source.kernel_filter
     assert kernel is not None
-    assert kernel._doubt.put(bytes(4), struct.pack("=QQ", boottime_ns(), 1))
+    assert kernel._fallback.put(bytes(4), struct.pack("=QQ", boottime_ns(), 1))
 
 
 class TestWhatCannotBeWritten:
     def test_seeds_that_cannot_be_set_leave_the_filter_to_us(
-        self, begun: Callable[..., Filtered], wanted: str
+        self, begun: Callable[..., FilteredPipeline], wanted: str
     ) -> None:
         filtered = begun("ancestor=wanted-one")
         kernel = filtered.source.kernel_filter
         assert kernel is not None
         freeze(kernel._seeds)
-        filtered.until("it gives up", lambda: filtered.narrowing.given_up is not None)
-        assert "not permitted" in str(filtered.narrowing.given_up)
-        assert not filtered.narrowing.is_on
+        filtered.until("it gives up", lambda: filtered.filter_controller.given_up is not None)
+        assert "not permitted" in str(filtered.filter_controller.given_up)
+        assert not filtered.filter_controller.is_on
         run_wanted(filtered, wanted)
 
     def test_a_switch_that_cannot_be_set_leaves_the_filter_to_us(
-        self, begun: Callable[..., Filtered], wanted: str
+        self, begun: Callable[..., FilteredPipeline], wanted: str
     ) -> None:
         filtered = begun("ancestor=wanted-one")
         kernel = filtered.source.kernel_filter
         assert kernel is not None
         freeze(kernel._control)
-        filtered.until("it gives up", lambda: filtered.narrowing.given_up is not None)
-        assert not filtered.narrowing.is_on
+        filtered.until("it gives up", lambda: filtered.filter_controller.given_up is not None)
+        assert not filtered.filter_controller.is_on
         run_wanted(filtered, wanted)
 
     def test_what_cannot_be_switched_off_is_made_to_doubt(
-        self, begun: Callable[..., Filtered], wanted: str
+        self, begun: Callable[..., FilteredPipeline], wanted: str
     ) -> None:
         """Also somebody who is followed for no reason that the kernel knows is told then."""
         filtered = begun("ancestor=wanted-one")
@@ -81,7 +81,7 @@ class TestWhatCannotBeWritten:
         kernel = filtered.source.kernel_filter
         assert kernel is not None
         freeze(kernel._control)
-        filtered.narrowing.widen(boottime_ns())
+        filtered.filter_controller.send_everything(boottime_ns())
         with subprocess.Popen(["/bin/true"]) as process:
             pass
 
@@ -89,23 +89,23 @@ class TestWhatCannotBeWritten:
             return any(k.pid == process.pid for k in (n.key for n in filtered.tree.all_nodes()))
 
         filtered.until("everything is sent", is_applied)
-        assert filtered.narrowing.given_up is not None
+        assert filtered.filter_controller.given_up is not None
         run_wanted(filtered, wanted)
         say_a_doubt(filtered)
         run_wanted(filtered, wanted)
 
-    def test_what_can_be_neither_is_an_error(self, begun: Callable[..., Filtered]) -> None:
+    def test_what_can_be_neither_is_an_error(self, begun: Callable[..., FilteredPipeline]) -> None:
         filtered = begun("ancestor=wanted-one")
         filtered.until_on()
         kernel = filtered.source.kernel_filter
         assert kernel is not None
         freeze(kernel._control)
-        freeze(kernel._doubt)
+        freeze(kernel._fallback)
         with pytest.raises(SourceFailedError, match="switched off"):
-            filtered.narrowing.widen(boottime_ns())
+            filtered.filter_controller.send_everything(boottime_ns())
 
     def test_a_seed_that_cannot_be_taken_back_does_not_come_into_force(
-        self, begun: Callable[..., Filtered]
+        self, begun: Callable[..., FilteredPipeline]
     ) -> None:
         filtered = begun("ancestor=wanted-one")
         filtered.until_on()

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec, Exit, Fork, entity_id, parse_proc_entry, read_proc_start_time_ns
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import identity, status_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.actor import Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def test_the_exact_start_time_floored_to_ticks_is_procs(live: Live, stage: Stage) -> None:
+def test_the_exact_start_time_floored_to_ticks_is_procs(live: LiveCollector, stage: Stage) -> None:
     with stage.play("crowd", "200") as actor:
         actor.await_report("child", 200)
         live.fence()
@@ -33,7 +33,7 @@ def test_the_exact_start_time_floored_to_ticks_is_procs(live: Live, stage: Stage
             assert read_proc_start_time_ns(report.pid) == report.who.ticks * 10_000_000
 
 
-def test_an_entity_id_is_the_same_from_bpf_and_from_proc(live: Live, stage: Stage) -> None:
+def test_an_entity_id_is_the_same_from_bpf_and_from_proc(live: LiveCollector, stage: Stage) -> None:
     with stage.hold("x") as actor:
         live.fence()
         from_proc = parse_proc_entry(actor.pid)
@@ -46,7 +46,7 @@ def test_an_entity_id_is_the_same_from_bpf_and_from_proc(live: Live, stage: Stag
 
 @pytest.mark.parametrize("turn", range(10))
 def test_who_had_a_reused_pid_before_is_not_in_the_chain_of_who_has_it_now(
-    live: Live, stage: Stage, turn: int
+    live: LiveCollector, stage: Stage, turn: int
 ) -> None:
     with stage.play_with_pid("latter", "reuse") as actor:
         latter, orphan = actor.await_report("latter"), actor.await_report("orphan")
@@ -67,7 +67,7 @@ def test_who_had_a_reused_pid_before_is_not_in_the_chain_of_who_has_it_now(
         assert [child.pid for child in older.children()] == [orphan.pid]
 
 
-def test_fifty_lives_of_one_pid_are_fifty_processes(live: Live, stage: Stage) -> None:
+def test_fifty_lives_of_one_pid_are_fifty_processes(live: LiveCollector, stage: Stage) -> None:
     before = len(live.applied)
     with stage.play_with_pid("done", "lives", "50") as actor:
         pass
@@ -77,23 +77,23 @@ def test_fifty_lives_of_one_pid_are_fifty_processes(live: Live, stage: Stage) ->
     assert {life.pid for life in lives} == {pid}
     caller = actor.await_report("caller").who
     born = [
-        applied.event.child
-        for applied in live.applied[before:]
-        if isinstance(applied.event, Fork)
-        and applied.event.child.pid == pid
-        and as_identity(applied.event.creator) == caller
+        process_event.event.child
+        for process_event in live.applied[before:]
+        if isinstance(process_event.event, Fork)
+        and process_event.event.child.pid == pid
+        and as_identity(process_event.event.creator) == caller
     ]
     assert len(set(born)) == 50
     told = [
-        applied.event.status
-        for applied in live.applied[before:]
-        if isinstance(applied.event, Exit) and applied.event.key in set(born)
+        process_event.event.status
+        for process_event in live.applied[before:]
+        if isinstance(process_event.event, Exit) and process_event.event.key in set(born)
     ]
     assert told == [life.status for life in lives]
 
 
 def test_a_process_that_changed_its_user_execs_and_ends_as_that_user(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     nobody = pwd.getpwnam("nobody")
     with stage.hold(
@@ -109,7 +109,7 @@ def test_a_process_that_changed_its_user_execs_and_ends_as_that_user(
     assert live.the_exit(who).uid == nobody.pw_uid
 
 
-def test_a_child_is_created_with_its_creators_user(live: Live, stage: Stage) -> None:
+def test_a_child_is_created_with_its_creators_user(live: LiveCollector, stage: Stage) -> None:
     nobody = pwd.getpwnam("nobody")
     with stage.play("fork", user=nobody.pw_uid, group=nobody.pw_gid, cwd="/") as actor:
         child = actor.await_report("child")
@@ -120,7 +120,7 @@ def test_a_child_is_created_with_its_creators_user(live: Live, stage: Stage) -> 
 
 
 def test_the_user_is_the_real_one_where_the_effective_one_differs(
-    live: Live, stage: Stage, tmp_path: Path
+    live: LiveCollector, stage: Stage, tmp_path: Path
 ) -> None:
     program = stage.helpers.directory / f"{tmp_path.name}-setuid"
     program.write_bytes(stage.helpers.holder.read_bytes())
@@ -144,7 +144,9 @@ def _new_cgroup() -> Iterator[Path]:
         directory.rmdir()
 
 
-def test_the_cgroup_id_is_the_inode_of_the_cgroups_directory(live: Live, stage: Stage) -> None:
+def test_the_cgroup_id_is_the_inode_of_the_cgroups_directory(
+    live: LiveCollector, stage: Stage
+) -> None:
     with _new_cgroup() as directory:
         inode = directory.stat().st_ino
         with stage.play("cgroup", directory) as actor:
@@ -159,7 +161,7 @@ def test_the_cgroup_id_is_the_inode_of_the_cgroups_directory(live: Live, stage: 
 
 
 def test_a_process_in_a_pid_namespace_has_the_hosts_pid_and_its_own(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     with stage.play("pid-namespace") as actor:
         actor.await_report("inside-child")
@@ -176,7 +178,7 @@ def test_a_process_in_a_pid_namespace_has_the_hosts_pid_and_its_own(
     assert live.the_exit(init.who).status == actor.await_report("reaped").status
 
 
-def test_outside_of_a_pid_namespace_both_pids_are_one(live: Live, stage: Stage) -> None:
+def test_outside_of_a_pid_namespace_both_pids_are_one(live: LiveCollector, stage: Stage) -> None:
     with stage.play("fork") as actor:
         child = actor.await_report("child")
         assert live.the_fork(child.who).ns_pid == child.pid

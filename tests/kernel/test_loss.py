@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from proctree_bpf import Applied, BpfOptions, BpfSource, Exec, Exit, Fork, Gap, PidTree, ProcCache
-from proctree_bpf.codecs.perf_records import KINDS
+from proctree_bpf import (
+    BpfOptions,
+    BpfSource,
+    Exec,
+    Exit,
+    Fork,
+    Gap,
+    PidTree,
+    ProcCache,
+    ProcessEvent,
+)
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.actor import Actor
-from support.live import as_identity
+from support.live_collector import as_identity
+from support.polled_source import begun_by_kind
 from support.proc_truth import cmdline, comm, exe, identity
 from support.program import json_lines, tracing
 from support.spawner import Spawner, number_of, records_of, unique
@@ -27,7 +37,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf import PidNode, ProcessKey, ProcEvent, ProcInfo
     from support.actor import Helpers, Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
     from support.proc_truth import Identity
     from support.spawner import Spawned
 
@@ -44,7 +54,7 @@ class Lossy:
         self.source = BpfSource(BpfOptions(perf_pages=1))
         self.tracker = Tracker(PidTree(), ProcCache())
         self.pipeline = Pipeline(self.source, self.tracker, self)
-        self.applied: list[Applied] = []
+        self.applied: list[ProcessEvent] = []
         self.gaps: list[Gap] = []
 
     def pumped(self, condition: Callable[[], T]) -> T:
@@ -52,8 +62,8 @@ class Lossy:
         self.pipeline.pump()
         return condition()
 
-    def write(self, applied: Applied) -> None:
-        self.applied.append(applied.keep())
+    def write(self, process_event: ProcessEvent) -> None:
+        self.applied.append(process_event.keep())
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -70,14 +80,6 @@ class Lossy:
         wait_until("the repair", lambda: self.pumped(lambda: not self.tracker.uncertain))
         assert self.pipeline.stats.repairs
 
-    def begun(self) -> dict[str, int]:
-        """Return what the BPF programs say they sent or failed to send, by kind."""
-        program = self.source._program
-        assert program is not None
-        counters = program.counters()
-        every = len(KINDS)  # of each copy of the programs
-        return {kind: sum(sum(c.begun[n::every]) for c in counters) for n, kind in enumerate(KINDS)}
-
     def node(self, who: Identity) -> PidNode:
         """Return the only node of a process."""
         (node,) = (n for n in self.tracker.tree.all_nodes() if as_identity(n.key) == who)
@@ -89,7 +91,7 @@ class Lossy:
         assert info is not None
         return info
 
-    def last(self, who: Identity, kind: type[ProcEvent]) -> Applied | None:
+    def last(self, who: Identity, kind: type[ProcEvent]) -> ProcessEvent | None:
         """Return the last record of a process, if it is of this kind."""
         found = [a for a in self.applied if as_identity(a.event.key) == who]
         return found[-1] if found and isinstance(found[-1].event, kind) else None
@@ -126,13 +128,14 @@ def ours(events: list[ProcEvent], keys: set[ProcessKey]) -> Counter[type]:
     return Counter(type(event) for event in events if event.key in keys)
 
 
-def spawned_by(live: Live, token: str) -> set[ProcessKey]:
+def spawned_by(live: LiveCollector, token: str) -> set[ProcessKey]:
     """Return what a spawner ran, as the collector that loses nothing knows it."""
     live.fence()
     return {
-        applied.event.key
-        for applied in live.applied
-        if isinstance(applied.event, Exec) and number_of(applied.event.args, token) is not None
+        process_event.event.key
+        for process_event in live.applied
+        if isinstance(process_event.event, Exec)
+        and number_of(process_event.event.args, token) is not None
     }
 
 
@@ -142,7 +145,7 @@ def test_what_is_lost_is_what_was_begun_and_not_received(
     flood(helpers, tmp_path, unique("counted"))
     lossy.pipeline.finish()
     stats = lossy.source.stats()
-    begun = lossy.begun()
+    begun = begun_by_kind(lossy.source)
     assert stats["lost"] > 500
     for kind, counts in stats["by_kind"].items():
         assert counts["received"] + counts["lost"] == begun[kind]
@@ -151,7 +154,7 @@ def test_what_is_lost_is_what_was_begun_and_not_received(
 
 
 def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
-    live: Live, helpers: Helpers, tmp_path: Path
+    live: LiveCollector, helpers: Helpers, tmp_path: Path
 ) -> None:
     before, token = len(live.applied), unique("compared")
     lossy = Lossy()
@@ -166,8 +169,8 @@ def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
     lossy.pipeline.close()
     live.fence()
 
-    seen = {(type(applied.event), applied.event.key) for applied in lossy.applied}
-    every = [applied.event for applied in live.applied[before:]]
+    seen = {(type(process_event.event), process_event.event.key) for process_event in lossy.applied}
+    every = [process_event.event for process_event in live.applied[before:]]
     missing = [event for event in every if (type(event), event.key) not in seen]
     spawned = spawned_by(live, token)
     assert len(spawned) == len(truth)
@@ -183,7 +186,7 @@ def test_what_is_lost_is_what_another_collector_saw_and_this_one_did_not(
 
 
 def test_each_gap_says_on_which_cpu_and_between_which_times(
-    live: Live, lossy: Lossy, helpers: Helpers, tmp_path: Path
+    live: LiveCollector, lossy: Lossy, helpers: Helpers, tmp_path: Path
 ) -> None:
     before, tokens = len(live.applied), (unique("located"), unique("located-again"))
     cpu = max(os.sched_getaffinity(0))
@@ -196,9 +199,9 @@ def test_each_gap_says_on_which_cpu_and_between_which_times(
     ended_ns = boottime_ns()
     spawned = {key for token in tokens for key in spawned_by(live, token)}
 
-    seen = {(type(applied.event), applied.event.key) for applied in lossy.applied}
-    for applied in live.applied[before:]:
-        event = applied.event
+    seen = {(type(process_event.event), process_event.event.key) for process_event in lossy.applied}
+    for process_event in live.applied[before:]:
+        event = process_event.event
         if event.key in spawned and (type(event), event.key) not in seen:
             kind = type(event).__name__.lower()
             assert [
@@ -216,7 +219,7 @@ def test_each_gap_says_on_which_cpu_and_between_which_times(
 
 
 def test_after_a_loss_the_tree_is_mended_from_proc(
-    live: Live, lossy: Lossy, stage: Stage, tmp_path: Path
+    live: LiveCollector, lossy: Lossy, stage: Stage, tmp_path: Path
 ) -> None:
     token = unique("mended")
     with stage.play("crowd", "10") as known:
@@ -278,7 +281,7 @@ def test_records_are_uncertain_from_the_loss_to_the_repair(
     lossy.pipeline.pump()
     assert lossy.tracker.uncertain
     assert len(lossy.applied) > before
-    assert all(applied.uncertain for applied in lossy.applied[before:])
+    assert all(process_event.uncertain for process_event in lossy.applied[before:])
     lossy.repair()
     child = stage.played("spawn", stage.helpers.quit, "2").await_report("child").who
     last = wait_until("the exit", lambda: lossy.pumped(lambda: lossy.last(child, Exit)))

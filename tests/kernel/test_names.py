@@ -14,7 +14,7 @@ from support.proc_truth import cmdline, comm, exe, identity
 
 if TYPE_CHECKING:
     from support.actor import Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
 
 NAMES = {
     "spaces": b" a b ",
@@ -36,7 +36,7 @@ every_name = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 
 @every_name
 def test_an_executed_files_name_survives_as_it_is(
-    live: Live, stage: Stage, tmp_path: Path, name: bytes
+    live: LiveCollector, stage: Stage, tmp_path: Path, name: bytes
 ) -> None:
     program = os.fsencode(tmp_path) + b"/" + name
     shutil.copy(os.fsencode(stage.helpers.holder), program)
@@ -53,7 +53,7 @@ def test_an_executed_files_name_survives_as_it_is(
 
 @every_name
 def test_a_name_that_a_process_takes_is_seen_in_the_tree(
-    live: Live, stage: Stage, name: bytes
+    live: LiveCollector, stage: Stage, name: bytes
 ) -> None:
     with stage.play("rename", name) as actor:
         renamed = actor.await_report("renamed")
@@ -65,7 +65,7 @@ def test_a_name_that_a_process_takes_is_seen_in_the_tree(
     assert live.the_exit(renamed.who).comm == os.fsdecode(name[:15])
 
 
-def test_a_process_may_take_an_empty_name(live: Live, stage: Stage) -> None:
+def test_a_process_may_take_an_empty_name(live: LiveCollector, stage: Stage) -> None:
     with stage.play("rename", "") as actor:
         renamed = actor.await_report("renamed")
         live.fence()
@@ -74,7 +74,7 @@ def test_a_process_may_take_an_empty_name(live: Live, stage: Stage) -> None:
     assert live.node(renamed.who).cmd == ""
 
 
-def test_a_name_that_a_thread_takes_is_not_its_processs(live: Live, stage: Stage) -> None:
+def test_a_name_that_a_thread_takes_is_not_its_processs(live: LiveCollector, stage: Stage) -> None:
     with stage.play("thread-rename", "the thread") as actor:
         process = actor.await_report("process")
         tid = actor.await_report("thread").said["tid"]
@@ -85,7 +85,9 @@ def test_a_name_that_a_thread_takes_is_not_its_processs(live: Live, stage: Stage
     assert live.the_exit(process.who).comm == "actor"
 
 
-def test_a_name_that_a_thread_gives_to_its_leader_is_the_processs(live: Live, stage: Stage) -> None:
+def test_a_name_that_a_thread_gives_to_its_leader_is_the_processs(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("leader-rename", b"by a thread\xff") as actor:
         who = actor.await_report("renamed").who
         live.fence()
@@ -93,7 +95,9 @@ def test_a_name_that_a_thread_gives_to_its_leader_is_the_processs(live: Live, st
         assert [event.comm for event in live.events(who, Rename)] == ["by a thread\udcff"]
 
 
-def test_a_rename_leaves_the_chain_and_the_arguments_alone(live: Live, stage: Stage) -> None:
+def test_a_rename_leaves_the_chain_and_the_arguments_alone(
+    live: LiveCollector, stage: Stage
+) -> None:
     with stage.play("rename", "renamed") as actor:
         who = actor.await_report("renamed").who
         live.fence()

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exit, Fork
-from support.live import as_identity
+from support.live_collector import as_identity
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied, ProcessKey, ProcEvent
+    from proctree_bpf import ProcessEvent, ProcessKey, ProcEvent
     from support.actor import Stage
-    from support.live import Live
+    from support.live_collector import LiveCollector
     from support.proc_truth import Identity
 
 
-def _positions(applied: list[Applied]) -> dict[tuple[type, Identity], list[int]]:
+def _positions(applied: list[ProcessEvent]) -> dict[tuple[type, Identity], list[int]]:
     found: dict[tuple[type, Identity], list[int]] = {}
     for position, one in enumerate(applied):
         found.setdefault((type(one.event), as_identity(one.event.key)), []).append(position)
@@ -25,7 +25,7 @@ def _positions(applied: list[Applied]) -> dict[tuple[type, Identity], list[int]]
 
 @pytest.mark.parametrize(("width", "depth"), [(3, 5), (30, 2)])
 def test_a_family_is_handed_out_parents_first_and_each_member_once(
-    live: Live, stage: Stage, width: int, depth: int
+    live: LiveCollector, stage: Stage, width: int, depth: int
 ) -> None:
     before = len(live.applied)
     actor = stage.played("family", str(width), str(depth))
@@ -45,7 +45,7 @@ def test_a_family_is_handed_out_parents_first_and_each_member_once(
         assert last.status == child.status
 
 
-def test_an_exec_comes_after_its_fork_and_an_exit_last(live: Live, stage: Stage) -> None:
+def test_an_exec_comes_after_its_fork_and_an_exit_last(live: LiveCollector, stage: Stage) -> None:
     children = [
         stage.played("spawn", stage.helpers.quit, str(code)).await_report("child")
         for code in range(40)
@@ -54,7 +54,7 @@ def test_an_exec_comes_after_its_fork_and_an_exit_last(live: Live, stage: Stage)
     assert {tuple(live.kinds(child.who)) for child in children} == {("Fork", "Exec", "Exit")}
 
 
-def test_everything_is_handed_out_in_the_order_of_time(live: Live, stage: Stage) -> None:
+def test_everything_is_handed_out_in_the_order_of_time(live: LiveCollector, stage: Stage) -> None:
     stage.played("family", "4", "3")
     live.fence()
     times = [applied.event.timestamp_ns for applied in live.applied]
@@ -62,7 +62,7 @@ def test_everything_is_handed_out_in_the_order_of_time(live: Live, stage: Stage)
 
 
 def test_no_event_ever_comes_before_its_processs_fork_or_after_its_exit(
-    live: Live, stage: Stage
+    live: LiveCollector, stage: Stage
 ) -> None:
     stage.played("family", "4", "3")
     live.fence()

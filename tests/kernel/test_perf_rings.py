@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.codecs.perf_samples import PERF_RECORD_SAMPLE, take_samples
-from proctree_bpf.sources import bpf_program, perf_rings
-from proctree_bpf.sources.perf_ring import OfflineError
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
-from support.cpus import Watched
+from proctree_bpf.codecs.perf_buffer import PERF_RECORD_SAMPLE, take_samples
+from proctree_bpf.sources.loading import bpf_program
+from proctree_bpf.sources.rings import perf_rings
+from proctree_bpf.sources.rings.perf_ring import OfflineError
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
+from support.polled_source import PolledSource
 from support.program import environment
 from support.spawner import unique
 from support.waiting import wait_until
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from support.actor import Helpers
-    from support.filtered import Filtered
+    from support.filtered_pipeline import FilteredPipeline
 
 _ONLINE = Path("/sys/devices/system/cpu/online")
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
@@ -37,7 +38,7 @@ _COUNT = 20
 _OPENING = """
 import os, resource
 from proctree_bpf import SourceUnavailableError
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 
 def open_files():
     return os.listdir("/proc/self/fd")
@@ -81,7 +82,7 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def until_quiet(filtered: Filtered) -> None:
+def until_quiet(filtered: FilteredPipeline) -> None:
     """Pump until nothing was sent since: what follows in the same moment finds it at rest."""
     wait_until("rest", lambda: (filtered.pipeline.pump(), filtered.source.is_quiet())[1])
 
@@ -142,7 +143,7 @@ class TestOpening:
 def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
     script = """
     import gc, os
-    from proctree_bpf.sources.perf_rings import PerfRings
+    from proctree_bpf.sources.rings.perf_rings import PerfRings
     fds = []
     rings = PerfRings(lambda cpu, fd: fds.append(fd), 8)
     child = os.fork()
@@ -284,13 +285,13 @@ class TestWhatIsSentMeanwhile:
     @pytest.fixture
     def watched(
         self, monkeypatch: pytest.MonkeyPatch, online: Path, helpers: Helpers, tmp_path: Path
-    ) -> Iterator[Watched]:
+    ) -> Iterator[PolledSource]:
         monkeypatch.setattr(bpf_program, "PerfRings", partial(PerfRings, online=online))
-        with Watched(BpfSource(BpfOptions(perf_pages=1024)), helpers, tmp_path) as watched:
+        with PolledSource(BpfSource(BpfOptions(perf_pages=1024)), helpers, tmp_path) as watched:
             yield watched
 
     def test_before_its_cpu_has_a_ring_is_lost_and_counted_and_not_after(
-        self, watched: Watched, cpu: int, online: Path, without: str
+        self, watched: PolledSource, cpu: int, online: Path, without: str
     ) -> None:
         watched.poll()
         online.write_text(without)
@@ -311,7 +312,7 @@ class TestWhatIsSentMeanwhile:
 
     def test_comes_to_a_ring_also_if_the_reader_rested(
         self,
-        begun: Callable[..., Filtered],
+        begun: Callable[..., FilteredPipeline],
         monkeypatch: pytest.MonkeyPatch,
         cpu: int,
         online: Path,
@@ -331,14 +332,14 @@ class TestWhatIsSentMeanwhile:
         until_quiet(filtered)
 
     def test_before_its_cpu_went_is_read(
-        self, watched: Watched, cpu: int, online: Path, without: str
+        self, watched: PolledSource, cpu: int, online: Path, without: str
     ) -> None:
         sent = watched.spawn(unique("last-words"), _COUNT, cpu)
         online.write_text(without)
         watched.settle()
         assert watched.kinds(sent) == {Fork: _COUNT, Exec: _COUNT, Exit: _COUNT}
 
-    def test_is_cut_where_the_kernel_says(self, watched: Watched, cpu: int) -> None:
+    def test_is_cut_where_the_kernel_says(self, watched: PolledSource, cpu: int) -> None:
         """A raw sample has the size of its data before it, which need not be read."""
         watched.settle()
         watched.spawn(unique("cut"), _COUNT, cpu)
@@ -358,7 +359,7 @@ class TestWhatIsSentMeanwhile:
         assert found == expected
 
     def test_when_its_event_has_died_is_lost_and_counted_until_the_next_drain(
-        self, watched: Watched, cpu: int
+        self, watched: PolledSource, cpu: int
     ) -> None:
         """Disabling an event leaves it as the end of its CPU does (PERF_EVENT_STATE_OFF)."""
         watched.settle()

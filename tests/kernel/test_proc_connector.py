@@ -15,10 +15,10 @@ import pytest
 from proctree_bpf import Exec, Exit, Fork, Rename
 from proctree_bpf.core.events import Setid
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from support.connector import HUGE_BUFFER
-from support.live import as_identity
+from support.live_collector import as_identity
 from support.proc_truth import comm, identity, status_field
-from support.sources_session import Session
+from support.real_connector import HUGE_BUFFER
+from support.source_session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,10 +229,10 @@ class TestNamesAndUsers:
         os.waitpid(pid, 0)  # only then is /proc looked at
         session.await_ends(who)
         assert session.kinds(who) == ["Fork", "Exec", "Exit"]
-        for applied in session.history(who):
-            assert applied.info.inherited
-            assert applied.info.cmd == comm(os.getpid())
-            assert as_identity(applied.node.creator) == identity(os.getpid())
+        for process_event in session.history(who):
+            assert process_event.info.inherited
+            assert process_event.info.cmd == comm(os.getpid())
+            assert as_identity(process_event.node.creator) == identity(os.getpid())
         assert session.events_of(who, Exit)[0].exit_code == 5
 
     def test_the_name_of_the_dead_is_read_if_nobody_has_waited_for_them(
@@ -296,17 +296,17 @@ class TestReusedPids:
         session.await_ends(actor.await_report("caller").who)
         lives, caller = actor.all_of("life"), actor.await_report("caller")
         born = [
-            applied.event.child
-            for applied in session.applied
-            if isinstance(applied.event, Fork)
-            and applied.event.child.pid == lives[0].pid
-            and applied.event.creator.pid == caller.pid
+            process_event.event.child
+            for process_event in session.applied
+            if isinstance(process_event.event, Fork)
+            and process_event.event.child.pid == lives[0].pid
+            and process_event.event.creator.pid == caller.pid
         ]
         assert len(born) == len(set(born)) == 50
         ends = {
-            applied.event.key: applied.event.status
-            for applied in session.applied
-            if isinstance(applied.event, Exit)
+            process_event.event.key: process_event.event.status
+            for process_event in session.applied
+            if isinstance(process_event.event, Exit)
         }
         # Where word of two ends came so late that it may be either's, none is told.
         told = [ends[key] for key in born]
@@ -327,12 +327,12 @@ class TestReusedPids:
             pid = actor.await_report("last").pid
             session.settle()
             named = [
-                applied.info.cmd
-                for applied in session.applied
-                if isinstance(applied.event, Exec)
-                and applied.event.key.pid == pid
-                and not applied.info.inherited
-                and applied.info.cmd.startswith("life-")  # others may have had the PID
+                process_event.info.cmd
+                for process_event in session.applied
+                if isinstance(process_event.event, Exec)
+                and process_event.event.key.pid == pid
+                and not process_event.info.inherited
+                and process_event.info.cmd.startswith("life-")  # others may have had the PID
             ]
         # All but the last were gone: whoever has a name must be the last.
         assert named == ["life-20"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,25 +12,24 @@ import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
 from proctree_bpf.codecs.kernel_layout import layout_macros
-from proctree_bpf.codecs.perf_records import MAX_COPIES
+from proctree_bpf.codecs.sample_decoder import MAX_COPIES
+from proctree_bpf.filters.kernel_port import KernelFilterSpec
 from proctree_bpf.sources import bpf
-from proctree_bpf.sources.bpf_filter import Sought
-from support.waiting import wait_until
+from support.polled_source import events_until_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proctree_bpf import ProcEvent
     from proctree_bpf.codecs.btf import Btf
     from support.actor import Helpers
 
 _RAW_TRACEPOINT, _TRACING = 17, 26
-_BY_NAME, _BY_FILE = Sought(("nobody",)), Sought((), ("/none",))
+_BY_NAME, _BY_FILE = KernelFilterSpec(("nobody",)), KernelFilterSpec((), ("/none",))
 
 
 @contextmanager
-def _opened(sought: Sought | None) -> Iterator[BpfSource]:
-    source = BpfSource(BpfOptions(filter_for=sought, program_cache=None))
+def _opened(sought: KernelFilterSpec | None) -> Iterator[BpfSource]:
+    source = BpfSource(BpfOptions(kernel_filter_spec=sought, program_cache=None))
     source.open()
     try:
         yield source
@@ -56,16 +54,7 @@ def _told_of_a_child(source: BpfSource, helpers: Helpers) -> Counter[type]:
     program = os.fspath(helpers.quit)
     pid = os.posix_spawn(program, [program, "0"], {})
     os.waitpid(pid, 0)
-    done_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    events: list[ProcEvent] = []
-
-    def all_came() -> bool:
-        delivery = source.poll()
-        events.extend(delivery.events)
-        return delivery.watermark_ns > done_ns
-
-    wait_until("all that happened", all_came)
-    return Counter(type(event) for event in events if event.key.pid == pid)
+    return Counter(type(event) for event in events_until_now(source) if event.key.pid == pid)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +63,7 @@ def _told_of_a_child(source: BpfSource, helpers: Helpers) -> Counter[type]:
     ids=["all", "by name", "by file and in copies"],
 )
 def test_the_kernel_knows_the_types_of_what_the_programs_read(
-    monkeypatch: pytest.MonkeyPatch, sought: Sought | None, copies: int
+    monkeypatch: pytest.MonkeyPatch, sought: KernelFilterSpec | None, copies: int
 ) -> None:
     def macros(btf: Btf) -> dict[str, int]:
         return {**layout_macros(btf), "COPIES": copies}
@@ -87,7 +76,7 @@ def test_the_kernel_knows_the_types_of_what_the_programs_read(
 
 @pytest.mark.parametrize("sought", [None, _BY_FILE], ids=["all", "by file"])
 def test_where_it_does_not_the_programs_read_by_a_helper(
-    monkeypatch: pytest.MonkeyPatch, helpers: Helpers, sought: Sought | None
+    monkeypatch: pytest.MonkeyPatch, helpers: Helpers, sought: KernelFilterSpec | None
 ) -> None:
     def macros(btf: Btf) -> dict[str, int]:
         found = layout_macros(btf)

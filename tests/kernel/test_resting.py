@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proctree_bpf import Exit
-from support.clan import Clan
+from support.random_family import RandomFamily
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from support.actor import Helpers
-    from support.filtered import Filtered
+    from support.filtered_pipeline import FilteredPipeline
 
 _WATCHED_S = 1.0
 _PUMPS_A_SECOND = 10
@@ -43,16 +43,16 @@ class Until:
         return self.is_set()
 
 
-def run_until_ended(filtered: Filtered, pids: set[int]) -> None:
+def run_until_ended(filtered: FilteredPipeline, pids: set[int]) -> None:
     def has_told() -> bool:
-        return pids <= {applied.event.key.pid for applied in filtered.of(Exit)}
+        return pids <= {process_event.event.key.pid for process_event in filtered.of(Exit)}
 
     filtered.pipeline.run(Until(_PATIENCE_S, has_told))
     assert has_told()
 
 
 def test_it_only_glances_at_a_source_in_which_nothing_happens(
-    begun: Callable[..., Filtered], monkeypatch: pytest.MonkeyPatch
+    begun: Callable[..., FilteredPipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filtered = begun("ancestor=nobody-has-this")
     filtered.until_on()
@@ -64,14 +64,14 @@ def test_it_only_glances_at_a_source_in_which_nothing_happens(
 
 
 def test_what_happens_wakes_it(
-    begun: Callable[..., Filtered], helpers: Helpers, tmp_path: Path
+    begun: Callable[..., FilteredPipeline], helpers: Helpers, tmp_path: Path
 ) -> None:
     filtered = begun("ancestor=kinsman")
     filtered.until_on()
     filtered.pipeline.pump()  # what was sent while the filter was set
     for seed in range(_FAMILIES):
         assert filtered.source.is_quiet(), "nothing has happened since the last poll"
-        clan = Clan(helpers, tmp_path, "kinsman", 1, seed)
+        clan = RandomFamily(helpers, tmp_path, "kinsman", 1, seed)
         truth = clan.finish()
         assert not filtered.source.is_quiet()
         run_until_ended(filtered, {pid for pid, *_ in truth.exits})
@@ -79,7 +79,7 @@ def test_what_happens_wakes_it(
     assert filtered.gaps == []
 
 
-def test_it_does_not_rest_before_the_filter_is_set(begun: Callable[..., Filtered]) -> None:
+def test_it_does_not_rest_before_the_filter_is_set(begun: Callable[..., FilteredPipeline]) -> None:
     filtered = begun("ancestor=nobody-has-this")
     filtered.until_on()
     filtered.pipeline.pump()  # what was sent while the filter was set

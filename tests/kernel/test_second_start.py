@@ -7,35 +7,33 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.sources import compiling, programs
+from proctree_bpf.filters.kernel_port import KernelFilterSpec
 from proctree_bpf.sources.base import SourceUnavailableError
-from proctree_bpf.sources.bpf_filter import Sought
+from proctree_bpf.sources.loading import compiling, programs
+from support.polled_source import events_until_now
 from support.program import environment, run
-from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from proctree_bpf import ProcEvent
     from support.actor import Helpers
 
 SOUGHT = {
     "no filter": None,
-    "names": Sought(("nobody",)),
-    "files": Sought(("nobody",), ("/none",)),
+    "names": KernelFilterSpec(("nobody",)),
+    "files": KernelFilterSpec(("nobody",), ("/none",)),
 }
 _CHILDREN = 20
 
 
 def options(cache: Path | None, sought: str = "no filter") -> BpfOptions:
-    return BpfOptions(program_cache=cache, filter_for=SOUGHT[sought], filter_slots=1024)
+    return BpfOptions(program_cache=cache, kernel_filter_spec=SOUGHT[sought], filter_slots=1024)
 
 
 @pytest.fixture
@@ -86,17 +84,8 @@ def told(source: BpfSource, helpers: Helpers) -> list[str]:
     for status in range(_CHILDREN):
         pids.append(os.posix_spawn(program, [program, str(status)], {}))
         os.waitpid(pids[-1], 0)
-    done_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    events: list[ProcEvent] = []
-
-    def all_came() -> bool:
-        delivery = source.poll()
-        events.extend(delivery.events)
-        return delivery.watermark_ns > done_ns
-
-    wait_until("all that happened", all_came)
     found = []
-    for event in events:
+    for event in events_until_now(source):
         if event.key.pid not in pids:
             continue
         number = pids.index(event.key.pid)

@@ -11,37 +11,33 @@ import os
 import select
 import signal
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from proctree_bpf import Exec, Exit, Fork, entity_id
-from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
-from proctree_bpf.sources.proc_socket import ProcConnector
 from proctree_bpf.sources.replay import ReplaySource
-from support.connector import HUGE_BUFFER
-from support.live import as_identity
+from proctree_bpf.sources.system.clock import boottime_ns
+from support.live_collector import as_identity
 from support.proc_truth import comm, identity
-from support.sources_session import LIVE, Session, recorded, replayed
+from support.source_play import Truth, perform, state
+from support.source_session import LIVE, Session, recorded, replayed
 from support.values import replace
 from support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from proctree_bpf import EventSource, Gap, ProcEvent
-    from support.actor import Actor, Report, Stage
-    from support.proc_truth import Identity
+    from support.actor import Stage
 
-_UNLIMITED = str(2**64 - 1)
 _TICK_NS = 10_000_000
 _AT_ONCE_S = 0.25
 
@@ -64,95 +60,6 @@ CAN = {
     "proc-connector": Can(brief=True, status=True, brief_names=False, creators=True),
     "proc-walker": Can(brief=False, status=False, brief_names=False, creators=False),
 }
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Who was there, as they or their parents told."""
-
-    started_before: Identity
-    holder: Identity
-    holder_parent: Identity
-    caller: Identity
-    child: Identity
-    child_ended: Report
-    renamed: Identity
-    zombie_ends: int
-    """How often it was told that a child had ended that was not waited for yet."""
-    daemon: list[Identity]
-    """The daemon, the one in the middle, and the caller."""
-    family: list[Report]
-    codes: list[Report]
-    signalled: list[Report]
-    last: Report
-    """Gone before the source was stopped, and after it was last polled."""
-
-
-def _perform(stage: Stage, directory: Path, before: Actor) -> Callable[[Session], Truth]:
-    before_who = identity(before.pid)
-
-    def act(session: Session) -> Truth:
-        session.settle()
-        with stage.hold("a holder", "its argument") as holder:
-            held = identity(holder.pid)
-            session.settle()
-        session.await_ends(held)
-        before.finish()
-        session.await_ends(before_who)
-        with stage.play("fork") as actor:
-            caller, child = actor.await_report("caller"), actor.await_report("child")
-            session.settle()
-        session.await_ends(child.who)
-        with stage.play("rename", "another name") as renamer:
-            renamed = renamer.await_report("renamed")
-            session.settle()
-        session.await_ends(renamed.who)
-        with stage.play("daemon") as daemon_actor:
-            roles = ("daemon", "middle", "caller")
-            daemon = [daemon_actor.await_report(role).who for role in roles]
-            session.settle()
-        session.await_ends(daemon[0])
-        with stage.play("fork") as unwaited:
-            zombie = unwaited.await_report("child")
-            session.settle()
-            os.kill(unwaited.pid, signal.SIGSTOP)
-            os.kill(zombie.pid, signal.SIGKILL)
-            wait_until("it is dead", lambda: state(zombie.pid) == "Z")
-            with suppress(AssertionError):
-                session.await_ends(zombie.who)
-            zombie_ends = len(session.events_of(zombie.who, Exit))
-            os.kill(unwaited.pid, signal.SIGCONT)
-        family = stage.played("family", "3", "3").all_of("child")
-        session.settle()  # often, so that a busy machine does not fill the buffers
-        codes = stage.played("codes").all_of("child")
-        session.settle()
-        signals = (signal.SIGHUP, signal.SIGKILL, signal.SIGSEGV, signal.SIGRTMAX)
-        played = []
-        for number in signals:
-            played.append(stage.played("signal", str(int(number)), "0"))
-            session.settle()
-        played.append(stage.played("signal", str(int(signal.SIGABRT)), _UNLIMITED, cwd=directory))
-        session.settle()
-        with ProcConnector([What.EXIT], HUGE_BUFFER) as witness:
-            last = stage.played("spawn", stage.helpers.quit, "77").await_report("child")
-            _await_end(witness, last.pid)
-        return Truth(
-            started_before=before_who,
-            holder=held,
-            holder_parent=identity(os.getpid()),
-            caller=caller.who,
-            child=child.who,
-            child_ended=actor.await_report("reaped"),
-            renamed=renamed.who,
-            zombie_ends=zombie_ends,
-            daemon=daemon,
-            family=family,
-            codes=codes,
-            signalled=[one.await_report("child") for one in played],
-            last=last,
-        )
-
-    return act
 
 
 @dataclass(frozen=True)
@@ -183,7 +90,9 @@ def performances(
             directory = tmp_path_factory.mktemp(name)
             recording = directory / "recording"
             with stage.hold("x") as before:
-                session, truth = recorded(name, recording, _perform(stage, directory, before))
+                session, truth = recorded(
+                    name, recording, partial(perform, stage, directory, before)
+                )
             done[name] = Performance(Seen(name, CAN[name], session, truth), recording)
         return done[name]
 
@@ -267,8 +176,8 @@ class TestOrder:
     def test_a_parent_comes_before_its_children(self, seen: Seen) -> None:
         born: dict[ProcessKey, int] = {}
         ended: dict[ProcessKey, int] = {}
-        for position, applied in enumerate(seen.session.applied):
-            event = applied.event
+        for position, process_event in enumerate(seen.session.applied):
+            event = process_event.event
             if isinstance(event, Fork):
                 assert event.child not in born, event
                 born[event.child] = position
@@ -286,8 +195,8 @@ class TestOrder:
         pids = {report.pid for report in (*seen.truth.family, *seen.truth.codes)}
         born: set[ProcessKey] = set()
         ended: set[ProcessKey] = set()
-        for applied in seen.session.applied:
-            event = applied.event
+        for process_event in seen.session.applied:
+            event = process_event.event
             if event.key.pid not in pids:
                 continue
             if isinstance(event, Fork):
@@ -342,14 +251,14 @@ class TestWhatIsKnown:
             **{report.who: {"actor"} for report in (*seen.truth.family, *seen.truth.codes)},
         }
         for who, names in right.items():
-            for applied in seen.session.history(who):
-                if not applied.info.inherited:
-                    assert applied.info.cmd in names, applied
-                assert applied.info.cmd != "", applied
+            for process_event in seen.session.history(who):
+                if not process_event.info.inherited:
+                    assert process_event.info.cmd in names, process_event
+                assert process_event.info.cmd != "", process_event
 
     def test_a_brief_process_is_named_or_its_namelessness_is_a_blind_spot(self, seen: Seen) -> None:
         history = seen.session.history(seen.truth.last.who)
-        named = any(not applied.info.inherited for applied in history)
+        named = any(not process_event.info.inherited for process_event in history)
         if seen.can.brief_names:
             assert named
             assert history[-1].info.args[-1] == "77"
@@ -581,21 +490,6 @@ def test_the_connector_takes_the_parent_for_the_caller_of_clone_parent_and_says_
             right = {"bpf": caller.who, "connector": grandparent.who}
             assert creators[name] == right[name]
     assert any("CLONE_PARENT" in spot for spot in sources["connector"].blind_spots)
-
-
-def _await_end(witness: ProcConnector, pid: int) -> None:
-    """Return once the kernel has told that a process has ended."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        message = witness.recv_timeout(deadline - time.monotonic())
-        if message is not None and (message.what, message.pid) == (What.EXIT, pid):
-            return
-    raise AssertionError(f"not within {PATIENCE_S} s: the end of {pid}")
-
-
-def state(pid: int) -> str:
-    """Return the letter of a process's state."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 def _descriptors() -> set[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfSource, Edge, Exit
-from support.live import Live, as_identity
+from support.live_collector import LiveCollector, as_identity
 from support.proc_truth import cmdline, comm, exe, exists, parent_pid
 from support.waiting import wait_until
 
@@ -50,7 +50,7 @@ class Later:
 
 def test_the_child_of_a_process_that_ends_before_the_snapshot_is_known(stage: Stage) -> None:
     later = Later(stage)
-    late = Live(stage.helpers.quit, Interrupted(lambda: later.now("reaped")))
+    late = LiveCollector(stage.helpers.quit, Interrupted(lambda: later.now("reaped")))
     with later.actor, late.collector:
         late.fence()
         child = later.actor.await_report("child").who
@@ -67,7 +67,7 @@ def test_the_child_of_a_process_that_execs_before_the_snapshot_is_its_old_self(
     stage: Stage,
 ) -> None:
     later = Later(stage, stage.helpers.holder)
-    late = Live(stage.helpers.quit, Interrupted(lambda: later.now("holding")))
+    late = LiveCollector(stage.helpers.quit, Interrupted(lambda: later.now("holding")))
     with later.actor, late.collector:
         late.fence()
         child = later.actor.await_report("child").who
@@ -79,7 +79,7 @@ def test_the_child_of_a_process_that_execs_before_the_snapshot_is_its_old_self(
             assert info.executable == exe(who.pid)
 
 
-def living(live: Live) -> set[Identity]:
+def living(live: LiveCollector) -> set[Identity]:
     """Return the processes that the tree has as living."""
     nodes = live.collector.tree.all_nodes()
     return {as_identity(node.key) for node in nodes if node.exited_ns is None}
@@ -90,7 +90,7 @@ def test_what_lives_while_a_collector_starts_is_known_as_the_kernel_knows_it(
     stage: Stage, turn: int
 ) -> None:
     reading, writing = os.pipe()
-    late = Live(stage.helpers.quit)
+    late = LiveCollector(stage.helpers.quit)
     with stage.play(
         "brood", "3", "3000", stage.helpers.holder, str(reading), pass_fds=[reading]
     ) as actor:
@@ -127,7 +127,7 @@ def test_what_lives_while_a_collector_starts_is_known_as_the_kernel_knows_it(
     assert (stats["lost"], stats["late"], stats["undecodable"]) == (0, 0, 0)
 
 
-def _check_creator(live: Live, who: Identity, told: int, actor: Actor) -> None:
+def _check_creator(live: LiveCollector, who: Identity, told: int, actor: Actor) -> None:
     node = live.node(who)
     if node.edge is Edge.CREATED:
         # The child of a "middle" may have been adopted before it could look.
@@ -137,7 +137,7 @@ def _check_creator(live: Live, who: Identity, told: int, actor: Actor) -> None:
 
 
 def test_what_only_ends_during_the_start_does_not_stay_alive(stage: Stage) -> None:
-    late = Live(stage.helpers.quit)
+    late = LiveCollector(stage.helpers.quit)
     with stage.play("crowd", "150") as actor:
         actor.await_report("child", 150)
         late.collector.start_background()
@@ -154,7 +154,7 @@ def test_what_only_ends_during_the_start_does_not_stay_alive(stage: Stage) -> No
 def test_a_zombie_is_not_taken_for_a_living_process(stage: Stage) -> None:
     with stage.play("zombie") as actor:
         child, parent = actor.await_report("child"), actor.await_report("parent")
-        late = Live(stage.helpers.quit)
+        late = LiveCollector(stage.helpers.quit)
         with late.collector:
             assert exists(child.who)
             assert child.who not in living(late)
@@ -165,7 +165,7 @@ def test_a_process_in_the_middle_of_its_exit_is_not_taken_for_a_living_one(stage
     with stage.play("stuck-exit") as actor:
         actor.await_report("parent")
         init = actor.await_report("init").who
-        late = Live(stage.helpers.quit)
+        late = LiveCollector(stage.helpers.quit)
         with late.collector:
             assert exists(init)
             assert not late.events(init, Exit)  # it was before our time

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctree_bpf import Gap, parse_chain_string
-from proctree_bpf.sinks.chain import ChainSink
-from support.names import comms, unhurried
-from support.scene import Scene
+from proctree_bpf.sinks.lines.chain import ChainSink
+from support.hostile_names import comms, unhurried
+from support.made_up_processes import MadeUpProcesses
 
 
 class Page:
     """A sink and the scene that it shows."""
 
     def __init__(self) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.out = io.StringIO()
         self.sink = ChainSink(self.out, self.scene.tree, self.scene.cache)
 
@@ -45,7 +45,7 @@ def test_a_line_is_the_event_a_tab_and_the_chain(page: Page) -> None:
 
 
 def test_an_unseen_creator_ends_the_chain_as_unknown(page: Page) -> None:
-    page.scene._keys[77] = page.scene.key(1)._replace(pid=77)
+    page.scene.set_key(77, page.scene.key(1)._replace(pid=77))
     page.sink.write(page.scene.fork(20, by=77))
     assert page.lines() == ["fork\t20|sh|root;77|unknown|unknown"]
 

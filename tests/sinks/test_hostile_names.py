@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from support.names import arguments, comms, unhurried
-from support.scene import Scene
+from support.hostile_names import arguments, comms, unhurried
+from support.made_up_processes import MadeUpProcesses
 from support.screen import cells
-from support.tree_page import TreePage
+from support.tree_output import TreeOutput
 from support.values import replace
 
 # A line as we paint it: one colour around all of it, or none.
@@ -59,7 +59,7 @@ hostile = st.fixed_dictionaries(
 fields = st.lists(st.sampled_from(sorted(FIELDS)), min_size=1, max_size=8, unique=True)
 
 
-def story(scene: Scene, names: dict[str, object]) -> list[object]:
+def story(scene: MadeUpProcesses, names: dict[str, object]) -> list[object]:
     """Return the records of a process with these names, and of its child."""
     args, comm = [str(arg) for arg in names["args"]], str(names["comm"])  # type: ignore[attr-defined]
     scene.fork(10, comm=str(names["ancestor"]))
@@ -100,11 +100,11 @@ class TestTable:
     def show(
         self, names: dict[str, object], layout: Layout, chosen: object, *, may_drop: bool
     ) -> list[str]:
-        scene, out = Scene(), io.StringIO()
+        scene, out = MadeUpProcesses(), io.StringIO()
         view = View(TraceClock(0))
         sink = TableSink(out, scene.tree, view, lambda: layout, chosen, may_drop=may_drop)  # type: ignore[arg-type]
-        for applied in story(scene, names):
-            sink.write(applied)  # type: ignore[arg-type]
+        for process_event in story(scene, names):
+            sink.write(process_event)  # type: ignore[arg-type]
         *lines, rest = out.getvalue().split("\n")
         assert rest == ""
         return [bare(line) for line in lines]
@@ -121,7 +121,7 @@ class TestTree:
     def test_every_cell_stands_below_its_header(
         self, *, names: dict[str, object], columns: int | None, colour: bool, together: bool
     ) -> None:
-        page = TreePage(columns, colour=colour)
+        page = TreeOutput(columns, colour=colour)
         batches = (
             [story(page.scene, names)] if together else [[r] for r in story(page.scene, names)]
         )
@@ -147,15 +147,15 @@ class TestTree:
     def test_the_screen_has_a_line_for_each_process_and_nothing_else(
         self, names: dict[str, object], columns: int
     ) -> None:
-        page = TreePage(columns, 24)
-        for applied in story(page.scene, names):
-            page.show(applied)  # type: ignore[arg-type]
+        page = TreeOutput(columns, 24)
+        for process_event in story(page.scene, names):
+            page.show(process_event)  # type: ignore[arg-type]
         assert len(page.lines()) == 3  # the screen itself fails on what it does not know
 
 
 @pytest.mark.parametrize("name", ["x < make 1200", "└─ sshd", "… and 3 more", "sh [depth 40]"])
 def test_a_command_cannot_pose_as_the_drawing_around_it(name: str) -> None:
-    page = TreePage()
+    page = TreeOutput()
     page.show(page.scene.fork(20), page.scene.exec(20, name, comm=name[:15]))
     (line,) = page.end()
     assert line[36:] == f"'{name}'"

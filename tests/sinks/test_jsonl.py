@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Applied, Exec, Exit, Fork, Gap, ProcessKey, Rename, unescape
+from proctree_bpf import Exec, Exit, Fork, Gap, ProcessEvent, ProcessKey, Rename, unescape
 from proctree_bpf.core.events import Setid
-from proctree_bpf.core.tracker import ProcessEvent
-from proctree_bpf.sinks.json_record import RecordMaker
-from proctree_bpf.sinks.jsonl import JsonlSink
-from support.names import arguments, comms, unhurried
-from support.scene import SECOND_NS, Scene
+from proctree_bpf.sinks.jsonl.json_record import RecordMaker, RecordOptions
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
+from support.hostile_names import arguments, comms, unhurried
+from support.made_up_processes import SECOND_NS, MadeUpProcesses
 
 if TYPE_CHECKING:
     from proctree_bpf.core.events import ProcEvent
@@ -32,20 +31,16 @@ class Page:
     """A sink and the scene that it shows."""
 
     def __init__(self, source: str = "bpf", max_ancestors: int | None = None) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.out = io.StringIO()
-        self.sink = JsonlSink(
-            self.out, self.scene.tree, self.scene.cache,
-            source=source, boot_id=_BOOT_ID, wall_offset_ns=_WALL_NS, max_ancestors=max_ancestors,
-        )  # fmt: skip
-        self.records = RecordMaker(
-            self.scene.tracker.table, source, _BOOT_ID, _WALL_NS, max_ancestors
-        )
+        options = RecordOptions(source, _BOOT_ID, _WALL_NS, max_ancestors)
+        self.sink = JsonlSink(self.out, self.scene.tree, self.scene.cache, options)
+        self.records = RecordMaker(self.scene.tracker.table, options)
 
-    def write(self, applied: Applied) -> dict[str, Any]:
+    def write(self, process_event: ProcessEvent) -> dict[str, Any]:
         """Write one record and read it back as the strictest parser would."""
         begin = self.out.tell()
-        self.sink.write(applied)
+        self.sink.write(process_event)
         return self._read(begin)
 
     def check(self, event: ProcEvent) -> None:
@@ -210,7 +205,7 @@ class TestWhatIsNotKnown:
         assert (unknown["process"]["args"], unknown["process"]["command_line"]) == (None, None)
 
     def test_an_unseen_creator_has_an_identity_and_no_name(self, page: Page) -> None:
-        page.scene._keys[77] = page.scene.key(1)._replace(pid=77)
+        page.scene.set_key(77, page.scene.key(1)._replace(pid=77))
         record = page.write(page.scene.fork(20, by=77))
         assert record["process"]["parent"]["pid"] == 77
         assert record["process"]["parent"]["name"] is None
@@ -266,7 +261,7 @@ class TestEntityId:
         page.scene.fork(20)
         exact = page.scene.key(20)
         from_proc = Page()
-        from_proc.scene._keys[20] = exact._replace(start_time_ns=exact.ticks * 10_000_000)
+        from_proc.scene.set_key(20, exact._replace(start_time_ns=exact.ticks * 10_000_000))
         ids = [
             page.write(page.scene.exec(20, "x"))["process"]["entity_id"],
             from_proc.write(from_proc.scene.exec(20, "x"))["process"]["entity_id"],
@@ -294,10 +289,10 @@ class TestBytes:
         page = Page()
         page.scene.fork(10, comm=ancestor)
         page.scene.fork(20, by=10)
-        applied = page.scene.exec(20, *args, comm=comm, executable=path)
-        record = page.write(applied)
+        process_event = page.scene.exec(20, *args, comm=comm, executable=path)
+        record = page.write(process_event)
         read = unescape if record["proctree"].get("escaped") else str
-        assert read(record["process"]["name"]) == applied.info.cmd
+        assert read(record["process"]["name"]) == process_event.info.cmd
         assert read(record["process"]["executable"]) == path
         assert [read(arg) for arg in record["process"]["args"]] == args
         assert read(record["proctree"]["chain"][0]["name"]) == ancestor
@@ -422,5 +417,5 @@ class TestGap:
 @given(st.integers(min_value=-(2**62), max_value=2**62))
 def test_an_end_before_the_start_of_the_clock_is_no_crash(start_ns: int) -> None:
     page = Page()
-    page.scene._keys[20] = page.scene.key(1)._replace(pid=20, start_time_ns=abs(start_ns))
+    page.scene.set_key(20, page.scene.key(1)._replace(pid=20, start_time_ns=abs(start_ns)))
     assert page.write(page.scene.exec(20, "x"))["process"]["pid"] == 20

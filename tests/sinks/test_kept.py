@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from proctree_bpf import Exec, Exit, Fork, ProcessKey, Rename, build_chain_string
 from proctree_bpf.core.events import Setid
-from proctree_bpf.core.tracker import ProcessEvent
-from proctree_bpf.sinks.chain import ChainSink
+from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.sinks.fields import FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.chain import ChainSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from support.names import comms, unhurried
-from support.scene import Scene
+from support.hostile_names import comms, unhurried
+from support.made_up_processes import MadeUpProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ _STEPS = st.lists(
 Steps = list[tuple[str, int, int, str, bool]]
 
 
-def told(scene: Scene, steps: Steps) -> Iterator[ProcessEvent]:
+def told(scene: MadeUpProcesses, steps: Steps) -> Iterator[ProcessEvent]:
     """Let a few processes do this; yield each record while it is true."""
     scene.line_of("a", "b", "c", "d", first_pid=20)
     for number, (kind, pid, other, name, flag) in enumerate(steps):
@@ -66,7 +66,7 @@ def told(scene: Scene, steps: Steps) -> Iterator[ProcessEvent]:
 @unhurried
 @given(steps=_STEPS, columns=st.sampled_from([None, 80, 140]))
 def test_a_row_of_any_columns_is_the_same_as_without(steps: Steps, columns: int | None) -> None:
-    scene, kept = Scene(), io.StringIO()
+    scene, kept = MadeUpProcesses(), io.StringIO()
 
     def sink(out: io.StringIO) -> TableSink:
         view = View(TraceClock(0, utc=True, started_ns=1))
@@ -88,7 +88,7 @@ def test_a_row_of_any_columns_is_the_same_as_without(steps: Steps, columns: int 
 @unhurried
 @given(steps=_STEPS, most=st.sampled_from([None, 0, 1, 3]))
 def test_a_chain_is_what_the_tree_says(steps: Steps, most: int | None) -> None:
-    scene, out = Scene(), io.StringIO()
+    scene, out = MadeUpProcesses(), io.StringIO()
     sink = ChainSink(out, scene.tree, scene.cache, most)
     for record in told(scene, steps):
         begin = out.tell()
@@ -100,7 +100,7 @@ def test_a_chain_is_what_the_tree_says(steps: Steps, most: int | None) -> None:
 @pytest.mark.parametrize("most", [None, 1])
 def test_a_chain_goes_with_the_name_of_an_ancestor(most: int | None) -> None:
     steps: Steps = [("exec", 21, 20, "x", False), ("rename", 20, 20, "new", False)]
-    scene, out = Scene(), io.StringIO()
+    scene, out = MadeUpProcesses(), io.StringIO()
     sink = ChainSink(out, scene.tree, scene.cache, most)
     for record in told(scene, [*steps, ("exec", 21, 20, "y", False)]):
         sink.write(record)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Applied, Gap
+from proctree_bpf import Gap, ProcessEvent
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
+from proctree_bpf.sinks.lines.table import TableSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from support.names import arguments, comms, unhurried
-from support.scene import SECOND_NS, Scene
+from support.hostile_names import arguments, comms, unhurried
+from support.made_up_processes import SECOND_NS, MadeUpProcesses
 from support.screen import cells
 from support.values import replace
 
@@ -39,7 +39,7 @@ class Page:
         fields: Sequence[str] = DEFAULT_FIELDS,
         max_args: int | None = None,
     ) -> None:
-        self.scene = Scene()
+        self.scene = MadeUpProcesses()
         self.layout = Layout(columns, colour)
         self.out = io.StringIO()
         self.clock = TraceClock(_WALL_NS, utc=True)
@@ -52,10 +52,10 @@ class Page:
             may_drop=fields is DEFAULT_FIELDS,
         )
 
-    def show(self, *shown: Applied) -> list[str]:
+    def show(self, *shown: ProcessEvent) -> list[str]:
         """Return the rows of these records, without the header."""
-        for applied in shown:
-            self.sink.write(applied)
+        for process_event in shown:
+            self.sink.write(process_event)
         self.sink.flush()
         return self.lines()[1:]
 
@@ -119,7 +119,7 @@ class TestContent:
 
     def test_an_unseen_creator_is_a_question_mark(self) -> None:
         page = Page(160)
-        page.scene._keys[77] = page.scene.key(1)._replace(pid=77)
+        page.scene.set_key(77, page.scene.key(1)._replace(pid=77))
         (row,) = page.show(page.scene.fork(20, by=77))
         assert row.endswith(" ?")
 
@@ -186,7 +186,7 @@ class TestWidth:
 
     def test_columns_stay_aligned_below_wide_names(self) -> None:
         page = Page(160)
-        page.scene._keys[4_194_304] = page.scene.key(1)
+        page.scene.set_key(4_194_304, page.scene.key(1))
         page.scene.fork(4_194_303, comm="x", uid=4_294_967_294)
         page.scene.fork(7, comm="\u6f22\u5b57\u6f22\u5b57\u6f22", uid=1000)
         page.scene.fork(8, comm="e\u0301e\u0301", uid=0)

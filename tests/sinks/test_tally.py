@@ -10,33 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctree_bpf.sinks.tally import FrequentCounter, Tally
-from support.names import comms, unhurried
-from support.scene import SECOND_NS, Scene
+from support.hostile_names import comms, unhurried
+from support.made_up_processes import SECOND_NS, MadeUpProcesses
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene()
+def scene() -> MadeUpProcesses:
+    return MadeUpProcesses()
 
 
-def life(scene: Scene, name: str, status: int = 0, seconds: int = 0) -> list[Applied]:
+def life(
+    scene: MadeUpProcesses, name: str, status: int = 0, seconds: int = 0
+) -> list[ProcessEvent]:
     """Let a process run a command and end."""
     scene.fork(20)
     return [scene.exec(20, name, comm=name), scene.exit(20, status, after_ns=seconds * SECOND_NS)]
 
 
-def told(*lives: list[Applied]) -> list[str]:
+def told(*lives: list[ProcessEvent]) -> list[str]:
     tally = Tally()
     for one in lives:
-        for applied in one:
-            tally.add(applied)
+        for process_event in one:
+            tally.add(process_event)
     return tally.lines()
 
 
-def test_it_names_what_ran_most_longest_and_failed(scene: Scene) -> None:
+def test_it_names_what_ran_most_longest_and_failed(scene: MadeUpProcesses) -> None:
     lives = [life(scene, "cc", seconds=2), life(scene, "cc", 1 << 8, seconds=9)]
     lives += [life(scene, "ld", 11), life(scene, "make", 2 << 8, seconds=12)]
     assert told(*lives) == [
@@ -46,7 +48,7 @@ def test_it_names_what_ran_most_longest_and_failed(scene: Scene) -> None:
     ]
 
 
-def test_nothing_is_said_of_what_did_not_happen(scene: Scene) -> None:
+def test_nothing_is_said_of_what_did_not_happen(scene: MadeUpProcesses) -> None:
     assert told() == []
     assert [line.partition(":")[0] for line in told(life(scene, "cc"))] == [
         "ran most",
@@ -54,7 +56,7 @@ def test_nothing_is_said_of_what_did_not_happen(scene: Scene) -> None:
     ]
 
 
-def test_five_of_each_are_named(scene: Scene) -> None:
+def test_five_of_each_are_named(scene: MadeUpProcesses) -> None:
     lives = [life(scene, f"c{number}", 1, seconds=number) for number in range(1, 9)]
     most, longest, failed = told(*lives)
     assert most.count(",") == failed.count(",") == 4
@@ -66,7 +68,7 @@ def test_five_of_each_are_named(scene: Scene) -> None:
     [("a 9, sshd", "'a 9, sshd' 1"), ("\x1b[2J\n", r"'\x1b[2J\x0a' 1"), ("", "'' 1")],
 )
 def test_a_name_can_neither_pass_for_two_nor_drive_the_terminal(
-    scene: Scene, name: str, shown: str
+    scene: MadeUpProcesses, name: str, shown: str
 ) -> None:
     assert told(life(scene, name))[0] == f"ran most: {shown}"
 
@@ -74,7 +76,7 @@ def test_a_name_can_neither_pass_for_two_nor_drive_the_terminal(
 @unhurried
 @given(st.lists(comms(), min_size=1, max_size=5))
 def test_any_names_make_three_printable_lines(names: list[str]) -> None:
-    scene = Scene()
+    scene = MadeUpProcesses()
     lines = told(*(life(scene, name, 1) for name in names))
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
@@ -101,7 +103,7 @@ def test_a_flood_of_names_cannot_fill_the_memory_nor_hide_the_frequent_ones() ->
     assert counter.most(1) == [("make", 1000)]
 
 
-def test_the_longest_are_right_however_many_names_there_are(scene: Scene) -> None:
+def test_the_longest_are_right_however_many_names_there_are(scene: MadeUpProcesses) -> None:
     seconds = {f"c{number}": number * 37 % 59 for number in range(59)}
     lives = [life(scene, name, seconds=after) for name, after in seconds.items()]
     expected = sorted(seconds, key=lambda name: -seconds[name])[:5]

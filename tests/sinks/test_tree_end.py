@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from proctree_bpf import Exit
-from proctree_bpf.sinks.tree_family import Family
-from support.scene import SECOND_NS, Scene
-from support.tree_page import TreePage
+from proctree_bpf.sinks.tree.family import Family
+from support.made_up_processes import SECOND_NS, MadeUpProcesses
+from support.tree_output import TreeOutput
 from support.values import replace
 
 
 def test_it_has_every_process_below_its_creator_in_order_of_birth() -> None:
-    page = TreePage()
+    page = TreeOutput()
     scene = page.scene
     page.show(scene.fork(20), scene.exec(20, "make", comm="make"))
     page.show(scene.fork(30), scene.exec(30, "cron", comm="cron"))
@@ -28,7 +28,7 @@ def test_it_has_every_process_below_its_creator_in_order_of_birth() -> None:
 
 
 def test_cpu_time_has_a_column_if_any_is_known() -> None:
-    page = TreePage()
+    page = TreeOutput()
     page.show(page.scene.fork(20), page.scene.exec(20, "make"))
     ended = page.scene.exit(20, after_ns=9 * SECOND_NS)
     page.show(replace(ended, process=replace(ended.process, cpu_ns=1_500_000_000)))
@@ -39,18 +39,18 @@ def test_cpu_time_has_a_column_if_any_is_known() -> None:
 
 
 def test_nothing_is_drawn_if_nothing_was_written() -> None:
-    assert TreePage().end() == []
+    assert TreeOutput().end() == []
 
 
 def test_an_end_that_was_missed_is_a_question_mark() -> None:
-    page = TreePage()
+    page = TreeOutput()
     page.show(page.scene.fork(20), page.scene.exec(20, "lost"))
     page.scene.exit(20)
     assert page.end()[0].split() == ["20", "root", "?", "lost"]
 
 
 def test_a_reused_pid_is_another_process_and_ends_the_former() -> None:
-    page = TreePage()
+    page = TreeOutput()
     page.show(page.scene.fork(20), page.scene.exec(20, "old"))
     page.show(page.scene.fork(20), page.scene.exec(20, "new"))
     assert [line.split()[2:] for line in page.end()] == [["?", "old"], ["running", "new"]]
@@ -60,8 +60,7 @@ class TestBounds:
     """At most a named number of processes is kept; the others are counted."""
 
     def test_what_is_not_kept_is_counted_where_it_belongs(self) -> None:
-        page = TreePage()
-        page.sink._family = Family(3)
+        page = TreeOutput(family=Family(3))
         scene = page.scene
         page.show(scene.fork(20), scene.exec(20, "make"))
         for pid in range(21, 31):
@@ -76,22 +75,23 @@ class TestBounds:
         ]
 
     def test_a_process_that_forks_itself_for_ever_does_not_fill_the_memory(self) -> None:
-        page = TreePage(100, 24)
-        page.sink._family = family = Family(3)
+        page = TreeOutput(100, 24, family=(family := Family(3)))
         creator = 1
         for pid in range(1000, 3000):
             page.show(page.scene.fork(pid, by=creator), page.scene.exec(pid, "x"))
             if creator != 1:
                 page.show(page.scene.exit(creator))
             creator = pid
-        assert len(family._by_pid) <= 4
-        last = family._by_pid[2999]
+            family.check_invariants()
+        assert len(family) <= 4
+        last, is_new = family.take(page.scene.exec(2999, "x"))
+        assert not is_new
         assert len(last.line_of_descent()) < 30
         assert page.end()[-1].strip().endswith("… and 1997 more")
 
 
 def test_a_family_tells_new_members_from_known_ones() -> None:
-    scene, family = Scene(), Family()
+    scene, family = MadeUpProcesses(), Family()
     first, is_new = family.take(scene.fork(20))
     same, is_new_again = family.take(scene.exec(20, "x"))
     assert (first is same, is_new, is_new_again) == (True, True, False)

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctree_bpf import Gap
-from support.names import unhurried
-from support.scene import SECOND_NS
-from support.tree_page import TreePage
+from support.hostile_names import unhurried
+from support.made_up_processes import SECOND_NS
+from support.tree_output import TreeOutput
 
 if TYPE_CHECKING:
-    from proctree_bpf import Applied
+    from proctree_bpf import ProcessEvent
 
 
-def start(page: TreePage, pid: int, command: str, by: int = 1) -> list[Applied]:
+def start(page: TreeOutput, pid: int, command: str, by: int = 1) -> list[ProcessEvent]:
     """Let a process start; its name is its command's."""
     return [page.scene.fork(pid, by=by), page.scene.exec(pid, command, comm=command)]
 
@@ -30,7 +30,7 @@ def commands(lines: list[str]) -> list[str]:
 
 
 def test_a_line_is_completed_where_it_stands() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "make"), *start(page, 30, "cron"))
     lines = page.show(page.scene.exit(20, 2 << 8, after_ns=3 * SECOND_NS))
     assert lines == [
@@ -40,13 +40,13 @@ def test_a_line_is_completed_where_it_stands() -> None:
 
 
 def test_a_fork_turns_into_what_it_runs() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     assert commands(page.show(page.scene.fork(20, comm="bash"))) == ["[bash]"]
     assert commands(page.show(page.scene.exec(20, "grep"))) == ["grep"]
 
 
 def test_a_child_is_put_below_its_creator_and_its_brothers() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "make"), *start(page, 30, "cron"))
     page.show(*start(page, 21, "sh", by=20), *start(page, 31, "job", by=30))
     page.show(*start(page, 22, "ld", by=20), *start(page, 23, "cc", by=21))
@@ -54,7 +54,7 @@ def test_a_child_is_put_below_its_creator_and_its_brothers() -> None:
 
 
 def test_what_has_scrolled_off_is_ended_by_another_line() -> None:
-    page = TreePage(80, 5)
+    page = TreeOutput(80, 5)
     page.show(*start(page, 20, "make"))
     for pid in range(21, 30):
         page.show(*start(page, pid, f"cc{pid}", by=20))
@@ -65,7 +65,7 @@ def test_what_has_scrolled_off_is_ended_by_another_line() -> None:
 
 
 def test_the_children_of_one_that_has_scrolled_off_stand_with_their_brothers() -> None:
-    page = TreePage(80, 5)
+    page = TreeOutput(80, 5)
     page.show(*start(page, 20, "make"))
     for pid in range(21, 40):
         page.show(*start(page, pid, f"cc{pid}", by=20), page.scene.exit(pid))
@@ -73,7 +73,7 @@ def test_the_children_of_one_that_has_scrolled_off_stand_with_their_brothers() -
 
 
 def test_a_child_far_from_its_creator_names_it() -> None:
-    page = TreePage(80, 4)
+    page = TreeOutput(80, 4)
     for pid in (20, 30, 40, 50, 60):
         page.show(*start(page, pid, f"p{pid}"))
     page.show(*start(page, 21, "late", by=20))
@@ -81,7 +81,7 @@ def test_a_child_far_from_its_creator_names_it() -> None:
 
 
 def test_nothing_is_sent_when_nothing_has_changed() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "make"))
     before = page.out.getvalue()
     page.show()
@@ -89,7 +89,7 @@ def test_nothing_is_sent_when_nothing_has_changed() -> None:
 
 
 def test_lines_above_the_first_change_are_left_alone() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "first"), *start(page, 30, "second"))
     before = len(page.out.getvalue())
     page.show(page.scene.exit(30))
@@ -97,7 +97,7 @@ def test_lines_above_the_first_change_are_left_alone() -> None:
 
 
 def test_a_changed_width_leaves_everything_above_alone() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "make"))
     page.resize(60, 24)
     lines = page.show(page.scene.exit(20))
@@ -105,7 +105,7 @@ def test_a_changed_width_leaves_everything_above_alone() -> None:
 
 
 def test_a_lower_window_is_rewritten_as_far_as_it_reaches() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "top"))
     for pid in range(21, 31):
         page.show(*start(page, pid, f"p{pid}"))
@@ -117,13 +117,13 @@ def test_a_lower_window_is_rewritten_as_far_as_it_reaches() -> None:
 
 
 def test_a_burst_larger_than_the_screen_is_written_in_order() -> None:
-    page = TreePage(80, 5)
+    page = TreeOutput(80, 5)
     page.show(*[record for pid in range(1000, 2000) for record in start(page, pid, f"p{pid}")])
     assert commands(page.lines()[1:]) == [f"p{pid}" for pid in range(1000, 2000)]
 
 
 def test_what_was_lost_is_told_where_it_was_noticed() -> None:
-    page = TreePage(80, 24)
+    page = TreeOutput(80, 24)
     page.show(*start(page, 20, "make"))
     page.sink.gap(Gap(5, "bpf", 3, "exec"))
     page.show(page.scene.exit(20))
@@ -147,14 +147,14 @@ _moves = st.lists(
 def test_whatever_happens_everybody_starts_once_and_ends_once(
     moves: list[tuple[str, int]], rows: int
 ) -> None:
-    page = TreePage(120, rows)
+    page = TreeOutput(120, rows)
     living, ended, pid = [1], [], 1000
     for move, number in moves:
         if move == "start":
             pid += 1
             creator = living[number % len(living)]
-            for applied in start(page, pid, f"p{pid}", by=creator):
-                page.sink.write(applied)
+            for process_event in start(page, pid, f"p{pid}", by=creator):
+                page.sink.write(process_event)
             living.append(pid)
         elif move == "end" and len(living) > 1:
             ended.append(living.pop(1 + number % (len(living) - 1)))

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proctree_bpf.sinks.wall_time import TraceClock, duration, local_time_of_day, utc_timestamp
-from support.names import unhurried
+from support.hostile_names import unhurried
 
 _US, _MS, _S = 1_000, 1_000_000, 1_000_000_000
 _MINUTE, _HOUR, _DAY = 60 * _S, 3600 * _S, 86_400 * _S

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns, wall_offset_ns
 
 
 def test_boot_time_is_the_uptime_of_the_machine() -> None:
@@ -35,7 +35,7 @@ def test_boot_time_is_the_clock_of_process_start_times() -> None:
 # unshare(2) gives its clocks to children only, but what /proc/self shows are theirs.
 _UNSHARED = """
 import ctypes, os, time
-from proctree_bpf.sources.clock import boottime_ns, monotonic_ns
+from proctree_bpf.sources.system.clock import boottime_ns, monotonic_ns
 
 def told():
     return boottime_ns() // 10**9, monotonic_ns() // 10**9, time.clock_gettime(7) // 1

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from proctree_bpf.sources import bcc_program, compiling
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
-from proctree_bpf.sources.compiling import bpf_directory, compile_programs, source_text
+from proctree_bpf.sources.loading import bcc_program, compiling
+from proctree_bpf.sources.loading.compiling import bpf_directory, compile_programs, source_text
 
 # In the place of BCC: tells what it sees.
 _TELL = """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.sources.bcc_program import import_bcc
+from proctree_bpf.sources.loading.bcc_program import import_bcc
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import SourceUnavailableError
-from proctree_bpf.codecs.perf_samples import take_samples
-from proctree_bpf.sources import perf_ring, perf_rings
-from proctree_bpf.sources.perf_ring import Barrier, Ring
-from proctree_bpf.sources.perf_rings import PerfRings, cpus_in
+from proctree_bpf.codecs.perf_buffer import take_samples
+from proctree_bpf.sources.rings import perf_ring, perf_rings
+from proctree_bpf.sources.rings.perf_ring import Barrier, Ring
+from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in
 from support.fake_ring import FakeRing, lost, padded, sample
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import ProcessKey, ProcWalker
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.proc_walker import PROCESS_EXITED, PROCESS_SPAWNED
+from proctree_bpf.sources.system.clock import boottime_ns
 from support.fake_proc import FakeProc
 
 if TYPE_CHECKING:

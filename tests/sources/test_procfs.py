@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proctree_bpf import PidTree, ProcCache, ProcessKey, parse_proc_entry, snapshot
-from proctree_bpf.sources import procfs
+from proctree_bpf.sources.system import procfs
 from support.fake_proc import FakeProc
 
 if TYPE_CHECKING:

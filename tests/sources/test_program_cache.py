@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.sources import program_cache
-from proctree_bpf.sources.program_cache import MOST_FILES, ProgramCache, default_directory
+from proctree_bpf.sources.loading import program_cache
+from proctree_bpf.sources.loading.program_cache import MOST_FILES, ProgramCache, default_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A /proc made of files, to hold what a real one seldom shows. No test of its own."""
+"""A /proc made of files, to hold what a real one seldom shows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where golden recordings and what they replay to are kept, and how two runs are compared.
 
 ``data/NAME.recording.xz`` is a recording; ``data/NAME.expected.tar.xz`` holds a file for each
-replay and kind of text, named ``REPLAY/KIND``. No test.
+replay and kind of text, named ``REPLAY/KIND``.
 """
 
 from __future__ import annotations

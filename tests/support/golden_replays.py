@@ -1,4 +1,4 @@
-"""Replays golden recordings through the program and through the library. No test of its own.
+"""Replays golden recordings through the program and through the library.
 
 The one place that knows what of a replay depends on the machine or the moment:
 ``_UNSTABLE`` of the statistics, and the seconds that messages tell.

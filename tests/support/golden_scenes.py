@@ -1,4 +1,4 @@
-"""The scenes that golden recordings show: families with every way of birth and end. No test."""
+"""The scenes that golden recordings show: families with every way of birth and end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.actor import Actor, Helpers, Stage
-from support.clan import Clan
 from support.golden_scrub import STAGE
+from support.random_family import RandomFamily
 from support.spawner import Spawner
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def identity(play: Play) -> None:
 
 def _clan(seed: int, size: int, *, calm: bool = False) -> Callable[[Play], None]:
     def clan(play: Play) -> None:
-        family = Clan(play.stage.helpers, DIRECTORY, "clansman", size, seed, calm=calm)
+        family = RandomFamily(play.stage.helpers, DIRECTORY, "clansman", size, seed, calm=calm)
         play.pause()
         family.finish()
         play.pause()

@@ -1,4 +1,4 @@
-"""Takes out of a recording what is private of the machine it was made on. No test.
+"""Takes out of a recording what is private of the machine it was made on.
 
 What belongs to the scene stays as it is, byte for byte. Of every other process stay its
 PIDs, times and place in the tree; its name, arguments, file and user become harmless ones.
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from proctree_bpf import CacheParams, Exec, PidTree, ProcCache, Tracker
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
-from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
-from proctree_bpf.codecs.perf_records import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
+from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
+from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.streams.connector import SOURCE as CONNECTOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,10 +156,10 @@ def _frame(cast: Cast, frame: Frame) -> bytes:
         readings = [_reading(cast, *reading) for reading in content.readings]
         return recording.encode_snapshot(content._replace(readings=readings))
     if frame.kind is FrameKind.DRAIN:
-        records = [(cpu, _record(cast, data)) for cpu, data in content.records]
-        return recording.encode_drain(content._replace(records=records))
+        samples = [(cpu, _record(cast, data)) for cpu, data in content.samples]
+        return recording.encode_drain(content._replace(samples=samples))
     what, looks = content
-    looks = Looks([_answer(cast, answer) for answer in looks.answers])
+    looks = ProcAnswers([_answer(cast, answer) for answer in looks.answers])
     if frame.kind is FrameKind.WALK:
         stats = [_stat(cast, stat) for stat in what.stats]
         return recording.encode_walk(what._replace(stats=stats), looks)
@@ -268,7 +268,7 @@ def programs(data: bytes) -> set[str]:
     for frame in decode_recording(data).frames[1:]:
         content = frame.content
         if frame.kind is FrameKind.DRAIN:
-            events = [decode(record).event for _, record in content.records]
+            events = [decode(record).event for _, record in content.samples]
             found.update(event.executable for event in events if isinstance(event, Exec))
             continue
         looked = content.readings if frame.kind is FrameKind.SNAPSHOT else content[1].answers

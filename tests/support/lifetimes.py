@@ -1,4 +1,4 @@
-"""What each process of a build ran and how it ended, as strace and as we tell it. No test."""
+"""What each process of a build ran and how it ended, as strace and as we tell it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the real command as a user does, and judges what it says. No test of its own."""
+"""Runs the real command as a user does, and judges what it says."""
 
 from __future__ import annotations
 

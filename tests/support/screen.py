@@ -1,4 +1,4 @@
-"""What a terminal makes of text, without the code that the program uses. No test of its own."""
+"""What a terminal makes of text, without the code that the program uses."""
 
 from __future__ import annotations
 

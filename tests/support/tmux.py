@@ -29,8 +29,9 @@ class Tmux:
 
     def tmux(self, *words: str) -> str:
         """Run a tmux command; return what it says."""
+        command = [*self._words, *words]
         return subprocess.run(
-            [*self._words, *words], check=True, capture_output=True, text=True, env=environment()
+            command, check=True, capture_output=True, encoding="utf-8", env=environment()
         ).stdout
 
     def type(self, line: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+
+from vmtest.cloud_kernel import newest_image
 
 BACKPORTS = [
     f"linux-image-{version}-cloud-amd64"
@@ -22,7 +22,5 @@ BACKPORTS = [
         ("7.2", "linux-image-7.3.4+deb13-cloud-amd64"),
     ],
 )
-def test_it_is_the_newest_of_its_series_or_else_the_newest_of_all(
-    lib: Any, series: str, newest: str
-) -> None:
-    assert lib("cloud_kernel").newest_image(series, BACKPORTS) == newest
+def test_it_is_the_newest_of_its_series_or_else_the_newest_of_all(series: str, newest: str) -> None:
+    assert newest_image(series, BACKPORTS) == newest

@@ -57,7 +57,7 @@ def _limited(seconds: int) -> Iterator[None]:
 
 
 def measure(row: Row, bench: Bench, left_s: float) -> Result:
-    """Measure one row in at most so many seconds; whatever goes wrong is told in its result."""
+    """Measure one row in at most so many seconds; whatever goes wrong is in its result."""
     result = Result(row.name, row.title)
     begun = time.monotonic()
     say(f"{row.name} ...")

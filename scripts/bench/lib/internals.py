@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 from unittest import mock
 
-from workload import BEGUN_NS, CPUS, KINDS
+from made_records import BEGUN_NS, CPUS, KINDS
 
 from proctree_bpf import (
     CacheParams,
@@ -30,27 +30,27 @@ from proctree_bpf import (
 )
 from proctree_bpf.cli.display import DisplayOptions, Format
 from proctree_bpf.cli.rendering import make_clock, make_sink
-from proctree_bpf.codecs.perf_stream import Drain, PerfStream
-from proctree_bpf.core.arrivals import CpuCounters
+from proctree_bpf.codecs.inputs import CpuCounters, Drain
 from proctree_bpf.core.events import Fork
-from proctree_bpf.core.filters import Filter
-from proctree_bpf.core.reorder import ReorderBuffer
 from proctree_bpf.core.view import Process
-from proctree_bpf.pipeline import Pipeline, SelfFilter
-from proctree_bpf.sinks.base import NullSink
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.base import Delivery
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
-from proctree_bpf.sources.procfs import uid_to_username
+from proctree_bpf.sources.system.procfs import uid_to_username
+from proctree_bpf.streams.perf import PerfStream
+from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from workload import Raw
+    from made_records import RawDrain
 
 _NOBODY = ProcessKey(4_194_303, 1)
 
 
-def drain_of(raw: Raw) -> Drain:
+def drain_of(raw: RawDrain) -> Drain:
     """Return a drain as the product has it."""
     none = (0,) * KINDS
     return Drain(raw.taken_ns, [CpuCounters(begun, none) for begun in raw.begun], raw.records)
@@ -61,13 +61,13 @@ def new_stream() -> PerfStream:
     return PerfStream("bpf", CPUS, BEGUN_NS)
 
 
-class Canned:
+class InMemorySource:
     """An ``EventSource`` that has its drains in memory."""
 
     name = "bpf"
     blind_spots = ()
 
-    def __init__(self, raws: Iterable[Raw]) -> None:
+    def __init__(self, raws: Iterable[RawDrain]) -> None:
         self._stream = new_stream()
         self._drains = iter(raws)
         self._watermark_ns = BEGUN_NS
@@ -128,25 +128,39 @@ def new_stores(capacity: int | None = None) -> tuple[PidTree, ProcCache]:
     return PidTree(params), ProcCache(params)
 
 
+class _Nowhere:
+    """A sink that keeps nothing."""
+
+    def write(self, _process_event: object) -> None:
+        """Drop it."""
+
+    gap = write
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    finish = flush
+
+
 def new_pipeline(
-    raws: Iterable[Raw],
+    raws: Iterable[RawDrain],
     style: str = "",
     terms: str = "",
     out: TextIO | None = None,
     capacity: int | None = None,
 ) -> Pipeline:
     """Return a pipeline that has been started: no style writes nothing, no terms filter nothing."""
-    source = Canned(raws)
+    source = InMemorySource(raws)
     tree, cache = new_stores(capacity)
     tracker = Tracker(tree, cache, uid_to_username)
-    sink: Any = NullSink()
+    sink: Any = _Nowhere()
     if style and out is not None:
         display = DisplayOptions()
         clock = make_clock(display, source, 0)
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
         sink = sink if style == "tree" else _ExecsAndExits(sink)
     wanted = Filter.parse(terms, tree, cache) if terms else None
-    pipeline = Pipeline(source, tracker, sink, hides=SelfFilter(_NOBODY).hides, wanted=wanted)
+    pipeline = Pipeline(source, tracker, sink, hides=DescendantSet(_NOBODY).includes, wanted=wanted)
     pipeline.start()
     return pipeline
 
@@ -174,7 +188,7 @@ def gap_count(pipeline: Pipeline) -> int:
 
 
 @contextmanager
-def calm_collector() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """Look for garbage as rarely as ``trace`` does."""
     from proctree_bpf.cli import trace  # noqa: PLC0415 - the whole command line
 
@@ -192,7 +206,7 @@ def calm_collector() -> Iterator[None]:
 # Single stages.
 
 
-def decode(raws: Iterable[Raw]) -> tuple[float, list[tuple[list[Any], int]]]:
+def decode(raws: Iterable[RawDrain]) -> tuple[float, list[tuple[list[Any], int]]]:
     """Decode and account; return CPU seconds, and each drain's events and watermark."""
     stream = new_stream()
     drains = [drain_of(raw) for raw in raws]
@@ -240,7 +254,7 @@ def drain_live(load: Callable[[], object], pages: int) -> tuple[float, int]:
             load()
             begun = time.process_time()
             source.poll()
-            return time.process_time() - begun, sum(len(drain.records) for drain in drained)
+            return time.process_time() - begun, sum(len(drain.samples) for drain in drained)
     finally:
         source.close()
 
@@ -248,7 +262,7 @@ def drain_live(load: Callable[[], object], pages: int) -> tuple[float, int]:
 # Questions.
 
 
-class Forest:
+class QueryTree:
     """A tree of so many nodes, with one chain of the given depth that begins at a root."""
 
     top_name = "top"
@@ -294,6 +308,6 @@ class Forest:
         return lambda: descendants(self.tree, self.top), len(descendants(self.tree, self.top))
 
 
-def proc_pass() -> int:
+def read_proc_once() -> int:
     """Read all of ``/proc`` into empty stores; return how many processes there were."""
     return snapshot(*new_stores())

@@ -10,9 +10,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import asking
-import growth
-import stages
+import query_cost
+import scaling
+import stage_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 TASKS: dict[str, Callable[..., Iterator[Figure]]] = {
-    "yardstick": stages.yardstick_alone,
-    "cpu": stages.stages,
-    "queries": asking.queries,
-    "psutil": asking.beside_psutil,
-    "proc": asking.proc_passes,
-    "memory": growth.memory,
-    "growth": growth.growth,
-    "gaps": growth.gaps,
+    "yardstick": stage_cost.yardstick_alone,
+    "cpu": stage_cost.stages,
+    "queries": query_cost.queries,
+    "psutil": query_cost.beside_psutil,
+    "proc": query_cost.reading_proc,
+    "memory": scaling.memory,
+    "scaling": scaling.by_size,
+    "gaps": scaling.gaps,
 }
 
 

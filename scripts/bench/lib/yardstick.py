@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from workload import EXEC, EXIT, FORK, IS_EXEC, IS_FORK
+from made_records import EXEC, EXIT, FORK, IS_EXEC, IS_FORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -43,13 +43,12 @@ from proctree_bpf.cli.exits import (
     output_failed,
     say,
 )
-from proctree_bpf.cli.filter_options import FilterOptions, with_filter_options
-from proctree_bpf.cli.filtering import FilterIn
+from proctree_bpf.cli.filter_options import FilterIn, FilterOptions, with_filter_options
 from proctree_bpf.cli.output import keep_standard_descriptors, reader_of_stdout_is_gone
 from proctree_bpf.cli.trace import TraceOptions, run_trace
-from proctree_bpf.core import lineage
-from proctree_bpf.core.filter_terms import Question
+from proctree_bpf.core import subtree
 from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
+from proctree_bpf.filters.terms import Question
 from proctree_bpf.sources.bpf import (
     DEFAULT_ARGS_BYTES,
     DEFAULT_PERF_PAGES,
@@ -58,6 +57,7 @@ from proctree_bpf.sources.bpf import (
 )
 from proctree_bpf.sources.choose import AUTO, LIVE, REPLAY_PREFIX, SourceOptions, is_source
 from proctree_bpf.sources.proc_connector import DEFAULT_RECEIVE_BUFFER
+from proctree_bpf.sources.system.procfs import MAX_ARGS_BYTES
 
 _PID_MAX_LIMIT = 4_194_304  # include/linux/threads.h
 _MAX_SECONDS = 1_000_000_000  # thirty years
@@ -207,7 +207,7 @@ def trace(
     ] = 20,
     max_args_bytes: Annotated[
         int,
-        typer.Option(min=1, max=32_768, metavar="BYTES", help="Arguments kept per exec."),
+        typer.Option(min=1, max=MAX_ARGS_BYTES, metavar="BYTES", help="Arguments kept per exec."),
     ] = DEFAULT_ARGS_BYTES,
     perf_pages: Annotated[
         int,
@@ -381,7 +381,7 @@ def children(pid: Pid, style: Style = queries.Format.TEXT) -> None:
     Example:
       proctree-bpf children $$
     """
-    queries.show_related(pid, lineage.children, style)
+    queries.show_related(pid, subtree.children, style)
 
 
 @app.command()
@@ -392,7 +392,7 @@ def descendants(pid: Pid, style: Style = queries.Format.TEXT) -> None:
     Example:
       proctree-bpf descendants $$
     """
-    queries.show_related(pid, lineage.descendants, style)
+    queries.show_related(pid, subtree.descendants, style)
 
 
 @app.command()
@@ -403,7 +403,7 @@ def siblings(pid: Pid, style: Style = queries.Format.TEXT) -> None:
     Example:
       proctree-bpf siblings $$
     """
-    queries.show_related(pid, lineage.siblings, style)
+    queries.show_related(pid, subtree.siblings, style)
 
 
 @app.command(short_help="List processes by name and user.")

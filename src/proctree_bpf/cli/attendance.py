@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from proctree_bpf.cli.command import SIGNAL_STATUS, Wait
 from proctree_bpf.cli.exits import ExitCode
 from proctree_bpf.cli.foreground import foreground
-from proctree_bpf.core.compact import value_of
-from proctree_bpf.core.family import Family
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +114,7 @@ class Attendance:
 
     def __init__(self, command: Command, stop: Stopper, front: Foreground) -> None:
         self._command = command
-        self._family = Family(command.key)
+        self._family = DescendantSet(command.key)
         self._stop = stop
         self._front = front
         self._census: _Census | None = None
@@ -150,7 +149,7 @@ class Attendance:
 
     def hides(self, event: AnyEvent) -> bool:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
-        return not self._family.includes(value_of(event))
+        return not self._family.includes(event)
 
     def follows(self, node: TrackedProcess) -> bool:
         """Tell whether a living process is the command, or a descendant."""

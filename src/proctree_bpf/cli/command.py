@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from proctree_bpf.cli import child
 from proctree_bpf.cli.exits import CliError, calling
 from proctree_bpf.cli.invoker import chosen_user
-from proctree_bpf.sources import procfs
+from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,12 +23,12 @@ from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.core.events import Exec, Fork
 from proctree_bpf.core.text import visible
-from proctree_bpf.sources import privilege
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
-from proctree_bpf.sources.bcc_program import BccError, import_bcc
 from proctree_bpf.sources.bpf import BTF_PATH, BpfOptions
-from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.choose import LIVE, SourceOptions, candidates
+from proctree_bpf.sources.loading.bcc_program import BccError, import_bcc
+from proctree_bpf.sources.system import privilege
+from proctree_bpf.sources.system.causes import what_helps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proctree_bpf.cli.findings import Finding, Verdict, passed
-from proctree_bpf.sources import cgroups, clock, place, privilege, procfs
 from proctree_bpf.sources.bpf import BTF_PATH
+from proctree_bpf.sources.system import cgroups, clock, place, privilege, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

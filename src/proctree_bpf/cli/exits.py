@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
 from proctree_bpf.sources.base import Refusal, SourceFailedError, SourceUnavailableError
-from proctree_bpf.sources.causes import forbidden, shortage, what_helps
+from proctree_bpf.sources.system.causes import forbidden, shortage, what_helps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

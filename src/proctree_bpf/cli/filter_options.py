@@ -5,19 +5,27 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctree_bpf.cli.filtering import FilterIn
-from proctree_bpf.core.filter_terms import NOT, TERMS, FilterError, Question, Value, question
+from proctree_bpf.filters.terms import NOT, TERMS, FilterError, Question, Value, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.core.filter_terms import Term
+    from proctree_bpf.filters.terms import Term
 
 _PREFIX = "filter_"
+
+
+class FilterIn(StrEnum):
+    """Where to filter."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    USER = "user"
 
 
 @dataclass(frozen=True, slots=True)

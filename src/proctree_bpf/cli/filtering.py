@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.exits import CliError, ExitCode, say
-from proctree_bpf.core.filters import Filter
+from proctree_bpf.cli.filter_options import FilterIn
 from proctree_bpf.core.text import visible
-from proctree_bpf.decidable import decidable, is_glob
-from proctree_bpf.narrowing import Narrowing, followed_by
+from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
+from proctree_bpf.filters.kernel_plan import is_glob, plan_kernel_filter
+from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.sources.bpf import BpfSource
-from proctree_bpf.sources.cgroups import CgroupPaths, hierarchy
-from proctree_bpf.sources.procfs import uid_of_user
+from proctree_bpf.sources.system.cgroups import CgroupPaths, hierarchy
+from proctree_bpf.sources.system.procfs import uid_of_user, user_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.cli.filter_options import FilterOptions
-    from proctree_bpf.core.filter_terms import Question
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.filters.kernel_port import KernelFilterSpec
+    from proctree_bpf.filters.terms import Question
     from proctree_bpf.pipeline import Pipeline
     from proctree_bpf.sources.base import EventSource
-    from proctree_bpf.sources.bpf_filter import Sought
     from proctree_bpf.sources.choose import SourceOptions
 
 
 # Some 250 MB that the kernel sets aside; beyond that the filter goes on in user space.
 _MOST_SLOTS = 1 << 20
-
-
-class FilterIn(StrEnum):
-    """Where to filter."""
-
-    AUTO = "auto"
-    KERNEL = "kernel"
-    USER = "user"
 
 
 def _with_real_path(question: Question) -> Question:
@@ -103,7 +95,7 @@ class FilterPlan:
         self._slots = min(slots, _MOST_SLOTS)
         self._of_command = of_command
         self._cgroups = CgroupPaths(hierarchy())
-        self._part: Sought | str = self._decidable(needed_here)
+        self._part: KernelFilterSpec | str = self._decidable(needed_here)
         if options.where is FilterIn.KERNEL and isinstance(self._part, str):
             raise CliError(
                 f"the kernel cannot decide this filter: {self._part}; leave out --filter-in.",
@@ -111,14 +103,14 @@ class FilterPlan:
             )
         self._check_cgroups()
 
-    def _decidable(self, needed_here: str | None) -> Sought | str:
+    def _decidable(self, needed_here: str | None) -> KernelFilterSpec | str:
         if not self._questions and self._of_command is None:
             return "there is none"
         if self._options.where is FilterIn.USER:
             return "--filter-in user"
         if needed_here is not None:
             return needed_here
-        return decidable(
+        return plan_kernel_filter(
             self._questions,
             by_parent=self._options.by_parent,
             of_command=self._of_command is not None,
@@ -148,7 +140,7 @@ class FilterPlan:
         """Have the BPF source prepared for a filter, if the kernel is to decide it."""
         if isinstance(self._part, str):
             return options
-        bpf = replace(options.bpf, filter_for=self._part, filter_slots=self._slots)
+        bpf = replace(options.bpf, kernel_filter_spec=self._part, filter_slots=self._slots)
         return replace(options, bpf=bpf)
 
     def attach(self, pipeline: Pipeline, tree: TreeStore, cache: CacheStore) -> None:
@@ -163,7 +155,7 @@ class FilterPlan:
             pipeline.wanted = wanted
             if follows is None and not isinstance(self._part, str):
                 follows = followed_by(wanted)
-        pipeline.narrow = lambda: self._narrowing(pipeline.source, follows)
+        pipeline.start_kernel_filter = lambda: self._controller_for(pipeline.source, follows)
 
     def _check_source(self, source: EventSource) -> None:
         asks_cgroup = any(q.term.name == "cgroup" for q in self._questions)
@@ -174,14 +166,14 @@ class FilterPlan:
                 ExitCode.UNAVAILABLE,
             )
 
-    def _narrowing(
+    def _controller_for(
         self, source: EventSource, follows: Callable[[TrackedProcess], bool] | None
-    ) -> Narrowing | None:
+    ) -> KernelFilterController | None:
         self._check_source(source)
         if isinstance(self._part, str) or follows is None:
             return None
         if isinstance(source, BpfSource) and source.kernel_filter is not None:
-            return Narrowing(source.kernel_filter, follows)
+            return KernelFilterController(source.kernel_filter, follows, user_of)
         if isinstance(source, BpfSource) and source.filter_refusal is not None:
             self._part = f"with the filter, {source.filter_refusal.reason}"
             self._is_refused = True

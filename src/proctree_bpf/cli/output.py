@@ -13,7 +13,7 @@ from proctree_bpf.cli.channel import Channel
 from proctree_bpf.cli.exits import CliError, ExitCode, output_failed
 from proctree_bpf.cli.outlet import Outlet
 from proctree_bpf.cli.places import open_for_writing
-from proctree_bpf.sources.causes import what_helps
+from proctree_bpf.sources.system.causes import what_helps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

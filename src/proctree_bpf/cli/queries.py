@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.exits import CliError, ExitCode, no_proc, no_source, say
 from proctree_bpf.cli.output import write_text
-from proctree_bpf.core import lineage
+from proctree_bpf.core import lineage, subtree
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
 from proctree_bpf.library import snapshot
 from proctree_bpf.sinks.describe import command_text
-from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import SourceUnavailableError
+from proctree_bpf.sources.system import place, procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,9 +108,9 @@ def show_tree(pid: int | None, style: Format) -> None:
     now = Snapshot.take()
     roots = [now.require(pid)] if pid is not None else _roots(now.tree)
     if style is Format.TEXT:
-        write_text("\n".join(lineage.display(now.tree, root.key) for root in roots))
+        write_text("\n".join(subtree.display(now.tree, root.key) for root in roots))
         return
-    below: Callable[[PidNode], Iterable[PidNode]] = lambda root: lineage.descendant_nodes(  # noqa: E731
+    below: Callable[[PidNode], Iterable[PidNode]] = lambda root: subtree.descendant_nodes(  # noqa: E731
         now.tree, root.key
     )
     _write_json([now.record(node) for root in roots for node in (root, *below(root))])
@@ -163,9 +163,9 @@ def show_found(cmd: str | None, user: str | None, style: Format) -> None:
     now = Snapshot.take()
     found = set(now.tree.all_pids())
     if cmd is not None:
-        found &= set(lineage.find_by_cmd(now.tree, cmd))
+        found &= set(subtree.find_by_cmd(now.tree, cmd))
     if user is not None:
-        found &= set(lineage.find_by_user(now.tree, now.cache, user))
+        found &= set(subtree.find_by_user(now.tree, now.cache, user))
     _show_processes(now, sorted(found), style)
     if not found:
         wanted = [f"name {cmd}"] if cmd is not None else []

@@ -6,15 +6,16 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from proctree_bpf.cli.display import Colour, DisplayOptions, Format, most_ancestors
-from proctree_bpf.sinks.chain import ChainSink
 from proctree_bpf.sinks.fields import View
-from proctree_bpf.sinks.jsonl import JsonlSink
+from proctree_bpf.sinks.jsonl.json_record import RecordOptions
+from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.table import TableSink
-from proctree_bpf.sinks.tree import TreeSink
+from proctree_bpf.sinks.lines.chain import ChainSink
+from proctree_bpf.sinks.lines.table import TableSink
+from proctree_bpf.sinks.tree.tree import TreeSink
 from proctree_bpf.sinks.wall_time import TraceClock
-from proctree_bpf.sources import procfs
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import procfs
 
 if TYPE_CHECKING:
     from proctree_bpf.core.tracker import Tracker
@@ -45,11 +46,8 @@ def make_sink(
         boot_id = procfs.boot_id()
         if isinstance(source, ReplaySource):
             boot_id = source.header.get("boot_id", "")
-        return JsonlSink(
-            out, tree, cache,
-            source=source.name, boot_id=boot_id, wall_offset_ns=clock.wall_offset_ns,
-            max_ancestors=max_ancestors,
-        )  # fmt: skip
+        options = RecordOptions(source.name, boot_id, clock.wall_offset_ns, max_ancestors)
+        return JsonlSink(out, tree, cache, options)
     if style is Format.CHAIN:
         return ChainSink(out, tree, cache, max_ancestors)
     view = View(clock, display.max_args, max_ancestors)

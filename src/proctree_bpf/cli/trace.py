@@ -36,18 +36,19 @@ from proctree_bpf.cli.stats_file import StatsFile
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
 from proctree_bpf.cli.told import say_crowded, say_only_loss, say_start, say_summary
 from proctree_bpf.cli.urgency import Urgency
-from proctree_bpf.core.filter_terms import FilterError
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.pipeline import Pipeline, SelfFilter
+from proctree_bpf.filters.descendants import DescendantSet
+from proctree_bpf.filters.terms import FilterError
+from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources import place, procfs
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.choose import REPLAY_PREFIX, candidates
-from proctree_bpf.sources.clock import boottime_ns, wall_offset_ns
 from proctree_bpf.sources.recorder import Recorder, RecordingError
 from proctree_bpf.sources.replay import ReplaySource
+from proctree_bpf.sources.system import place, procfs
+from proctree_bpf.sources.system.clock import boottime_ns, wall_offset_ns
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.filter_options import FilterOptions
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.model import CacheParams
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.sinks.base import Sink
     from proctree_bpf.sources.choose import SourceOptions
 
@@ -91,12 +92,12 @@ class _EventFilter:
         self.written: dict[str, int] = dict.fromkeys(wanted, 0)
         self.tally = Tally()
 
-    def write(self, applied: ProcessEvent) -> None:
-        kind = applied.as_told.kind
+    def write(self, process_event: ProcessEvent) -> None:
+        kind = process_event.as_told.kind
         if kind in self.written:
             self.written[kind] += 1
-            self.tally.add(applied)
-            self._sink.write(applied)
+            self.tally.add(process_event)
+            self._sink.write(process_event)
 
     def gap(self, gap: Gap) -> None:
         self._sink.gap(gap)
@@ -316,7 +317,7 @@ def _start_best(
         pipeline = Pipeline(source, tracker, sink)
         plan.attach(pipeline, tree, cache)
         if options.exclude_self and not isinstance(source, ReplaySource):
-            pipeline.hides = SelfFilter(procfs.read_key(os.getpid())).hides
+            pipeline.hides = DescendantSet(procfs.read_key(os.getpid())).includes
         try:
             _start(pipeline, options)
             clock.started_ns = source.now_ns()

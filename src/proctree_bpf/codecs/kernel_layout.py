@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proctree_bpf.codecs.perf_records import MAX_COPIES
+from proctree_bpf.codecs.sample_decoder import MAX_COPIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,16 +16,15 @@ from dataclasses import asdict, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf.codecs.cn_stream import Received
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.perf_stream import Drain
+from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.walk_stream import Walk
-from proctree_bpf.core.arrivals import CpuCounters
 from proctree_bpf.core.model import ProcInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from proctree_bpf.codecs.proc_files import Reading
 
 MAGIC = b"PTREC1\r\n"
 FORMAT = 3
@@ -33,11 +32,9 @@ _FRAME = struct.Struct("<BI")
 _CRC = struct.Struct("<I")
 _DRAIN_HEAD = struct.Struct("<QQHHI")
 _U64 = struct.Struct("<Q")
-_RECORD = struct.Struct("<HI")
+_SAMPLE = struct.Struct("<HI")
 
 _MOST_U64 = 2**64 - 1
-
-Reading = tuple[Stat, ProcInfo]
 
 
 class FrameKind(IntEnum):
@@ -63,7 +60,7 @@ class SnapshotPart(NamedTuple):
     readings: Sequence[Reading]
 
 
-class Looks(NamedTuple):
+class ProcAnswers(NamedTuple):
     """The answers of ``/proc`` to the questions that arose while a frame was decoded."""
 
     answers: Sequence[Stat | Reading | None]
@@ -96,16 +93,16 @@ def encode_snapshot(part: SnapshotPart) -> bytes:
 def encode_drain(drain: Drain) -> bytes:
     """Return the frame of a drain of the perf buffers."""
     kinds = len(drain.counters[0].begun) if drain.counters else 0
-    cpus, records = len(drain.counters), len(drain.records)
-    parts = [_DRAIN_HEAD.pack(drain.taken_ns, drain.missed, cpus, kinds, records)]
+    cpus, samples = len(drain.counters), len(drain.samples)
+    parts = [_DRAIN_HEAD.pack(drain.taken_ns, drain.missed, cpus, kinds, samples)]
     for counters in drain.counters:
         parts += [_U64.pack(number) for number in (*counters.begun, *counters.failed)]
-    for cpu, data in drain.records:
-        parts += [_RECORD.pack(cpu, len(data)), data]
+    for cpu, data in drain.samples:
+        parts += [_SAMPLE.pack(cpu, len(data)), data]
     return encode_frame(FrameKind.DRAIN, b"".join(parts))
 
 
-def encode_received(received: Received, looks: Looks) -> bytes:
+def encode_received(received: Received, answers: ProcAnswers) -> bytes:
     """Return the frame of what was read from the proc connector."""
     content = {
         "datagrams": [_to_text(datagram) for datagram in received.datagrams],
@@ -113,17 +110,17 @@ def encode_received(received: Received, looks: Looks) -> bytes:
         "monotonic_ns": received.monotonic_ns,
         "boottime_ns": received.boottime_ns,
         "complete": received.complete,
-        "looks": [_from_look(answer) for answer in looks.answers],
+        "looks": [_from_answer(answer) for answer in answers.answers],
     }
     return encode_frame(FrameKind.RECEIVED, _json(content))
 
 
-def encode_walk(walk: Walk, looks: Looks) -> bytes:
+def encode_walk(walk: Walk, answers: ProcAnswers) -> bytes:
     """Return the frame of a walk of ``/proc``."""
     content = {
         "taken_ns": walk.taken_ns,
         "stats": [_from_stat(stat) for stat in walk.stats],
-        "looks": [_from_look(answer) for answer in looks.answers],
+        "looks": [_from_answer(answer) for answer in answers.answers],
     }
     return encode_frame(FrameKind.WALK, _json(content))
 
@@ -174,7 +171,7 @@ def decode_recording(data: bytes) -> Recording:
 def _check_cut(data: bytes, frames: list[Frame]) -> None:
     if not frames:
         raise DecodeError("the recording is cut short before its header ends")
-    # A length that was changed looks like a cut, but for the end of the file.
+    # A length that was changed answers like a cut, but for the end of the file.
     if data.endswith(encode_end()):
         raise DecodeError("the recording is damaged: a frame reaches beyond its end")
 
@@ -241,20 +238,20 @@ def _decode_drain(payload: bytes) -> Drain:
         numbers = struct.unpack_from(f"<{2 * kinds}Q", payload, position)
         position += 2 * kinds * _U64.size
         counters.append(CpuCounters(numbers[:kinds], numbers[kinds:]))
-    records = []
+    samples = []
     for _ in range(count):
-        cpu, length = _RECORD.unpack_from(payload, position)
-        position += _RECORD.size
+        cpu, length = _SAMPLE.unpack_from(payload, position)
+        position += _SAMPLE.size
         if cpu >= cpus or position + length > len(payload):
             raise ValueError("record")
-        records.append((cpu, payload[position : position + length]))
+        samples.append((cpu, payload[position : position + length]))
         position += length
     if position != len(payload):
         raise ValueError("trailing bytes")
-    return Drain(taken_ns, counters, records, missed)
+    return Drain(taken_ns, counters, samples, missed)
 
 
-def _decode_received(payload: bytes) -> tuple[Received, Looks]:
+def _decode_received(payload: bytes) -> tuple[Received, ProcAnswers]:
     content = json.loads(payload)
     received = Received(
         [_to_bytes(text) for text in content["datagrams"]],
@@ -263,13 +260,13 @@ def _decode_received(payload: bytes) -> tuple[Received, Looks]:
         _integer(content["boottime_ns"]),
         _boolean(content["complete"]),
     )
-    return received, Looks([_to_look(answer) for answer in content["looks"]])
+    return received, ProcAnswers([_to_answer(answer) for answer in content["looks"]])
 
 
-def _decode_walk(payload: bytes) -> tuple[Walk, Looks]:
+def _decode_walk(payload: bytes) -> tuple[Walk, ProcAnswers]:
     content = json.loads(payload)
     walk = Walk(_integer(content["taken_ns"]), [_to_stat(stat) for stat in content["stats"]])
-    return walk, Looks([_to_look(answer) for answer in content["looks"]])
+    return walk, ProcAnswers([_to_answer(answer) for answer in content["looks"]])
 
 
 # JSON in Python keeps surrogates, so names survive; bytes travel as base64.
@@ -346,7 +343,7 @@ def _check_type(name: str, value: Any) -> None:
         _integer(value)
 
 
-def _from_look(answer: Stat | Reading | None) -> Any:
+def _from_answer(answer: Stat | Reading | None) -> Any:
     if answer is None:
         return None
     if isinstance(answer, Stat):
@@ -354,7 +351,7 @@ def _from_look(answer: Stat | Reading | None) -> Any:
     return {"entry": _from_reading(answer)}
 
 
-def _to_look(value: Any) -> Stat | Reading | None:
+def _to_answer(value: Any) -> Stat | Reading | None:
     if value is None:
         return None
     if "stat" in value:

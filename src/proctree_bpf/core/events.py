@@ -242,7 +242,7 @@ class Setid(msgspec.Struct, frozen=True, gc=False):
         return self.key.pid
 
 
-class Met(msgspec.Struct, frozen=True, gc=False):
+class AncestorAnnounced(msgspec.Struct, frozen=True, gc=False):
     """A process that has been there for a while: an ancestor of one that is followed.
 
     A source that leaves out most processes tells so of those whose names are needed.
@@ -282,7 +282,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
     until_ns: int = 0
 
 
-ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | Met
+ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | AncestorAnnounced
 EVENT_KINDS: dict[type[ProcEvent], str] = {
-    event: event.kind for event in (Fork, Exec, Exit, Rename, Setid, Met)
+    event: event.kind for event in (Fork, Exec, Exit, Rename, Setid, AncestorAnnounced)
 }

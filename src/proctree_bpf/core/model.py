@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from typing import TypeAlias
 
 import msgspec
 
@@ -192,6 +193,10 @@ class ProcInfo:
     def exit_signal(self) -> int | None:
         """The signal that ended it, or None."""
         return exit_signal_of(self.status)
+
+
+Entry: TypeAlias = tuple[PidNode, ProcInfo]
+"""All that is known of one process at one moment."""
 
 
 @lru_cache(maxsize=4096)

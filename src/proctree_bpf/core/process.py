@@ -163,3 +163,16 @@ def info_of(process: TrackedProcess) -> ProcInfo:
         exited_ns=process.exited_ns,
         cpu_ns=process.cpu_ns,
     )
+
+
+def may_have_created(creator: TrackedProcess | PidNode, process: TrackedProcess | PidNode) -> bool:
+    """Tell whether a process that has the right PID lived when another one was born.
+
+    It keeps a reused PID from posing as the creator where start times are not known.
+    """
+    start_ns = process.start_time_ns
+    if process.creator_start_ns or not start_ns or not creator.start_time_ns:
+        return True
+    if creator.start_time_ns // TICK_NS > start_ns // TICK_NS:
+        return False
+    return creator.exited_ns is None or creator.exited_ns >= start_ns

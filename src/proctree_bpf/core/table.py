@@ -20,28 +20,14 @@ from proctree_bpf.core.due import EndedQueue
 from proctree_bpf.core.holders import PidHolders
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.model import CacheParams
-from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess
+from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess, may_have_created
 from proctree_bpf.core.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proctree_bpf.core.model import PidNode
 
 _SECOND_NS = 1_000_000_000
-
-
-def may_have_created(creator: TrackedProcess | PidNode, process: TrackedProcess | PidNode) -> bool:
-    """Tell whether a process that has the right PID lived when another one was born.
-
-    It keeps a reused PID from posing as the creator where start times are not known.
-    """
-    start_ns = process.start_time_ns
-    if process.creator_start_ns or not start_ns or not creator.start_time_ns:
-        return True
-    if creator.start_time_ns // TICK_NS > start_ns // TICK_NS:
-        return False
-    return creator.exited_ns is None or creator.exited_ns >= start_ns
 
 
 class ProcessTable:

@@ -8,24 +8,23 @@ The rules, each with its reason:
   until its own exec: a worker that never execs is not nameless.
 - A PID that comes back with a later start time proves that its former holder has
   ended, even if that exit was lost.
-- A snapshot fills in what the stream has not told; it never overwrites it (``core.look``).
+- A snapshot fills in what the stream has not told, and overwrites nothing
+  (``core.snapshot_merger``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, CompactFork, value_of
-from proctree_bpf.core.events import Exec, Exit, Fork, Met, ProcEvent, Rename, Setid
+from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, CompactFork
+from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, Rename, Setid
 from proctree_bpf.core.identity import Sameness, compare, same_start
-from proctree_bpf.core.look import NOTHING_PENDING, Look, Pending
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of, node_of
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, may_have_created
+from proctree_bpf.core.process_event import ProcessEvent
+from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.table import may_have_created
 from proctree_bpf.core.writer import TableWriter, see_parent
 
 if TYPE_CHECKING:
@@ -34,58 +33,11 @@ if TYPE_CHECKING:
     from proctree_bpf.core.compact import AnyExec, AnyExit, AnyFork
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
-    from proctree_bpf.core.look import Untold
+    from proctree_bpf.core.snapshot_merger import Unreported
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
 _CREATED, _OBSERVED = Edge.CREATED, Edge.OBSERVED
-
-
-class ProcessEvent(msgspec.Struct, eq=False):
-    """An event, and what is known of its process once it has been applied.
-
-    Attributes:
-        as_told: the event as it came, perhaps a compact one.
-        process: the process, as it is *now*: only to be looked at, before the next event.
-        uncertain: events are known to be lost and the tree is not repaired yet: names and
-            ancestors may be out of date.
-
-    """
-
-    as_told: AnyEvent
-    process: TrackedProcess
-    uncertain: bool = False
-    kept_node: PidNode | None = None
-    kept_info: ProcInfo | None = None
-
-    @property
-    def event(self) -> ProcEvent:
-        """What happened."""
-        event = self.as_told = value_of(self.as_told)
-        return event
-
-    @property
-    def node(self) -> PidNode:
-        """The process's place in the tree."""
-        return self.kept_node or node_of(self.process)
-
-    @property
-    def info(self) -> ProcInfo:
-        """The process's details."""
-        return self.kept_info or info_of(self.process)
-
-    @property
-    def age_ns(self) -> int | None:
-        """How long a process that has just ended ran; None for other events, or if unknown."""
-        began_ns = self.process.began_ns
-        if not began_ns or self.as_told.kind != "exit":
-            return None
-        return self.as_told.timestamp_ns - began_ns
-
-    def keep(self) -> ProcessEvent:
-        """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""
-        self.kept_node, self.kept_info = node_of(self.process), info_of(self.process)
-        return self
 
 
 class Tracker(TableWriter):
@@ -119,7 +71,7 @@ class Tracker(TableWriter):
             CompactExit: self._exit,
             Rename: self._rename,
             Setid: self._setid,
-            Met: self._met,
+            AncestorAnnounced: self._met,
         }
 
     def apply(self, event: AnyEvent) -> ProcessEvent | None:
@@ -211,39 +163,39 @@ class Tracker(TableWriter):
     def merge_snapshot(
         self,
         entries: Iterable[tuple[PidNode, ProcInfo]],
-        pending: Pending = NOTHING_PENDING,
+        in_flight: InFlight = NOTHING_IN_FLIGHT,
     ) -> int:
         """Add the processes of a ``/proc`` snapshot that the stream has not told of.
 
-        Of processes for which an exec is pending, the snapshot may have read what they run
+        Of processes for which an exec is in flight, the snapshot may have read what they run
         after it, so that is left out rather than given to children forked before it.
         Returns the number of entries added.
         """
         with self.table.lock:
-            return Look(self, pending).merge(entries)
+            return SnapshotMerger(self, in_flight).merge(entries)
 
     def reconcile(
         self,
         entries: Collection[tuple[PidNode, ProcInfo]],
         begun_ns: int,
         now_ns: int,
-        pending: Pending = NOTHING_PENDING,
+        in_flight: InFlight = NOTHING_IN_FLIGHT,
         *,
-        untold: Mapping[ProcessKey, Untold] | None = None,
+        unreported: Mapping[ProcessKey, Unreported] | None = None,
         ends: Container[ProcessKey] = (),
     ) -> None:
-        """Mend the tree after a gap with a later look at ``/proc``.
+        """Mend the tree after a gap with a later snapshot of ``/proc``.
 
-        Every event from before the look began, at ``begun_ns``, must have been applied,
-        or else be ``pending``: what it changed is not taken from the look. Processes
+        Every event from before the snapshot began, at ``begun_ns``, must have been applied,
+        or else be ``in_flight``: what it changed is not taken from the snapshot. Processes
         that are missing are added, those that are known are brought up to date, and those
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
 
-        ``untold`` says what the stream may not have told of those that are known; None: anything.
+        ``unreported`` says what the stream may not have told of those known; None: anything.
         ``ends``: of which the entries are what was noted when they ended.
         """
         with self.table.lock:
-            Look(self, pending).mend(entries, begun_ns, now_ns, untold, ends)
+            SnapshotMerger(self, in_flight).mend(entries, begun_ns, now_ns, unreported, ends)
         self.uncertain = False
 
     # Handlers, one per kind of event.
@@ -332,7 +284,7 @@ class Tracker(TableWriter):
         born: TrackedProcess,
         creator: TrackedProcess | None,
     ) -> TrackedProcess:
-        """Take in the birth of a process that is known by later events, or by a look."""
+        """Take in the birth of a process that is known by later events, or by a snapshot."""
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.child_start_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
@@ -439,7 +391,7 @@ class Tracker(TableWriter):
         self.set_user(process, event.uid, event.gid)
         return process
 
-    def _met(self, event: Met) -> None:
+    def _met(self, event: AncestorAnnounced) -> None:
         """Take in a process that was there already; nothing happened to it now."""
         pid, start_ns = event.key
         process = self.table.locate(pid, start_ns)
@@ -479,11 +431,3 @@ def _told_another(ended: TrackedProcess, comm: str) -> bool:
     What was learnt from the kernel's notes is from after events that are still to come.
     """
     return ended.exited_ns is not None and ended.cmd != comm and ended.edge is not Edge.LEARNT
-
-
-def kind_of(event: ProcEvent) -> str:
-    """Return ``fork``, ``exec``, ``exit`` or ``rename``."""
-    return event.kind
-
-
-Applied = ProcessEvent

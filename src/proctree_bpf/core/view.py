@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core import lineage
+from proctree_bpf.core import lineage, subtree
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Process:
 
     def children(self, *, recursive: bool = False) -> list[Process]:
         """Return the living processes that this one created, or all below it."""
-        find = lineage.descendant_nodes if recursive else lineage.child_nodes
+        find = subtree.descendant_nodes if recursive else subtree.child_nodes
         return [self._at(node) for node in find(self._tree, self.key, live_only=True)]
 
     def _at(self, node: Placed) -> Process:

@@ -1,4 +1,4 @@
-"""What the rules for events and for looks at ``/proc`` have in common: changes of a table. Pure.
+"""What the rules for events and for snapshots have in common: changes of a table. Pure.
 
 Whoever changes a process that others may see in their chains says so here.
 """
@@ -30,7 +30,7 @@ class TrackerStats(msgspec.Struct):
     orphans: int = 0
     """Execs and exits of processes whose beginning was not seen."""
     presumed_exits: int = 0
-    """Exits that were never seen but follow from a reused PID or a later look at /proc."""
+    """Exits that were never seen but follow from a reused PID or a later snapshot of /proc."""
     evicted: int = 0
     expired: int = 0
 
@@ -120,7 +120,7 @@ class TableWriter:
 
 
 def see_parent(process: TrackedProcess, parent: ProcessKey) -> None:
-    """Take note of the kernel's parent, as an event or a look tells it."""
+    """Take note of the kernel's parent, as an event or a snapshot tells it."""
     if parent == (process.ppid, process.creator_start_ns):
         process.parent = None
         return

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from proctree_bpf.core.events import Gap
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
 
 
 class Sink(Protocol):
     """Takes records in causal order, from one thread."""
 
-    def write(self, applied: ProcessEvent) -> None:
+    def write(self, process_event: ProcessEvent) -> None:
         """Take one event and what is known of its process."""
 
     def gap(self, gap: Gap) -> None:
@@ -23,19 +23,3 @@ class Sink(Protocol):
 
     def finish(self) -> None:
         """Write what is owed at the end; called once, after the last record."""
-
-
-class NullSink:
-    """Keeps nothing: for a library user who only wants the tree."""
-
-    def write(self, applied: ProcessEvent) -> None:
-        """Drop it."""
-
-    def gap(self, gap: Gap) -> None:
-        """Drop it."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def finish(self) -> None:
-        """Do nothing."""

@@ -14,7 +14,7 @@ from proctree_bpf.sinks.wall_time import duration
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from proctree_bpf.core.tracker import ProcessEvent
+    from proctree_bpf.core.process_event import ProcessEvent
 
 # How many are named: what is read at a glance.
 _TOP = 5

@@ -12,10 +12,10 @@ from proctree_bpf.core.compact import value_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import Gap, ProcEvent
-    from proctree_bpf.sources.bpf_filter import Doubt
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.filters.kernel_port import FilterFallback
 
 
 MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
@@ -90,7 +90,7 @@ class Delivery:
 
     What is ``told`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
-    counted in a gap. ``end`` says that nothing will ever follow. ``doubt`` says that a
+    counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide. ``fill`` is how full the fullest buffer was
     before, from 0 to 1.
     """
@@ -99,7 +99,7 @@ class Delivery:
     told: Sequence[AnyEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
-    doubt: Doubt | None = None
+    fallback: FilterFallback | None = None
     fill: float = 0.0
 
     @property

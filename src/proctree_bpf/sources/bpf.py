@@ -11,28 +11,34 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.inputs import Drain
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_stream import MISSES_ASKED_EVERY_NS, Drain, PerfStream
-from proctree_bpf.sources import place
 from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError, failing_as
-from proctree_bpf.sources.bpf_filter import KernelFilter, Sought
-from proctree_bpf.sources.bpf_program import BpfProgram
-from proctree_bpf.sources.causes import what_helps
-from proctree_bpf.sources.clock import boottime_ns
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.privilege import how_to_gain, in_initial_pid_namespace, may_load_bpf
-from proctree_bpf.sources.program_cache import default_directory
-from proctree_bpf.sources.programs import Programs, ProgramSource, Wanted
+from proctree_bpf.sources.loading.bpf_program import BpfProgram
+from proctree_bpf.sources.loading.filter_maps import FilterMaps
+from proctree_bpf.sources.loading.program_cache import default_directory
+from proctree_bpf.sources.loading.programs import Programs, ProgramSource, Wanted
+from proctree_bpf.sources.system import place
+from proctree_bpf.sources.system.causes import what_helps
+from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.privilege import (
+    how_to_gain,
+    in_initial_pid_namespace,
+    may_load_bpf,
+)
+from proctree_bpf.sources.system.procfs import MAX_ARGS_BYTES
+from proctree_bpf.streams.perf import MISSES_ASKED_EVERY_NS, PerfStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proctree_bpf.filters.kernel_port import KernelFilterSpec
     from proctree_bpf.sources.recorder import Recorder
 
 BTF_PATH = Path("/sys/kernel/btf/vmlinux")
 _UNREADABLE = "what the BPF programs have counted and sent cannot be read any more"
 DEFAULT_ARGS_BYTES = 4096
-MAX_ARGS_BYTES = 32_768
 
 
 def _pages_for(cpus: int) -> int:
@@ -56,15 +62,15 @@ class BpfOptions:
 
     ``max_args_bytes`` (up to 32 KiB) limits what is copied of an argument block;
     ``perf_pages`` is the size of each CPU's perf buffer in pages, a power of two up to 16 384. If
-    ``filter_for`` is not None, the kernel's side can leave out what does not come from what
-    is sought, or from others that are seeded; it knows up to ``filter_slots`` processes.
+    ``kernel_filter_spec`` is not None, the kernel's side can leave out what does not come from what
+    it names, or from others that are seeded; it knows up to ``filter_slots`` processes.
     Compiled programs are kept in ``program_cache`` for the next start, unless it is None.
     """
 
     max_args_bytes: int = DEFAULT_ARGS_BYTES
     perf_pages: int = DEFAULT_PERF_PAGES
     btf_path: Path = BTF_PATH
-    filter_for: Sought | None = None
+    kernel_filter_spec: KernelFilterSpec | None = None
     filter_slots: int = DEFAULT_FILTER_SLOTS
     program_cache: Path | None = field(default_factory=default_directory)
 
@@ -93,8 +99,8 @@ class BpfSource(LiveSource):
         self._program: BpfProgram | None = None
         self._stream: PerfStream | None = None
         self._seconds: dict[str, float] = {}
-        self.kernel_filter: KernelFilter | None = None
-        """The filter in the kernel, once open, if ``filter_for`` asked for one."""
+        self.kernel_filter: FilterMaps | None = None
+        """The filter in the kernel, once open, if ``kernel_filter_spec`` asked for one."""
         self.filter_refusal: SourceUnavailableError | None = None
         """Why there is none although it was asked for: all is sent then."""
         self._was_kept = False
@@ -118,15 +124,15 @@ class BpfSource(LiveSource):
         with self._phase("btf"):
             blob = self._read_btf()
         source = ProgramSource(blob, lambda: self._layout(blob), self._options.program_cache)
-        program, programs, sought = self._load_best(source)
+        program, programs, spec = self._load_best(source)
         try:
             self._require_kernels_btf()
             with self._phase("attach"):
                 program.open_buffers(self._options.perf_pages)
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
-                if sought is not None:
-                    self._set_up_filter(program, sought)
+                if spec is not None:
+                    self._set_up_filter(program, spec)
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
@@ -137,14 +143,16 @@ class BpfSource(LiveSource):
             raise
         self._program = program
 
-    def _load_best(self, source: ProgramSource) -> tuple[BpfProgram, Programs, Sought | None]:
+    def _load_best(
+        self, source: ProgramSource
+    ) -> tuple[BpfProgram, Programs, KernelFilterSpec | None]:
         """Load the programs with the filter that is wanted; if only that cannot be, without it."""
         options = self._options
-        sought = options.filter_for
-        if sought is not None:
-            wanted = Wanted(options.max_args_bytes, options.filter_slots, bool(sought.files))
+        spec = options.kernel_filter_spec
+        if spec is not None:
+            wanted = Wanted(options.max_args_bytes, options.filter_slots, bool(spec.files))
             try:
-                return *self._load(source, wanted), sought
+                return *self._load(source, wanted), spec
             except SourceUnavailableError as error:
                 if error.refusal is not Refusal.BROKEN:
                     raise
@@ -195,10 +203,10 @@ class BpfSource(LiveSource):
         programs = source.compile(wanted, direct=False)
         return programs, _loaded(programs)
 
-    def _set_up_filter(self, program: BpfProgram, sought: Sought) -> None:
+    def _set_up_filter(self, program: BpfProgram, spec: KernelFilterSpec) -> None:
         """Say what is sought; if that cannot be said, the program sends everything."""
         try:
-            self.kernel_filter = KernelFilter(program, sought, self._options.max_args_bytes)
+            self.kernel_filter = FilterMaps(program, spec, self._options.max_args_bytes)
         except OSError as error:
             self.filter_refusal = SourceUnavailableError(
                 str(error.strerror), "report this as a bug", Refusal.BROKEN
@@ -264,26 +272,26 @@ class BpfSource(LiveSource):
         """
         if self._program is None or self._stream is None:
             raise RuntimeError("the source is not open")
-        # The order of these three makes the watermark exact; see core/arrivals.py.
+        # The order of these three makes the watermark exact; see streams/loss_accounting.py.
         taken_ns = boottime_ns()
         fill = self._program.fill()
         with failing_as(_UNREADABLE):
             counters = self._program.counters()
-            records = self._program.drain()
+            samples = self._program.drain()
         if taken_ns >= self._next_misses_ns:
             self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
             self._missed = self._program.missed()
-        drain = Drain(taken_ns, counters, records, self._missed)
+        drain = Drain(taken_ns, counters, samples, self._missed)
         if self.recorder is not None:
             self.recorder.drain(drain)
         events, gaps, watermark_ns = self._stream.feed(drain)
-        # After the drain: whoever has received the record that raised it can see the doubt.
+        # After the drain: whoever has received the sample that raised it can see the fallback.
         with failing_as(_UNREADABLE):
-            doubt = self.kernel_filter.doubt() if self.kernel_filter is not None else None
-        return Delivery(watermark_ns, events, gaps, doubt=doubt, fill=fill)
+            fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
+        return Delivery(watermark_ns, events, gaps, fallback=fallback, fill=fill)
 
     def is_quiet(self) -> bool:
-        """Tell that no record was begun since the last poll.
+        """Tell that no sample was begun since the last poll.
 
         Raises:
             SourceFailedError: the kernel does not let us read the counters any more.
@@ -305,7 +313,7 @@ class BpfSource(LiveSource):
             self._program = None
 
     def stats(self) -> dict[str, Any]:
-        """Return received and lost records by CPU and kind, and seconds per start-up phase."""
+        """Return received and lost samples by CPU and kind, and seconds per start-up phase."""
         summary = self._stream.summary() if self._stream is not None else {}
         if self.kernel_filter is not None and self._program is not None:
             with suppress(OSError):  # of a source that has failed nothing can be asked

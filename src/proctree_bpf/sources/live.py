@@ -6,14 +6,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.recording import SnapshotPart
-from proctree_bpf.sources import procfs
 from proctree_bpf.sources.base import MOUNT_PROC, Snapshot, failing_as
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.sources.recorder import Recorder
 
 _PROGRESS_EVERY = 64

@@ -20,9 +20,8 @@ from proctree_bpf.codecs.cn_proc import (
     What,
     WouldBlock,
 )
-from proctree_bpf.codecs.cn_stream import SOURCE, ConnectorStream, Received
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.sources import own_name, place, procfs
+from proctree_bpf.codecs.inputs import Received
 from proctree_bpf.sources.base import (
     MOUNT_PROC,
     Delivery,
@@ -31,20 +30,22 @@ from proctree_bpf.sources.base import (
     SourceUnavailableError,
     failing_as,
 )
-from proctree_bpf.sources.causes import forbidden, what_helps
-from proctree_bpf.sources.clock import both_clocks_ns
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.privilege import (
+from proctree_bpf.sources.recorder import RecordingProcReader
+from proctree_bpf.sources.system import own_name, place, procfs
+from proctree_bpf.sources.system.causes import forbidden, what_helps
+from proctree_bpf.sources.system.clock import both_clocks_ns
+from proctree_bpf.sources.system.connector_socket import ProcConnector, wait_readable
+from proctree_bpf.sources.system.privilege import (
     how_to_gain,
     in_initial_pid_namespace,
     in_initial_user_namespace,
 )
-from proctree_bpf.sources.proc_socket import ProcConnector, wait_readable
-from proctree_bpf.sources.recorder import RecordedLook
+from proctree_bpf.streams.connector import SOURCE, ConnectorStream
 
 if TYPE_CHECKING:
-    from proctree_bpf.codecs.recording import Looks
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.codecs.proc_files import Reading
+    from proctree_bpf.codecs.recording import ProcAnswers
     from proctree_bpf.sources.recorder import Recorder
 
 # A message of 76 bytes takes about 800 of the buffer: room for 80 000 of them.
@@ -77,8 +78,8 @@ class ProcConnectorSource(LiveSource):
     ) -> None:
         super().__init__(proc, recorder)
         self._receive_buffer = receive_buffer
-        self._look = RecordedLook(procfs.ProcLook(proc))
-        self._stream = ConnectorStream(self._look)
+        self._reader = RecordingProcReader(procfs.LiveProcReader(proc))
+        self._stream = ConnectorStream(self._reader)
         self._connector: ProcConnector | None = None
         self._stopped = False
         self._overrun = False
@@ -223,22 +224,22 @@ class ProcConnectorSource(LiveSource):
         overrun, self._overrun = self._overrun, False
         received = Received(datagrams, overrun, *received_at, complete)
         events, gaps, watermark_ns = self._stream.feed(received)
-        looks = self._look.take()
-        self._check_looks(looks)
+        answers = self._reader.take()
+        self._check_answers(answers)
         if self.recorder is not None:
-            self.recorder.received(received, looks)
+            self.recorder.received(received, answers)
         if overrun:
             _touch_comm_on_every_cpu()  # the next sequence numbers tell how much was lost
         return Delivery(watermark_ns, events, gaps)
 
-    def _check_looks(self, looks: Looks) -> None:
+    def _check_answers(self, answers: ProcAnswers) -> None:
         """Insist that who was not found was gone, and not ``/proc``.
 
         Raises:
             SourceFailedError: it is not there any more.
 
         """
-        some_are_gone = any(found is None for found in looks.answers)
+        some_are_gone = any(found is None for found in answers.answers)
         if some_are_gone and self.proc == procfs.PROC and not place.proc_is_there():
             raise SourceFailedError("/proc is not there any more", MOUNT_PROC)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
 
 PROCESS_SPAWNED = "process.spawned"
 PROCESS_EXITED = "process.exited"

@@ -7,21 +7,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.codecs import recording
-from proctree_bpf.codecs.recording import Looks
-from proctree_bpf.sources import procfs
-from proctree_bpf.sources.clock import boottime_ns
-from proctree_bpf.sources.clock import wall_offset_ns as clock_offset_ns
+from proctree_bpf.codecs.recording import ProcAnswers
+from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.clock import boottime_ns
+from proctree_bpf.sources.system.clock import wall_offset_ns as clock_offset_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.codecs.cn_stream import Look, Received
-    from proctree_bpf.codecs.perf_stream import Drain
-    from proctree_bpf.codecs.proc_files import Stat
+    from proctree_bpf.codecs.inputs import Drain, Received, Walk
+    from proctree_bpf.codecs.proc_files import Reading, Stat
     from proctree_bpf.codecs.recording import SnapshotPart
-    from proctree_bpf.codecs.walk_stream import Walk
     from proctree_bpf.core.model import ProcInfo
-    from proctree_bpf.sources.procfs import Reading
+    from proctree_bpf.streams.proc_reader import ProcReader
 
 
 class RecordingError(OSError):
@@ -93,13 +91,13 @@ class Recorder:
         """Write a drain of the perf buffers."""
         self._write(recording.encode_drain(drain))
 
-    def received(self, received: Received, looks: Looks) -> None:
+    def received(self, received: Received, answers: ProcAnswers) -> None:
         """Write what came from the proc connector, and what ``/proc`` said to it."""
-        self._write(recording.encode_received(received, looks))
+        self._write(recording.encode_received(received, answers))
 
-    def walk(self, walk: Walk, looks: Looks) -> None:
+    def walk(self, walk: Walk, answers: ProcAnswers) -> None:
         """Write a walk of ``/proc``."""
-        self._write(recording.encode_walk(walk, looks))
+        self._write(recording.encode_walk(walk, answers))
 
     def finish(self) -> None:
         """Say that the recording is complete, and close the file."""
@@ -118,26 +116,26 @@ class Recorder:
             self.out.close()
 
 
-class RecordedLook:
-    """A ``Look`` that remembers the answers of another one."""
+class RecordingProcReader:
+    """A ``ProcReader`` that remembers the answers of another one."""
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
+    def __init__(self, reader: ProcReader) -> None:
+        self._reader = reader
         self._answers: list[Stat | Reading | None] = []
 
     def stat(self, pid: int) -> Stat | None:
         """Ask, and remember the answer."""
-        answer = self._look.stat(pid)
+        answer = self._reader.stat(pid)
         self._answers.append(answer)
         return answer
 
     def entry(self, pid: int) -> tuple[Stat, ProcInfo] | None:
         """Ask, and remember the answer."""
-        answer = self._look.entry(pid)
+        answer = self._reader.entry(pid)
         self._answers.append(answer)
         return answer
 
-    def take(self) -> Looks:
+    def take(self) -> ProcAnswers:
         """Return and forget the answers since the last call."""
         answers, self._answers = self._answers, []
-        return Looks(answers)
+        return ProcAnswers(answers)

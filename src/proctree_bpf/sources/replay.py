@@ -6,27 +6,27 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.cn_stream import SOURCE as CONNECTOR
-from proctree_bpf.codecs.cn_stream import ConnectorStream
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.perf_records import KINDS, MAX_COPIES
-from proctree_bpf.codecs.perf_stream import PerfStream
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.recording import Frame, FrameKind, Looks, decode_recording
-from proctree_bpf.codecs.walk_stream import SOURCE as WALKER
-from proctree_bpf.codecs.walk_stream import WalkStream
+from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
+from proctree_bpf.codecs.sample_decoder import KINDS, MAX_COPIES
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
+from proctree_bpf.streams.connector import SOURCE as CONNECTOR
+from proctree_bpf.streams.connector import ConnectorStream
+from proctree_bpf.streams.perf import PerfStream
+from proctree_bpf.streams.walk import SOURCE as WALKER
+from proctree_bpf.streams.walk import WalkStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from proctree_bpf.codecs.perf_stream import Drain
+    from proctree_bpf.codecs.inputs import Drain
+    from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.codecs.recording import SnapshotPart
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.model import ProcInfo
-    from proctree_bpf.sources.procfs import Reading
 
 _BPF = "bpf"
 # ktime_t: the kernel's own times are less, and a calendar of four digits has room for them.
@@ -39,8 +39,8 @@ class _RepliedLook:
     def __init__(self) -> None:
         self._answers: list[Stat | Reading | None] = []
 
-    def load(self, looks: Looks) -> None:
-        self._answers = list(reversed(looks.answers))
+    def load(self, answers: ProcAnswers) -> None:
+        self._answers = list(reversed(answers.answers))
 
     def stat(self, _pid: int) -> Stat | None:
         answer = self._answers.pop() if self._answers else None
@@ -82,10 +82,10 @@ def _check_times(frame: Frame) -> None:
         stats = [stat for stat, _ in frame.content.readings]
         infos = [info for _, info in frame.content.readings]
     elif frame.kind in (FrameKind.WALK, FrameKind.RECEIVED):
-        content, looks = frame.content
+        content, answers = frame.content
         stats = list(content.stats) if frame.kind is FrameKind.WALK else []
-        stats += [answer for answer in looks.answers if isinstance(answer, Stat)]
-        entries = [answer for answer in looks.answers if isinstance(answer, tuple)]
+        stats += [answer for answer in answers.answers if isinstance(answer, Stat)]
+        entries = [answer for answer in answers.answers if isinstance(answer, tuple)]
         stats += [stat for stat, _ in entries]
         infos = [info for _, info in entries]
     else:
@@ -108,10 +108,10 @@ class ReplaySource:
         self._position = 0
         self._now_ns = 0
         self._watermark_ns = 0
-        self._look = _RepliedLook()
+        self._reader = _RepliedLook()
         self._perf: PerfStream | None = None
-        self._connector = ConnectorStream(self._look)
-        self._walker = WalkStream(self._look)
+        self._connector = ConnectorStream(self._reader)
+        self._walker = WalkStream(self._reader)
         self._ready: int | None = None
         self.header: dict[str, Any] = {}
         self.cut_at: int | None = None
@@ -255,13 +255,13 @@ class ReplaySource:
             self._now_ns = frame.content.taken_ns
             events, gaps, watermark_ns = self._perf.feed(frame.content)
         elif frame.kind is FrameKind.RECEIVED:
-            received, looks = frame.content
-            self._look.load(looks)
+            received, answers = frame.content
+            self._reader.load(answers)
             self._now_ns = received.boottime_ns
             events, gaps, watermark_ns = self._connector.feed(received)
         else:
-            walk, looks = frame.content
-            self._look.load(looks)
+            walk, answers = frame.content
+            self._reader.load(answers)
             self._now_ns = walk.taken_ns
             events, watermark_ns = self._walker.feed(walk)
             gaps = []

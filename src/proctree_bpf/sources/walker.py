@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.walk_stream import SOURCE, Walk, WalkStream
-from proctree_bpf.sources import place, procfs
+from proctree_bpf.codecs.inputs import Walk
 from proctree_bpf.sources.base import (
     MOUNT_PROC,
     Delivery,
@@ -13,9 +12,11 @@ from proctree_bpf.sources.base import (
     SourceUnavailableError,
     failing_as,
 )
-from proctree_bpf.sources.causes import what_helps
 from proctree_bpf.sources.live import LiveSource
-from proctree_bpf.sources.recorder import RecordedLook
+from proctree_bpf.sources.recorder import RecordingProcReader
+from proctree_bpf.sources.system import place, procfs
+from proctree_bpf.sources.system.causes import what_helps
+from proctree_bpf.streams.walk import SOURCE, WalkStream
 
 if TYPE_CHECKING:
     from proctree_bpf.sources.recorder import Recorder
@@ -53,8 +54,8 @@ class WalkerSource(LiveSource):
             "who created an orphan",
         )
         self._interval_ns = int(interval_s * 1_000_000_000)
-        self._look = RecordedLook(procfs.ProcLook(proc))
-        self._stream = WalkStream(self._look)
+        self._reader = RecordingProcReader(procfs.LiveProcReader(proc))
+        self._stream = WalkStream(self._reader)
         self._next_ns = 0
         self._watermark_ns = 0
         self._last: Delivery | None = None
@@ -101,9 +102,9 @@ class WalkerSource(LiveSource):
         with failing_as(f"{self.proc} cannot be listed any more", MOUNT_PROC):
             walk = Walk(now_ns, list(procfs.iter_stats(self.proc)))
         events, self._watermark_ns = self._stream.feed(walk)
-        looks = self._look.take()
+        answers = self._reader.take()
         if self.recorder is not None:
-            self.recorder.walk(walk, looks)
+            self.recorder.walk(walk, answers)
         return Delivery(self._watermark_ns, events)
 
     def stop(self) -> None:

@@ -1,0 +1,57 @@
+"""An event, and its process as it was after it: what is handed on. Values only."""
+
+from __future__ import annotations
+
+import msgspec
+
+from proctree_bpf.core.compact import AnyEvent, value_of
+from proctree_bpf.core.events import ProcEvent  # noqa: TC001 - as struct types
+from proctree_bpf.core.model import PidNode, ProcInfo  # noqa: TC001 - as struct types
+from proctree_bpf.core.process import TrackedProcess, info_of, node_of
+
+
+class ProcessEvent(msgspec.Struct, eq=False):
+    """An event, and what is known of its process once it has been applied.
+
+    Attributes:
+        as_told: the event as it came, perhaps a compact one.
+        process: the process, as it is *now*: only to be looked at, before the next event.
+        uncertain: events are known to be lost and the tree is not repaired yet: names and
+            ancestors may be out of date.
+
+    """
+
+    as_told: AnyEvent
+    process: TrackedProcess
+    uncertain: bool = False
+    kept_node: PidNode | None = None
+    kept_info: ProcInfo | None = None
+
+    @property
+    def event(self) -> ProcEvent:
+        """What happened."""
+        event = self.as_told = value_of(self.as_told)
+        return event
+
+    @property
+    def node(self) -> PidNode:
+        """The process's place in the tree."""
+        return self.kept_node or node_of(self.process)
+
+    @property
+    def info(self) -> ProcInfo:
+        """The process's details."""
+        return self.kept_info or info_of(self.process)
+
+    @property
+    def age_ns(self) -> int | None:
+        """How long a process that has just ended ran; None for other events, or if unknown."""
+        began_ns = self.process.began_ns
+        if not began_ns or self.as_told.kind != "exit":
+            return None
+        return self.as_told.timestamp_ns - began_ns
+
+    def keep(self) -> ProcessEvent:
+        """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""
+        self.kept_node, self.kept_info = node_of(self.process), info_of(self.process)
+        return self

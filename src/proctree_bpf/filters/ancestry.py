@@ -1,0 +1,279 @@
+"""Who ran under whom: decided once per process and inherited at fork. Pure.
+
+A process stands under an ancestor from the moment at which it, or one that created it,
+first was what is asked for, and for the rest of its life: what a program named ``deploy``
+became by exec later, and what that started, all came from it. So an answer only ever
+turns from no to yes, an event costs the same however deep the tree is, and a reused
+PID starts afresh.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import TYPE_CHECKING
+
+from proctree_bpf.core.identity import same_start
+from proctree_bpf.core.lineage import ancestors
+from proctree_bpf.core.subtree import below
+from proctree_bpf.core.text import as_comm
+from proctree_bpf.filters.terms import FilterError, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctree_bpf.core.identity import ProcessKey
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.process_event import ProcessEvent
+    from proctree_bpf.core.table import ProcessTable
+
+
+def command_line(process: TrackedProcess) -> str:
+    """Return the arguments joined by spaces: what regular expressions are tried on."""
+    return " ".join(process.args)
+
+
+class Matcher:
+    """Tells whether a process is, by itself, the ancestor that is asked for."""
+
+    by_name = False
+    """The name is all that it looks at."""
+
+    def __call__(self, process: TrackedProcess) -> bool:
+        """Look at one process."""
+        raise NotImplementedError
+
+
+class Named(Matcher):
+    """Looks for names (comm)."""
+
+    by_name = True
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = frozenset(map(as_comm, names))
+
+    def __call__(self, process: TrackedProcess) -> bool:
+        """Look at its name."""
+        return as_comm(process.cmd) in self.names
+
+
+class Pinned(Matcher):
+    """Looks for these very processes."""
+
+    def __init__(self, keys: Sequence[ProcessKey]) -> None:
+        self.keys = {key.pid: key for key in keys}
+
+    def __call__(self, process: TrackedProcess) -> bool:
+        """Look at its identity."""
+        key = self.keys.get(process.pid)
+        return key is not None and same_start(key.start_time_ns, process.start_time_ns)
+
+
+class Running(Matcher):
+    """Looks for program files, by path or glob."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._exact = frozenset(patterns)
+        self._match = re.compile("|".join(map(fnmatch.translate, patterns))).match
+
+    def __call__(self, process: TrackedProcess) -> bool:
+        """Look at its executable."""
+        if process.executable is None:
+            return False
+        # As proc_pid_exe(5) marks a file that was replaced while it runs.
+        path = process.executable.removesuffix(" (deleted)")
+        return path in self._exact or self._match(path) is not None
+
+
+class Lined(Matcher):
+    """Looks for command lines."""
+
+    def __init__(self, expressions: Sequence[str]) -> None:
+        self._searches = [re.compile(expression).search for expression in expressions]
+
+    def __call__(self, process: TrackedProcess) -> bool:
+        """Look at its arguments."""
+        line = command_line(process)
+        return any(search(line) for search in self._searches)
+
+
+def _pins(table: ProcessTable, pids: Sequence[str]) -> Pinned:
+    keys = []
+    for text in pids:
+        process = table.find(int(text))
+        if process is None or process.exited_ns is not None:
+            raise FilterError(f"no process has PID {text} now, so nothing can run under it")
+        keys.append(process.key)
+    return Pinned(keys)
+
+
+def matcher(table: ProcessTable, question: Question) -> Matcher:
+    """Make what looks for one kind of ancestor; PIDs are pinned to who has them now.
+
+    Raises:
+        FilterError: a PID that nobody has.
+
+    """
+    values = question.alternatives
+    match question.term.name:
+        case "ancestor":
+            return Named(values)
+        case "ancestor-pid":
+            return _pins(table, values)
+        case "ancestor-exe":
+            return Running(values)
+        case _:
+            return Lined(values)
+
+
+class _Asker:
+    """What both ways of asking need: whom to look at, and what for."""
+
+    def __init__(
+        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool = True
+    ) -> None:
+        self._table = table
+        self._matchers = tuple(enumerate(matchers))
+        self._include_self = include_self
+        self.unknown = 1 << len(matchers)
+        """The bit of who came from a process that was forgotten while it lived."""
+
+    def _own(self, process: TrackedProcess, *, names_only: bool) -> int:
+        """Return a bit for each matcher that a process is, by itself, what it looks for."""
+        own = 0
+        for index, matches in self._matchers:
+            if (matches.by_name or not names_only) and matches(process):
+                own |= 1 << index
+        return own
+
+
+class AncestryFilter(_Asker):
+    """Follows a stream of applied events and says under whom each process ran.
+
+    Call ``survey`` once the tree has its first snapshot, and after each repair;
+    ``standing`` for each event, in order.
+
+    Args:
+        table: what the tracker keeps.
+        matchers: the ancestors asked for, each answered apart.
+        include_self: a process that is itself what is asked for counts too.
+
+    """
+
+    def __init__(
+        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool = True
+    ) -> None:
+        super().__init__(table, matchers, include_self=include_self)
+        # What is decided of each process until it ends: the bits for what it was itself, and
+        # for what those were that it came from.
+        self._is: dict[TrackedProcess, int] = {}
+        self._under: dict[TrackedProcess, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._under)
+
+    def survey(self) -> None:
+        """Decide for every living process of the tree, as it is now."""
+        self._forget_the_forgotten()
+        marks: dict[TrackedProcess, int] = {}
+        for process in list(self._table):
+            if process.exited_ns is None:
+                self._survey_line(process, marks)
+
+    def _survey_line(self, process: TrackedProcess, marks: dict[TrackedProcess, int]) -> int:
+        """Decide for a process after those above it, each once: ``marks`` has them."""
+        line: list[TrackedProcess] = []
+        above = 0
+        for ancestor in ancestors(process):
+            if ancestor in marks:
+                above = marks[ancestor]
+                break
+            line.append(ancestor)
+        for member in reversed(line):
+            under = above | self._under.get(member, 0)
+            own = self._is.get(member, 0) | self._own(member, names_only=False)
+            above = marks[member] = own | under
+            if member.exited_ns is None:
+                self._is[member], self._under[member] = own, under
+        return above
+
+    def standing(self, told: ProcessEvent) -> int:
+        """Take the next event; return a bit for each matcher that its process ran under."""
+        process, kind = told.process, told.as_told.kind
+        is_born = kind == "fork"
+        under = self._under.get(process)
+        # What a process runs was decided at its exec, or is its creator's at the fork.
+        names_only = is_born or (kind == "exit" and under is not None)
+        before = self._is.get(process, 0) | (under or 0)
+        if under is None or is_born:
+            # Also of one that a survey met before its birth was told: only now do those
+            # above it have all their marks.
+            under = (under or 0) | self._above(process)
+        own = self._is.get(process, 0) | self._own(process, names_only=names_only)
+        if kind == "exit":
+            self._forget(process)
+        else:
+            self._is[process], self._under[process] = own, under
+            if len(self._under) > 2 * self._table.params.capacity:
+                self._forget_the_forgotten()
+        gained = (own | under) & ~before
+        if gained and process.children:
+            self._spread(process, gained)
+        return own | under if self._include_self else under
+
+    def marks(self, process: TrackedProcess) -> int:
+        """Return the bits that what this process creates will inherit."""
+        return self._is.get(process, 0) | self._under.get(process, 0)
+
+    def _forget_the_forgotten(self) -> None:
+        """Forget those that the table has forgotten: no end of theirs will be told."""
+        for process in [known for known in self._under if not known.is_kept]:
+            self._forget(process)
+
+    def _forget(self, process: TrackedProcess) -> None:
+        self._is.pop(process, None)
+        self._under.pop(process, None)
+
+    def _above(self, process: TrackedProcess) -> int:
+        """Return what a process that was not met before inherits from those above it."""
+        creator = process.creator
+        if creator is None:
+            return self.unknown if self._table.evicted_living and process.ppid else 0
+        under = self._under.get(creator)
+        if under is None:  # it has ended, or its own beginning was not seen
+            return self._survey_line(creator, {})
+        return under | self._is[creator]
+
+    def _spread(self, process: TrackedProcess, gained: int) -> None:
+        """Tell those that it created before, and theirs."""
+        for child in below(process):
+            under = self._under.get(child)
+            if under is not None:
+                self._under[child] = under | gained
+
+
+class ParentFilter(_Asker):
+    """Asks for the kernel's parents, as last reported, instead of the creators.
+
+    A process leaves when its parent ends: whoever adopts it is its parent then. So each
+    event walks up, and nothing is remembered.
+    """
+
+    def survey(self) -> None:
+        """Do nothing: nothing is remembered."""
+
+    def standing(self, told: ProcessEvent) -> int:
+        """Return a bit for each matcher that the event's process ran under."""
+        found = 0
+        process: TrackedProcess | None = told.process
+        is_self = True
+        seen: set[TrackedProcess] = set()
+        while process is not None and process not in seen:
+            if self._include_self or not is_self:
+                found |= self._own(process, names_only=False)
+            seen.add(process)
+            parent = self._table.get(process.kernel_parent)
+            # One that has ended is nobody's parent any more, and who adopted is not told.
+            process = parent if parent is not None and parent.exited_ns is None else None
+            is_self = False
+        return found

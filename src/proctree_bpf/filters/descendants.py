@@ -1,0 +1,84 @@
+"""One process and everything that it creates, followed through a stream of events. Pure.
+
+Belonging means creation, so neither a double fork nor a new parent loses anyone, and the
+living are kept by identity, so a reused PID lets nobody in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proctree_bpf.core.compact import value_of
+from proctree_bpf.core.events import Exec, Exit, Fork
+from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
+
+if TYPE_CHECKING:
+    from proctree_bpf.core.compact import AnyEvent
+    from proctree_bpf.core.events import ProcEvent
+
+
+class DescendantSet:
+    """Recognises a process and its descendants, from events in causal order.
+
+    Args:
+        root: a process that has no descendants yet. A recording may tell of a stranger that had
+            its PID.
+
+    """
+
+    def __init__(self, root: ProcessKey) -> None:
+        self._living = {root.pid: root}
+
+    @property
+    def living(self) -> tuple[ProcessKey, ...]:
+        """Those who are not known to have ended."""
+        return tuple(self._living.values())
+
+    def includes(self, event: AnyEvent) -> bool:
+        """Tell whether an event is about one of them; to be asked once for each event."""
+        living = self._living
+        if event.kind == "fork":
+            is_near = event.creator_pid in living or event.child_pid in living
+        elif event.kind in {"exec", "exit"}:
+            is_near = event.pid in living or event.parent_pid in living
+        else:
+            is_near = event.pid in living
+        return is_near and self._decide(value_of(event))
+
+    def _decide(self, event: ProcEvent) -> bool:
+        if isinstance(event, Fork):
+            return self._take_in(event.child, event.creator)
+        key = event.key
+        if not (key.pid in self._living and self.has(key)) and not self._is_late_comer(event):
+            return False
+        if isinstance(event, Exit):
+            del self._living[key.pid]
+        else:
+            self._living[key.pid] = more_exact(self._living[key.pid], key)
+        return True
+
+    def has(self, key: ProcessKey) -> bool:
+        """Tell whether a living process is one of them."""
+        member = self._living.get(key.pid)
+        # A PID without a start time is its living owner.
+        return member is not None and compare(member, key) is not Sameness.DIFFERENT
+
+    def _take_in(self, child: ProcessKey, creator: ProcessKey) -> bool:
+        if creator.pid in self._living and self.has(creator):
+            self._living[child.pid] = child
+            return True
+        self._living.pop(child.pid, None)  # its end was lost: the PID has another owner now
+        return False
+
+    def _is_late_comer(self, event: ProcEvent) -> bool:
+        """Take in a process whose fork was lost, by the parent that it has now.
+
+        Only descendants ever get a member for their parent: the kernel gives an orphan to
+        a subreaper above it.
+        """
+        if type(event) is not Exec and type(event) is not Exit:
+            return False
+        parent = event.parent
+        if parent is None or parent.pid not in self._living:
+            return False
+        return self.has(parent) and self._take_in(event.key, parent)
