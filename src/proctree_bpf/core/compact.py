@@ -1,7 +1,7 @@
 """Forks, execs and exits as most of them come: numbers side by side. Immutable values.
 
-A ``Fork`` names up to three processes by a ``ProcessKey`` each, and making those costs more than
-all the rest of it. These have the numbers, and the same names for all that the way of an event
+A ``Fork`` names up to three processes by a ``ProcessKey`` each, and making those was a third of
+what decoding cost. These have the numbers, and the same names for all that the way of an event
 asks for; ``value_of`` makes the event that they stand for, for whoever wants to have one.
 """
 
@@ -23,8 +23,8 @@ class CompactFork(msgspec.Struct, frozen=True, gc=False):
     approximate: ClassVar[bool] = False
 
     timestamp_ns: int
-    child_pid: int
-    child_start_ns: int
+    pid: int
+    start_time_ns: int
     creator_pid: int
     creator_start_ns: int
     other_parent: ProcessKey | None
@@ -37,7 +37,7 @@ class CompactFork(msgspec.Struct, frozen=True, gc=False):
     @property
     def child(self) -> ProcessKey:
         """Who was created."""
-        return ProcessKey(self.child_pid, self.child_start_ns)
+        return ProcessKey(self.pid, self.start_time_ns)
 
     @property
     def key(self) -> ProcessKey:

@@ -85,7 +85,12 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
         return self.child.pid
 
     @property
-    def child_start_ns(self) -> int:
+    def pid(self) -> int:
+        """The child's PID."""
+        return self.child.pid
+
+    @property
+    def start_time_ns(self) -> int:
         """The child's start time."""
         return self.child.start_time_ns
 
@@ -217,6 +222,7 @@ class Rename(msgspec.Struct, frozen=True, gc=False):
     """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
 
     kind: ClassVar[Literal["rename"]] = "rename"
+    parent_pid: ClassVar[None] = None
     timestamp_ns: int
     key: ProcessKey
     comm: str
@@ -231,6 +237,7 @@ class Setid(msgspec.Struct, frozen=True, gc=False):
     """A process changed its real user or group id."""
 
     kind: ClassVar[Literal["setid"]] = "setid"
+    parent_pid: ClassVar[None] = None
     timestamp_ns: int
     key: ProcessKey
     uid: int | None = None
@@ -251,6 +258,7 @@ class AncestorAnnounced(msgspec.Struct, frozen=True, gc=False):
     """
 
     kind: ClassVar[Literal["met"]] = "met"
+    parent_pid: ClassVar[None] = None
     timestamp_ns: int
     key: ProcessKey
     creator: ProcessKey

@@ -203,7 +203,7 @@ class Tracker(TableWriter):
     def _fork(self, event: AnyFork) -> TrackedProcess | None:
         table = self.table
         ppid, creator_start_ns = event.creator_pid, event.creator_start_ns
-        former = table.current.get(event.child_pid)
+        former = table.current.get(event.pid)
         known = None
         if former is not None:
             known = self._known_of(event)
@@ -229,7 +229,7 @@ class Tracker(TableWriter):
 
     def _known_of(self, event: AnyFork) -> TrackedProcess | None:
         """Return the child if it is known already; else who had its PID before has ended."""
-        pid, start_ns = event.child_pid, event.child_start_ns
+        pid, start_ns = event.pid, event.start_time_ns
         known = self.table.locate(pid, start_ns)
         if known is None:
             self.presume_former_exited(pid, start_ns, event.timestamp_ns)
@@ -244,35 +244,33 @@ class Tracker(TableWriter):
         parent = event.other_parent
         if parent is not None and compare(parent, event.creator) is Sameness.SAME:
             parent = None
-        pid, ppid, creator_start_ns = event.child_pid, event.creator_pid, event.creator_start_ns
-        ns_pid, cgroup_id = event.ns_pid, event.cgroup_id
-        uid, comm, era = event.uid, event.comm, self.table.era
-        executable = args_raw = None
-        truncated = False
-        if ns_pid == pid:
-            ns_pid = pid  # here and below: of equal numbers, keep the object that is there
+        pid, uid, edge = event.pid, event.uid, _OBSERVED if event.observed else _CREATED
         if creator is None:
-            user = self.user_of(uid)
+            process = TrackedProcess(
+                pid, event.start_time_ns, event.comm or "",
+                event.creator_pid, event.creator_start_ns, edge,
+                uid, event.gid, self.user_of(uid), None, None,
+                True, False,  # noqa: FBT003 - inherited, and not truncated
+                event.cgroup_id, event.ns_pid, self.table.era, None, None, parent,
+            )  # fmt: skip
         else:
-            ppid = creator.pid
-            if creator_start_ns == creator.start_time_ns:
-                creator_start_ns = creator.start_time_ns
-            if cgroup_id == creator.cgroup_id:
-                cgroup_id = creator.cgroup_id
-            executable, args_raw = creator.executable, creator.args_raw
-            truncated = creator.truncated
+            comm, era = event.comm, self.table.era
+            if comm is None:
+                comm, era = creator.cmd, creator.named_in
             if uid is None or uid == creator.uid:
                 uid, user = creator.uid, creator.user
             else:
                 user = self.user_of(uid)
-            if comm is None:
-                comm, era = creator.cmd, creator.named_in
-        process = TrackedProcess(
-            pid, event.child_start_ns, comm or "", ppid, creator_start_ns,
-            _OBSERVED if event.observed else _CREATED,
-            uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
-            cgroup_id, ns_pid, era, creator, None, parent,
-        )  # fmt: skip
+            # Of equal numbers, the object that is there is kept.
+            start_ns, cgroup_id = creator.start_time_ns, creator.cgroup_id
+            process = TrackedProcess(
+                pid, event.start_time_ns, comm, creator.pid,
+                start_ns if start_ns == event.creator_start_ns else event.creator_start_ns, edge,
+                uid, event.gid, user, creator.executable, creator.args_raw,
+                True, creator.truncated,  # noqa: FBT003 - inherited
+                cgroup_id if cgroup_id == event.cgroup_id else event.cgroup_id,
+                pid if pid == event.ns_pid else event.ns_pid, era, creator, None, parent,
+            )  # fmt: skip
         if event.approximate:
             process.approximate = True
         return process
@@ -286,7 +284,7 @@ class Tracker(TableWriter):
     ) -> TrackedProcess:
         """Take in the birth of a process that is known by later events, or by a snapshot."""
         told_another = _told_another(known, born.cmd)
-        self.table.sharpen(known, event.child_start_ns)
+        self.table.sharpen(known, event.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
         known.parent, known.approximate = born.parent, born.approximate
         self.table.move(known, event.creator_pid, event.creator_start_ns)
@@ -311,11 +309,11 @@ class Tracker(TableWriter):
         """Tell whether this fork has been applied before."""
         if process.edge is not Edge.CREATED:
             return False
-        if same_start(process.start_time_ns, event.child_start_ns):
+        if same_start(process.start_time_ns, event.start_time_ns):
             return True
         # Without start times: nobody forks a PID that lives, so this is a copy.
         same_creator = process.ppid == event.creator_pid
-        return not event.child_start_ns and same_creator and process.exited_ns is None
+        return not event.start_time_ns and same_creator and process.exited_ns is None
 
     def _exec(self, event: AnyExec) -> TrackedProcess | None:
         pid, start_ns = event.pid, event.start_time_ns

@@ -37,13 +37,10 @@ class DescendantSet:
     def includes(self, event: AnyEvent) -> bool:
         """Tell whether an event is about one of them; to be asked once for each event."""
         living = self._living
-        if event.kind == "fork":
-            is_near = event.creator_pid in living or event.child_pid in living
-        elif event.kind in {"exec", "exit"}:
-            is_near = event.pid in living or event.parent_pid in living
-        else:
-            is_near = event.pid in living
-        return is_near and self._decide(value_of(event))
+        above = event.creator_pid if event.kind == "fork" else event.parent_pid
+        if event.pid not in living and above not in living:
+            return False  # as most are
+        return self._decide(value_of(event))
 
     def _decide(self, event: ProcEvent) -> bool:
         if isinstance(event, Fork):
