@@ -323,7 +323,7 @@ class Pipeline:
         delivery = self.source.poll()
         self.on_fill(delivery.fill)
         self._ended = delivery.end
-        self._order.push(delivery.told)
+        self._order.push(delivery.received)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
         if delivery.fallback is not None and self.filter_controller is not None:
             self.filter_controller.fell_back(delivery.fallback)

@@ -118,7 +118,7 @@ class _ExecsAndExits:
         self.gap, self.flush, self.finish = sink.gap, sink.flush, sink.finish
 
     def write(self, applied: Any) -> None:
-        if applied.as_told.kind in ("exec", "exit"):
+        if applied.as_received.kind in ("exec", "exit"):
             self._sink.write(applied)
 
 

@@ -93,7 +93,7 @@ class _EventFilter:
         self.tally = Tally()
 
     def write(self, process_event: ProcessEvent) -> None:
-        kind = process_event.as_told.kind
+        kind = process_event.as_received.kind
         if kind in self.written:
             self.written[kind] += 1
             self.tally.add(process_event)

@@ -14,14 +14,14 @@ class ProcessEvent(msgspec.Struct, eq=False):
     """An event, and what is known of its process once it has been applied.
 
     Attributes:
-        as_told: the event as it came, perhaps a compact one.
+        as_received: the event, perhaps a compact one.
         process: the process, as it is *now*: only to be looked at, before the next event.
         uncertain: events are known to be lost and the tree is not repaired yet: names and
             ancestors may be out of date.
 
     """
 
-    as_told: AnyEvent
+    as_received: AnyEvent
     process: TrackedProcess
     uncertain: bool = False
     kept_node: PidNode | None = None
@@ -30,7 +30,7 @@ class ProcessEvent(msgspec.Struct, eq=False):
     @property
     def event(self) -> ProcEvent:
         """What happened."""
-        event = self.as_told = value_of(self.as_told)
+        event = self.as_received = value_of(self.as_received)
         return event
 
     @property
@@ -47,9 +47,9 @@ class ProcessEvent(msgspec.Struct, eq=False):
     def age_ns(self) -> int | None:
         """How long a process that has just ended ran; None for other events, or if unknown."""
         began_ns = self.process.began_ns
-        if not began_ns or self.as_told.kind != "exit":
+        if not began_ns or self.as_received.kind != "exit":
             return None
-        return self.as_told.timestamp_ns - began_ns
+        return self.as_received.timestamp_ns - began_ns
 
     def keep(self) -> ProcessEvent:
         """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""

@@ -199,7 +199,7 @@ class AncestryFilter(_Asker):
 
     def standing(self, told: ProcessEvent) -> int:
         """Take the next event; return a bit for each matcher that its process ran under."""
-        process, kind = told.process, told.as_told.kind
+        process, kind = told.process, told.as_received.kind
         is_born = kind == "fork"
         under = self._under.get(process)
         # What a process runs was decided at its exec, or is its creator's at the fork.

@@ -69,7 +69,7 @@ def _age(told: ProcessEvent) -> str:
     began_ns, held_ns = process.start_time_ns, process.held_until_ns
     if not began_ns:
         return ""
-    return duration(told.as_told.timestamp_ns - max(began_ns, held_ns))
+    return duration(told.as_received.timestamp_ns - max(began_ns, held_ns))
 
 
 def _cpu(told: ProcessEvent) -> str:

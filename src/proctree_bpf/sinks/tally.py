@@ -66,7 +66,7 @@ class Tally:
 
     def add(self, told: ProcessEvent) -> None:
         """Count an exec or an exit."""
-        event = told.as_told
+        event = told.as_received
         if event.kind == "exec":
             self._runs.add(told.process.cmd)
         elif event.kind == "exit":

@@ -88,7 +88,7 @@ def failing_as(what: str, remedy: str = "report this as a bug") -> Iterator[None
 class Delivery:
     """What one poll of a source brought.
 
-    What is ``told`` are events in the order of arrival. Every event stamped before
+    ``received`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide. ``fill`` is how full the fullest buffer was
@@ -96,7 +96,7 @@ class Delivery:
     """
 
     watermark_ns: int
-    told: Sequence[AnyEvent] = field(default_factory=list)
+    received: Sequence[AnyEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     fallback: FilterFallback | None = None
@@ -104,8 +104,8 @@ class Delivery:
 
     @property
     def events(self) -> list[ProcEvent]:
-        """What is told, as values of ``core.events``."""
-        return [value_of(event) for event in self.told]
+        """What was received, as values of ``core.events``."""
+        return [value_of(event) for event in self.received]
 
 
 class Snapshot(NamedTuple):

@@ -92,7 +92,7 @@ class JsonlSink:
 
     def write(self, told: ProcessEvent) -> None:
         """Write one record."""
-        event, process = told.as_told, told.process
+        event, process = told.as_received, told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)

@@ -31,7 +31,7 @@ class ChainSink:
 
     def write(self, told: ProcessEvent) -> None:
         """Write one record."""
-        process, kind = told.process, told.as_told.kind
+        process, kind = told.process, told.as_received.kind
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)

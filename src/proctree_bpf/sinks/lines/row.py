@@ -121,7 +121,7 @@ class Row:
 
     def text(self, told: ProcessEvent, own: Own, ancestry: str) -> str:
         """Return the row of a record."""
-        event = told.as_told
+        event = told.as_received
         parts, pick, template = self._plans[event.kind]
         time = self._time(event.timestamp_ns)
         if parts:
@@ -160,7 +160,7 @@ class Row:
         text = field.text
         if field.of_time is not None:
             time = _time_of(column, self._view)
-            return lambda told: time(told.as_told.timestamp_ns)
+            return lambda told: time(told.as_received.timestamp_ns)
 
         if field.of_status is not None:
             return _ending_of(column, field.of_status)
@@ -186,7 +186,7 @@ def _ending_of(column: Column, text: Callable[[int | None], str]) -> Part:
     cells: dict[int | None, str] = {}
 
     def ending(told: ProcessEvent) -> str:
-        exited = told.as_told
+        exited = told.as_received
         if exited.kind != "exit":
             return column.cell("")
         cell = cells.get(exited.status)

@@ -80,7 +80,7 @@ class TableSink:
         else:
             ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
-        has_ended = told.as_told.kind == "exit"
+        has_ended = told.as_received.kind == "exit"
         if has_ended:
             self._kept.let_go(process, kept)
         if self._has_limits:

@@ -93,7 +93,7 @@ class Family:
 
     def take(self, process_event: ProcessEvent) -> tuple[Member, bool]:
         """Take a record; return whom it is about, and whether that one is new."""
-        event, key = process_event.as_told, process_event.process.key
+        event, key = process_event.as_received, process_event.process.key
         member = self._find(key)
         if member is not None and member.ended and event.kind == "fork":
             member = None
@@ -137,7 +137,7 @@ class Family:
         member = Member(
             key=process.key,
             info=process_event.info,
-            began_ns=process_event.as_told.timestamp_ns,
+            began_ns=process_event.as_received.timestamp_ns,
             started_ns=process.began_ns,
             parent=parent,
             depth=0 if parent is None else parent.depth + 1,

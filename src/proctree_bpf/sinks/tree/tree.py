@@ -67,7 +67,7 @@ class TreeSink:
         member, is_new = self._family.take(process_event)
         if is_new:
             self._shown.started(member)
-        if process_event.as_told.kind == "exit":
+        if process_event.as_received.kind == "exit":
             self._shown.ended(member)
         if len(self._shown) >= _MAX_WAITING:
             self._draw(self._shown.flush)
