@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from proctree_bpf import Collector, Exec, Gap, PidTree, ProcCache, ProcessEvent, ProcessKey, Tracker
+from proctree_bpf import (
+    Collector,
+    Exec,
+    Exit,
+    Gap,
+    PidTree,
+    ProcCache,
+    ProcessEvent,
+    ProcessKey,
+    Tracker,
+)
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.base import Delivery, Snapshot
+from proctree_bpf.pipeline_ports import PipelineHooks, Selection
+from proctree_bpf.sources.base import Delivery, Snapshot, Waiting
 from proctree_bpf.sources.system.procfs import read_key
 
 if TYPE_CHECKING:
@@ -59,6 +70,22 @@ class Told:
 
     def stats(self) -> dict[str, Any]:
         return {}
+
+
+class ToldInPieces(Told):
+    """A source that receives before it delivers, one delivery at a time."""
+
+    def receive(self) -> Waiting:
+        return Waiting(0.5, 0.1, 7) if len(self._left) > 1 else Waiting(0.0, 0.1, 0)
+
+    def poll_some(self) -> Delivery:
+        return super().poll()
+
+    def poll(self) -> Delivery:
+        return Delivery(0)
+
+    def undelivered(self) -> int:
+        return 0
 
 
 class Diary:
@@ -119,6 +146,88 @@ class TestGapsStandInTheirPlace:
 
     def test_all_that_is_written_since_the_loss_is_known_is_uncertain(self) -> None:
         assert diary_of(Delivery(10, happens(2, 8), [lost(6)])).uncertain == [2, 8]
+
+
+class Watcher(PipelineHooks):
+    """Writes down what it is told; says that it is time to stop once so much is written."""
+
+    def __init__(self, diary: Diary, stop_after: int) -> None:
+        self._diary = diary
+        self._stop_after = stop_after
+        self.waiting: list[Waiting] = []
+        self.backlog: list[int] = []
+        self.checks = 0
+
+    def check(self) -> None:
+        self.checks += 1
+
+    def is_due(self) -> bool:
+        return len(self._diary.lines) >= self._stop_after
+
+    def before_working(self, waiting: Waiting) -> None:
+        self.waiting.append(waiting)
+
+    def on_backlog(self, events: int) -> None:
+        self.backlog.append(events)
+
+
+def run_with(
+    diary: Diary, *deliveries: Delivery, selection: Selection, hooks: PipelineHooks | None = None
+) -> Pipeline:
+    tracker = Tracker(PidTree(), ProcCache())
+    pipeline = Pipeline(Told(*deliveries), tracker, diary, selection, hooks=hooks)
+    pipeline.start()
+    pipeline.run(Event(), 0.001)
+    pipeline.finish()
+    return pipeline
+
+
+class TestSelection:
+    def test_a_kind_that_is_not_asked_for_is_applied_and_not_written(self) -> None:
+        diary, end = Diary(), Exit(3, ProcessKey(7, S))
+        delivery = Delivery(10, [*happens(2), end])
+        pipeline = run_with(diary, delivery, selection=Selection(kinds={Exit: "exit"}))
+        assert diary.lines == [("event", 3)]
+        assert pipeline.stats.written == {"exit": 1}
+        assert pipeline.summary()["applied"] == 2
+
+    def test_what_is_hidden_is_counted_apart(self) -> None:
+        diary = Diary()
+        selection = Selection(hides=lambda event: event.timestamp_ns < 5)
+        pipeline = run_with(diary, Delivery(10, happens(2, 4, 8)), selection=selection)
+        assert diary.lines == [("event", 8)]
+        assert (pipeline.stats.hidden, pipeline.stats.filtered) == (2, 0)
+
+
+class TestHooks:
+    def test_they_are_told_each_time_how_much_waits_and_asked_whether_to_go_on(self) -> None:
+        diary = Diary()
+        watcher = Watcher(diary, stop_after=99)
+        tracker = Tracker(PidTree(), ProcCache())
+        deliveries = [Delivery(5, happens(2)), Delivery(9, happens(8), end=True)]
+        pipeline = Pipeline(ToldInPieces(*deliveries), tracker, diary, hooks=watcher)
+        pipeline.start()
+        pipeline.run(Event(), 0.001)
+        assert diary.lines == [("event", 2), ("event", 8)]
+        assert watcher.waiting[:2] == [Waiting(0.5, 0.1, 7), Waiting(0.0, 0.1, 0)]
+        assert watcher.checks >= len(watcher.waiting)
+
+    def test_once_it_is_time_to_stop_they_are_told_what_is_left(self) -> None:
+        diary = Diary()
+        watcher = Watcher(diary, stop_after=1)
+        many = Delivery(10_000, happens(*range(1, 2000)))
+        run_with(diary, many, selection=Selection(), hooks=watcher)
+        assert len(diary.lines) == 1999
+        assert watcher.backlog == sorted(watcher.backlog, reverse=True)
+        assert watcher.backlog[0] < 1999
+
+    def test_what_a_check_raises_ends_the_run(self) -> None:
+        class Impatient(PipelineHooks):
+            def check(self) -> None:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            run_with(Diary(), Delivery(5), selection=Selection(), hooks=Impatient())
 
 
 class TestExcludeSelf:

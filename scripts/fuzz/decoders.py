@@ -3,7 +3,7 @@
 
     scripts/fuzz/decoders.py TARGET [LIBFUZZER OPTIONS...] [CORPUS DIRECTORY]
 
-TARGET is one of: perf-records, netlink, connector-stream, proc-stat, proc-status, btf,
+TARGET is one of: samples, netlink, connector-stream, proc-stat, proc-status, btf,
 recording, recording-frames, replay. It runs until something else escapes, or as long as
 libFuzzer's options say, such as -max_total_time=60. It needs atheris beside the package's
 own dependencies, and is no part of the test suite:
@@ -62,7 +62,7 @@ _MOST_STEPS = 10_000
 # Samples, to begin with.
 
 
-def _perf_records() -> list[bytes]:
+def _samples() -> list[bytes]:
     head = (1, 10**9, WIRE_VERSION)
     text = b"sh\0/bin/sh\0sh\0-c\0"
     return [
@@ -101,7 +101,7 @@ def _frames() -> list[bytes]:
     looks = ProcAnswers([_STAT, None, (_STAT, _INFO)])
     return [
         recording.encode_snapshot(SnapshotPart(10**9, 10**9, True, readings)),  # noqa: FBT003
-        recording.encode_drain(Drain(2 * 10**9, [counters], [(0, r) for r in _perf_records()])),
+        recording.encode_drain(Drain(2 * 10**9, [counters], [(0, r) for r in _samples()])),
         recording.encode_received(received, looks),
         recording.encode_walk(Walk(2 * 10**9, [_STAT]), looks),
     ]
@@ -208,7 +208,7 @@ def _replay(data: bytes) -> None:
 
 
 _TARGETS: dict[str, tuple[Callable[[bytes], Any], Callable[[], list[bytes]]]] = {
-    "perf-records": (decode, _perf_records),
+    "samples": (decode, _samples),
     "netlink": (_iterate, _datagrams),
     "connector-stream": (_stream, _datagrams),
     "proc-stat": (

@@ -12,6 +12,7 @@ from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.core.view import Process
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.pipeline import DEFAULT_INTERVAL_S, MAX_INTERVAL_S, Pipeline
+from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.choose import SourceOptions, candidates
 from proctree_bpf.sources.replay import ReplaySource
@@ -244,10 +245,9 @@ class Collector:
         refusals: list[SourceUnavailableError] = []
         for source in self._sources():
             tracker = Tracker(self.tree, self.cache, procfs.uid_to_username)
-            pipeline = Pipeline(source, tracker, self._sink)
-            pipeline.is_shared = True
-            if self._exclude_self and not isinstance(source, ReplaySource):
-                pipeline.hides = own.includes
+            is_hiding = self._exclude_self and not isinstance(source, ReplaySource)
+            selection = Selection(hides=own.includes) if is_hiding else Selection()
+            pipeline = Pipeline(source, tracker, self._sink, selection, is_shared=True)
             try:
                 pipeline.start()
             except SourceUnavailableError as error:

@@ -433,7 +433,7 @@ class TestBeingStopped:
             result = trace.stop(signal.SIGTERM)
         try:
             assert result.code == 128 + signal.SIGTERM
-            assert f"sh (PID {pid}) still runs" in result.err.splitlines()[-1]
+            assert f"sh (PID {pid}) is still running" in result.err.splitlines()[-1]
             os.kill(pid, 0)
         finally:
             os.kill(pid, signal.SIGKILL)
@@ -466,7 +466,7 @@ class TestBeingStopped:
         pid = int(result.out)
         try:
             assert result.code == 0
-            assert f"sh (PID {pid}) still runs" in result.err
+            assert f"sh (PID {pid}) is still running" in result.err
             os.kill(pid, 0)
         finally:
             os.kill(pid, signal.SIGKILL)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from proctree_bpf.cli.attendance import attended
-from proctree_bpf.cli.command import CommandOptions, Wait, held
-from proctree_bpf.cli.exits import CliError
+from proctree_bpf.cli.errors import CliError
+from proctree_bpf.cli.run.command import CommandOptions, Wait, hold_command
+from proctree_bpf.cli.run.supervisor import supervised
+from proctree_bpf.cli.stopping import Stopper
 from proctree_bpf.sources.system.clock import boottime_ns
 from support.proc_truth import comm
 from support.waiting import wait_until
@@ -20,7 +20,7 @@ from support.waiting import wait_until
 
 def outcome(*words: str) -> int:
     """Run a command to its end; return its exit status."""
-    with held(CommandOptions(words, Wait.ALL)) as command:
+    with hold_command(CommandOptions(words, Wait.ALL)) as command:
         assert command is not None
         command.release()
         assert command.is_running
@@ -55,7 +55,7 @@ def test_every_signal_that_ends_it_is_told(number: int) -> None:
 
 
 def test_one_that_has_ended_between_two_looks_has_not_stopped() -> None:
-    with held(CommandOptions(("true",), Wait.ALL)) as command:
+    with hold_command(CommandOptions(("true",), Wait.ALL)) as command:
         assert command is not None
         command.release()
 
@@ -70,7 +70,7 @@ def test_one_that_has_ended_between_two_looks_has_not_stopped() -> None:
 
 
 def test_it_does_nothing_before_it_is_told_to(tmp_path: Path) -> None:
-    with held(CommandOptions(("touch", f"{tmp_path}/ran"), Wait.ALL)) as command:
+    with hold_command(CommandOptions(("touch", f"{tmp_path}/ran"), Wait.ALL)) as command:
         assert command is not None
         pid = command.key.pid
         assert comm(pid) == comm(os.getpid())
@@ -82,7 +82,7 @@ def test_it_ends_with_us_when_it_was_never_told(tmp_path: Path) -> None:
     command = CommandOptions(("touch", f"{tmp_path}/ran"), Wait.ALL)
     us = os.fork()
     if us == 0:
-        manager = held(command)
+        manager = hold_command(command)
         held_command = manager.__enter__()
         assert held_command is not None
         (tmp_path / "new").write_text(str(held_command.key.pid))
@@ -101,7 +101,7 @@ def test_a_file_that_vanishes_while_it_is_held_is_an_error_and_leaves_no_child(
 ) -> None:
     program = tmp_path / "program"
     program.symlink_to("/bin/true")
-    with held(CommandOptions((str(program),), Wait.ALL)) as command:
+    with hold_command(CommandOptions((str(program),), Wait.ALL)) as command:
         assert command is not None
         pid = command.key.pid
         program.unlink()
@@ -120,34 +120,17 @@ def test_no_descriptor_is_left_open() -> None:
     assert sorted(descriptors.iterdir()) == before
 
 
-class _Never:
-    """Nothing else ends the trace."""
-
-    def set(self) -> None:
-        raise AssertionError("nobody should stop it")
-
-    def is_set(self) -> bool:
-        return False
-
-    def wait(self, timeout: float | None = None) -> bool:
-        time.sleep(timeout or 0)
-        return False
-
-    def limit(self, seconds: float | None) -> None:
-        raise AssertionError(f"nobody should limit it to {seconds}")
-
-
 def test_the_trace_ends_although_no_end_was_told() -> None:
     """As after a loss: not one event of the command is heard of."""
     options = CommandOptions(("sh", "-c", "sleep 0.1; exit 42"), Wait.ALL)
     complete_until_ns = 0
-    with held(options) as command:
+    with hold_command(options) as command:
         assert command is not None
-        with attended(command, _Never()) as attendance:
-            attendance.begin(lambda: complete_until_ns)
-            wait_until("it has ended", lambda: attendance.is_set() or not command.is_running)
+        with supervised(command, Stopper()) as supervisor:
+            supervisor.release(lambda: complete_until_ns)
+            wait_until("it has ended", lambda: supervisor.is_set() or not command.is_running)
             # A child may have been born whose fork is still on its way.
-            assert not attendance.wait(1.2)
+            assert not supervisor.wait(1.2)
             complete_until_ns = boottime_ns()
-            assert attendance.wait(10)
-            assert attendance.exit_status == 42
+            assert supervisor.wait(10)
+            assert supervisor.exit_status == 42

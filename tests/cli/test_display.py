@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.cli.display import Colour, DisplayOptions
-from proctree_bpf.cli.rendering import layout_of, wants_colour
+from proctree_bpf.cli.tracing.display_options import Colour, DisplayOptions
+from proctree_bpf.cli.tracing.sink_factory import layout_of, wants_colour
 from proctree_bpf.sinks.fields import FIELDS
 from support.program import Result, run, tracing
 from support.waiting import wait_until

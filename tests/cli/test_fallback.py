@@ -484,7 +484,7 @@ class TestDoctor:
         result = run("doctor")
         assert (result.code, result.err) == (0, "")
         lines = result.out.splitlines()
-        assert lines[-1] == "auto would use: bpf"
+        assert lines[-1] == "--source auto uses bpf."
         assert not any(line.startswith(("FAIL", "WARN")) for line in lines)
 
     def test_json_says_the_same(self) -> None:
@@ -556,7 +556,7 @@ class TestDoctor:
         if options:
             assert json.loads(result.out)["source"] is None
         else:
-            assert "auto would use: nothing" in result.out
+            assert "--source auto uses nothing here" in result.out
 
     def test_it_promises_no_source_that_a_trace_could_not_use(self) -> None:
         """Without /proc, BPF alone is not enough to begin."""

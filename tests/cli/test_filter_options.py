@@ -39,13 +39,13 @@ def test_what_cannot_be_meant_is_a_usage_error(words: Sequence[str], reason: str
         (["--not-user", "no such user"], 1, "there is no user no such user here"),
         (["--cgroup", "../.."], 1, "there is no cgroup ../.."),
         (["--cgroup", "x" * 300], 1, "there is no cgroup xxx"),
-        (["--name", "x", "--filter-in", "kernel"], 2, "the kernel cannot decide this filter"),
+        (["--name", "x", "--filter-in", "kernel"], 2, "--filter-in kernel is impossible"),
         (
             ["--ancestor", "x", "--filter-in", "kernel", "--source", "proc-walker"],
             69,
             "only bpf can filter in the kernel",
         ),
-        (["--cgroup", "/", "--source", "proc-walker"], 69, "only bpf tells of cgroups"),
+        (["--cgroup", "/", "--source", "proc-walker"], 69, "only bpf reports cgroups"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(words: Sequence[str], code: int, reason: str) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from proctree_bpf import Collector
 from proctree_bpf.cli import app as cli
+from proctree_bpf.cli.commands import trace
 from proctree_bpf.core.model import CacheParams
 from proctree_bpf.filters.terms import NOT, TERMS, FilterError, Value, question
 from proctree_bpf.sources.bpf import BpfOptions
@@ -125,7 +126,7 @@ def test_what_is_beyond_its_limits_is_a_usage_error(
     numeric: Numeric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[object] = []
-    monkeypatch.setattr(cli, "run_trace", taken.append)
+    monkeypatch.setattr(trace, "run_trace", taken.append)
     for value in numeric.beyond():
         result = CliRunner().invoke(cli.app, numeric.with_value(value))
         assert (result.exit_code, taken) == (2, []), f"{numeric}={value}: {result}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,29 @@ def test_an_answer_that_does_not_fit_the_disk_is_not_lost_in_silence(words: Sequ
         result = run(*words, stdout=full)
     assert result.code == 70
     assert "disk is full" in result.sentence()
+
+
+# The program, in which something that is not the output's fails with an error of the system's.
+_FAILING = """
+from proctree_bpf.cli import main
+from proctree_bpf.core import subtree
+from proctree_bpf.pipeline import Pipeline
+def fail(*_):
+    raise OSError(5, "Input/output error")
+subtree.display = Pipeline.pump = Pipeline.finish = fail
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [("tree",), ("trace", "-d", "0", "--source", "proc-walker")])
+def test_an_error_that_nobody_expects_is_not_taken_for_one_of_the_output(
+    words: Sequence[str],
+) -> None:
+    result = run(*words, program=[sys.executable, "-P", "-c", _FAILING])
+    assert result.code == 70
+    assert "internal error: OSError(5, 'Input/output error')" in result.err.splitlines()[-1]
+    assert "could not be written" not in result.err
+    assert "Traceback" not in result.err
 
 
 class TestClosedPipe:

@@ -150,7 +150,7 @@ def test_its_command_goes_on_and_that_is_told(source: str, tmp_path: Path) -> No
             assert Path(f"/proc/{pid}/comm").read_text() == "sleep\n"
         finally:
             os.kill(pid, signal.SIGKILL)
-    assert f"sh (PID {pid}) still runs, untraced now" in result.err
+    assert f"sh (PID {pid}) is still running and is no longer traced" in result.err
 
 
 def test_a_statistics_file_of_a_trace_that_went_well_tells_of_no_failure(tmp_path: Path) -> None:

@@ -119,13 +119,13 @@ PERF_RECORDS = [
     RENAME.pack(*_HEADS[3], 1, 2, 0, b"ls"),
     *(MET.pack(*head, 1, 2, 0, 3, 4, 5, 6, 0, 0, b"ls") for head in _HEADS[4:]),
 ]
-perf_records = st.one_of(
+samples = st.one_of(
     st.binary(max_size=200), st.builds(mutate, st.sampled_from(PERF_RECORDS), mutations)
 )
 
 
 @thorough
-@given(perf_records)
+@given(samples)
 def test_a_perf_record_is_an_event_or_a_decode_error(data: bytes) -> None:
     record = only_decode_error(decode, data)
     if record is not None:
@@ -136,13 +136,13 @@ def test_a_perf_record_is_an_event_or_a_decode_error(data: bytes) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.lists(st.tuples(st.integers(0, 1), perf_records), max_size=4),
+            st.lists(st.tuples(st.integers(0, 1), samples), max_size=4),
             st.lists(st.integers(0, 5), min_size=4 * _K, max_size=4 * _K),
         ),
         max_size=4,
     )
 )
-def test_a_stream_of_perf_records_never_fails(
+def test_a_stream_of_samples_never_fails(
     drains: list[tuple[list[tuple[int, bytes]], list[int]]],
 ) -> None:
     """Not even a DecodeError: what cannot be read is counted."""

@@ -26,38 +26,42 @@ from proctree_bpf.filters.terms import parse_terms
 def test_it_is_told_whom_to_follow(
     terms: str, names: tuple[str, ...], files: tuple[str, ...]
 ) -> None:
-    assert plan_kernel_filter(parse_terms(terms), by_parent=False) == KernelFilterSpec(names, files)
+    plan = plan_kernel_filter(parse_terms(terms), by_parent=False)
+    assert plan.spec == KernelFilterSpec(names, files)
 
 
 @pytest.mark.parametrize(
     ("terms", "reason"),
     [
-        ("user=root", "names, PIDs or program files of ancestors"),
-        ("not-ancestor=sshd", "names, PIDs or program files of ancestors"),
-        ("ancestor-regex=x", "it cannot decide ancestor-regex"),
-        ("ancestor=sshd not-ancestor-regex=x", "it cannot decide ancestor-regex"),
-        ("ancestor-exe=/bin/*", "not by globs"),
-        ("ancestor-exe=/bin/sh,/bin/[d]ash", "not by globs"),
+        ("user=root", "only the names, PIDs and program files of ancestors"),
+        ("not-ancestor=sshd", "only leaves ancestors out"),
+        ("ancestor-regex=x", "--ancestor-regex cannot be decided in the kernel"),
+        ("ancestor=sshd not-ancestor-regex=x", "--ancestor-regex cannot be decided in the kernel"),
+        ("ancestor-exe=/bin/*", "a pattern of --ancestor-exe"),
+        ("ancestor-exe=/bin/sh,/bin/[d]ash", "a pattern of --ancestor-exe"),
         (f"ancestor-exe=/{'x' * 255}", "too long"),
-        (f"ancestor={','.join(map(str, range(MAX_NAMES + 1)))}", "at the most"),
+        (f"ancestor={','.join(map(str, range(MAX_NAMES + 1)))}", "at most"),
     ],
 )
 def test_it_is_said_why_it_cannot(terms: str, reason: str) -> None:
-    part = plan_kernel_filter(parse_terms(terms), by_parent=False)
-    assert isinstance(part, str)
-    assert reason in part
+    plan = plan_kernel_filter(parse_terms(terms), by_parent=False)
+    assert plan.spec is None
+    assert reason in plan.reason
 
 
 def test_parents_are_not_what_it_knows() -> None:
     for of_command in (False, True):
-        part = plan_kernel_filter(parse_terms("ancestor=sh"), by_parent=True, of_command=of_command)
-        assert isinstance(part, str)
+        plan = plan_kernel_filter(parse_terms("ancestor=sh"), by_parent=True, of_command=of_command)
+        assert plan.spec is None
+        assert "--by-parent" in plan.reason
 
 
 def test_of_a_command_it_follows_all_whatever_else_is_asked() -> None:
     questions = parse_terms("not-ancestor=sshd ancestor-regex=x user=root")
-    assert plan_kernel_filter(questions, by_parent=False, of_command=True) == KernelFilterSpec()
-    assert plan_kernel_filter((), by_parent=False, of_command=True) == KernelFilterSpec()
+    assert (
+        plan_kernel_filter(questions, by_parent=False, of_command=True).spec == KernelFilterSpec()
+    )
+    assert plan_kernel_filter((), by_parent=False, of_command=True).spec == KernelFilterSpec()
 
 
 def test_so_long_a_path_fits() -> None:

@@ -23,10 +23,13 @@ from support.spawner import Spawner
 _PAUSES = {"bpf": 0.03, "proc-connector": 0.06, "proc-walker": 0.25}
 _MOST_BYTES = 150_000
 _TRIES = 4
-_UNHEEDED = [
-    sys.executable, "-P", "-c",
-    "from proctree_bpf.cli import main, trace\ntrace._needed_here = lambda _: None\nmain()",
-]  # fmt: skip
+_UNHEEDED_SCRIPT = """
+from proctree_bpf.cli import main
+from proctree_bpf.cli.tracing import filter_plan
+filter_plan._needs_every_event = lambda _: False
+main()
+"""
+_UNHEEDED = [sys.executable, "-P", "-c", _UNHEEDED_SCRIPT]
 
 
 def say(text: str) -> None:

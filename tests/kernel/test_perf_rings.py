@@ -95,11 +95,11 @@ class TestOpening:
         assert rings.cpus() == sorted(told) == online
         for fd in told.values():
             assert os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[perf_event]"  # noqa: PTH115
-        assert rings.drain() == []
+        assert rings.take() == []
         assert rings.fill() == 0.0
         rings.close()
         rings.close()
-        assert rings.cpus() == rings.drain() == []
+        assert rings.cpus() == rings.take() == []
 
     def test_they_are_closed_and_never_inherited(self) -> None:
         assert opening() == "opened\n"
@@ -149,7 +149,7 @@ def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
     child = os.fork()
     if child == 0:
         assert not set(map(str, fds)) & set(os.listdir("/proc/self/fd"))
-        assert rings.drain() == rings.cpus() == []
+        assert rings.take() == rings.cpus() == []
         assert rings.fill() == 0.0
         rings.close()
         del rings
@@ -158,7 +158,7 @@ def test_a_child_leaves_them_to_its_parent_and_finds_none() -> None:
         assert own.cpus()
         raise SystemExit
     assert os.waitpid(child, 0)[1] == 0
-    assert rings.cpus() and rings.drain() == []
+    assert rings.cpus() and rings.take() == []
     print("all there")
     """
     assert _run(textwrap.dedent(script)) == "all there\n"
@@ -187,14 +187,14 @@ class TestCpusThatComeAndGo:
         self, rings: PerfRings, online: Path, told: list[int]
     ) -> None:
         online.write_text("\n")
-        rings.drain()
+        rings.take()
         assert rings.cpus() == []
         for _ in range(3):
             online.write_text("0\n")
-            rings.drain()
+            rings.take()
             assert rings.cpus() == [0]
             online.write_text("\n")
-            rings.drain()
+            rings.take()
             assert rings.cpus() == []
         assert told == [0] * 4
 
@@ -205,12 +205,12 @@ class TestCpusThatComeAndGo:
             assert rings.is_up_to_date()
             online.write_text(text)
             assert not rings.is_up_to_date()
-            rings.drain()
+            rings.take()
         assert rings.is_up_to_date()
 
     def test_one_that_stays_keeps_its_ring(self, rings: PerfRings, told: list[int]) -> None:
         for _ in range(100):
-            rings.drain([0, 5])
+            rings.take([0, 5])
         assert told == [0]
 
     def test_one_that_is_listed_but_not_there_yet_is_tried_at_each_drain(
@@ -227,11 +227,11 @@ class TestCpusThatComeAndGo:
         monkeypatch.setattr(perf_rings, "PerfEvent", opened)
         online.write_text("0-1\n")
         for _ in range(3):
-            rings.drain()
+            rings.take()
             assert rings.cpus() == [0]
             assert rings.refused == {}
         there = True
-        rings.drain()
+        rings.take()
         assert rings.cpus() == [0, 1]
 
     def test_one_that_is_refused_is_kept_with_its_reason_and_tried_again_later(
@@ -248,16 +248,16 @@ class TestCpusThatComeAndGo:
         rings = PerfRings(set_ring, 8, online)
         open_before = open_files()
         online.write_text("\n")
-        rings.drain()
+        rings.take()
         online.write_text("0\n")
         for _ in range(5):
-            rings.drain()
+            rings.take()
         assert len(tries) == 2
         assert "no room" in str(rings.refused[0])
         assert open_files() == open_before - 1
         refusing = False
         monkeypatch.setattr(perf_rings, "_TRIED_AGAIN_AFTER_S", 0)
-        rings.drain()
+        rings.take()
         assert rings.cpus() == [0]
         assert rings.refused == {}
         rings.close()

@@ -12,7 +12,7 @@ from support.program import environment
 
 _ROOT = Path(__file__).parents[2]
 _TARGETS = (
-    "perf-records", "netlink", "connector-stream", "proc-stat", "proc-status", "btf", "recording",
+    "samples", "netlink", "connector-stream", "proc-stat", "proc-status", "btf", "recording",
     "recording-frames", "replay",
 )  # fmt: skip
 

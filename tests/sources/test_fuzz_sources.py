@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf.cli.display import DisplayOptions, Format
-from proctree_bpf.cli.rendering import make_clock, make_sink
+from proctree_bpf.cli.tracing.display_options import DisplayOptions, Format
+from proctree_bpf.cli.tracing.sink_factory import make_clock, make_sink
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk

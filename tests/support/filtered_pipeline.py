@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf import BpfOptions, BpfSource, Gap, PidTree, ProcCache, ProcessEvent
@@ -14,6 +15,7 @@ from proctree_bpf.filters.kernel_plan import plan_kernel_filter
 from proctree_bpf.filters.kernel_port import FallbackReason
 from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.procfs import uid_to_username, user_of
 from support.values import kind_of
@@ -21,6 +23,8 @@ from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from proctree_bpf import EventSource
 
 
 class ShownRecord(NamedTuple):
@@ -48,22 +52,22 @@ class FilteredPipeline:
     def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
         self.tree, self.cache = PidTree(), ProcCache()
         self.wanted = Filter.parse(terms, self.tree, self.cache)
-        part = plan_kernel_filter(self.wanted.questions, by_parent=False)
-        assert not isinstance(part, str)
+        spec, reason = plan_kernel_filter(self.wanted.questions, by_parent=False)
+        assert spec is not None, reason
         options = BpfOptions(
-            perf_pages=1024, kernel_filter_spec=part if in_kernel else None, filter_slots=slots
+            perf_pages=1024, kernel_filter_spec=spec if in_kernel else None, filter_slots=slots
         )
         self.source = BpfSource(options)
         self.applied: list[ProcessEvent] = []
         self.told: list[ShownRecord] = []
         self.gaps: list[Gap] = []
-        self.pipeline = Pipeline(
-            self.source, Tracker(self.tree, self.cache, uid_to_username), self,
-            wanted=self.wanted,
-            start_kernel_filter=self._start_kernel_filter if in_kernel else lambda: None,
-        )  # fmt: skip
+        selection = Selection(wanted=self.wanted)
+        if in_kernel:
+            selection = replace(selection, start_kernel_filter=self._start_kernel_filter)
+        tracker = Tracker(self.tree, self.cache, uid_to_username)
+        self.pipeline = Pipeline(self.source, tracker, self, selection)
 
-    def _start_kernel_filter(self) -> KernelFilterController:
+    def _start_kernel_filter(self, _source: EventSource) -> KernelFilterController:
         assert self.source.kernel_filter is not None
         return KernelFilterController(self.source.kernel_filter, followed_by(self.wanted), user_of)
 

@@ -102,7 +102,7 @@ def cast_of(path: Path, director: int, tracer: int) -> Cast:
     source = ReplaySource(path)
     pipeline = Pipeline(source, Tracker(tree, cache), _Nothing())
     pipeline.start()
-    while not pipeline._ended:
+    while not pipeline.ended:
         pipeline.pump()
     pipeline.finish()
     pipeline.close()

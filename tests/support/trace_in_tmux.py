@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 MARK = "marked"
 _ONLY_MARKED = """
 import sys
-from proctree_bpf.cli import main, trace
+from proctree_bpf.cli import main
+from proctree_bpf.cli.tracing import start
 from proctree_bpf.core.events import Exec, Exit, Fork
-class Marked(trace.DescendantSet):
+class Marked(start.DescendantSet):
     shown = set()
     def includes(self, event):
         shown = self.shown
@@ -35,7 +36,7 @@ class Marked(trace.DescendantSet):
         if isinstance(event, Exit):
             shown.discard(event.key.pid)
         return is_hidden
-trace.DescendantSet = Marked
+start.DescendantSet = Marked
 main()
 """
 # A busy machine leaves the program little time to read.

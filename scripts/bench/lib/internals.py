@@ -28,14 +28,15 @@ from proctree_bpf import (
     is_descendant,
     snapshot,
 )
-from proctree_bpf.cli.display import DisplayOptions, Format
-from proctree_bpf.cli.rendering import make_clock, make_sink
+from proctree_bpf.cli.tracing.display_options import DisplayOptions, Format
+from proctree_bpf.cli.tracing.sink_factory import make_clock, make_sink
 from proctree_bpf.codecs.inputs import CpuCounters, Drain
-from proctree_bpf.core.events import Fork
+from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork
 from proctree_bpf.core.view import Process
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.filters.record_filter import Filter
 from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.base import Delivery
 from proctree_bpf.sources.bpf import BpfOptions, BpfSource
 from proctree_bpf.sources.system.procfs import uid_to_username
@@ -110,18 +111,6 @@ class InMemorySource:
         return {}
 
 
-class _ExecsAndExits:
-    """Hands on what ``trace`` shows unless told otherwise."""
-
-    def __init__(self, sink: Any) -> None:
-        self._sink = sink
-        self.gap, self.flush, self.finish = sink.gap, sink.flush, sink.finish
-
-    def write(self, applied: Any) -> None:
-        if applied.as_received.kind in ("exec", "exit"):
-            self._sink.write(applied)
-
-
 def new_stores(capacity: int | None = None) -> tuple[PidTree, ProcCache]:
     """Return an empty tree and an empty cache."""
     params = CacheParams(capacity) if capacity else None
@@ -158,9 +147,10 @@ def new_pipeline(
         display = DisplayOptions()
         clock = make_clock(display, source, 0)
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
-        sink = sink if style == "tree" else _ExecsAndExits(sink)
     wanted = Filter.parse(terms, tree, cache) if terms else None
-    pipeline = Pipeline(source, tracker, sink, hides=DescendantSet(_NOBODY).includes, wanted=wanted)
+    kinds: dict[type, str] = EVENT_KINDS if style == "tree" else {Exec: "exec", Exit: "exit"}
+    selection = Selection(hides=DescendantSet(_NOBODY).includes, wanted=wanted, kinds=kinds)
+    pipeline = Pipeline(source, tracker, sink, selection)
     pipeline.start()
     return pipeline
 
@@ -168,7 +158,7 @@ def new_pipeline(
 def pump(pipeline: Pipeline) -> bool:
     """Take one drain all the way; return whether there was one."""
     pipeline.pump()
-    return not pipeline._ended  # noqa: SLF001 - run() sleeps between drains
+    return not pipeline.ended  # run() sleeps between drains
 
 
 def finish(pipeline: Pipeline) -> None:
@@ -190,10 +180,10 @@ def gap_count(pipeline: Pipeline) -> int:
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
     """Look for garbage as rarely as ``trace`` does."""
-    from proctree_bpf.cli import trace  # noqa: PLC0415 - the whole command line
+    from proctree_bpf.cli.tracing import session  # noqa: PLC0415 - the whole command line
 
     before = gc.get_threshold()
-    calm: Callable[[], None] = getattr(trace, "_calm_garbage_collector", gc.freeze)
+    calm: Callable[[], None] = getattr(session, "_calm_garbage_collector", gc.freeze)
     gc.collect()
     calm()
     try:

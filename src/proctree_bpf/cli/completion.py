@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer.main
 
-from proctree_bpf.cli.exits import CliError, ExitCode
+from proctree_bpf.cli.errors import CliError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -46,8 +46,7 @@ def check_request(environ: MutableMapping[str, str] = os.environ) -> None:
         del environ[_VARIABLE]
     elif not _INSTRUCTION.fullmatch(instruction) or not _has_words(instruction, environ):
         raise CliError(
-            f"{_VARIABLE} is set, but is no question of a shell's; unset it, or ask with "
-            "--show-completion.",
+            f"{_VARIABLE} is set, but not as a shell sets it; unset it, or use --show-completion.",
             ExitCode.USAGE,
         )
 

@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from proctree_bpf.cli.exits import calling
-from proctree_bpf.cli.outlet import GivenUp
+from proctree_bpf.cli.errors import calling
+from proctree_bpf.cli.output.writers import WritingAbandoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,11 +69,11 @@ class Stopper:
         """End what takes its time if we are to stop at once.
 
         Raises:
-            GivenUp: so it is.
+            WritingAbandoned: so it is.
 
         """
         if self.final:
-            raise GivenUp("the trace was cut short")
+            raise WritingAbandoned("the trace was cut short")
 
     def limit(self, seconds: float | None) -> None:
         """Stop after so many seconds from now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.filters.kernel_port import MAX_NAMES, KernelFilterSpec, fits
 from proctree_bpf.filters.terms import ancestral
@@ -17,9 +17,17 @@ _DECIDABLE = ("ancestor", "ancestor-pid", "ancestor-exe")
 _GLOB = re.compile(r"[*?[]")
 
 
+class KernelPlan(NamedTuple):
+    """What the kernel is to look for; None if it cannot decide, and then the reason."""
+
+    spec: KernelFilterSpec | None
+    reason: str = ""
+    """One clause, without a capital or a full stop."""
+
+
 def plan_kernel_filter(
     questions: Sequence[Question], *, by_parent: bool, of_command: bool = False
-) -> KernelFilterSpec | str:
+) -> KernelPlan:
     """Return what the kernel is to look for, or the reason why it cannot decide.
 
     What it leaves out is sure not to be wanted; of the rest, the filter here decides. So it
@@ -27,31 +35,33 @@ def plan_kernel_filter(
     asked for; or those of a command, if nothing else is shown.
     """
     if by_parent:
-        return "it knows who created whom, and --by-parent asks for something else"
+        return KernelPlan(None, "--by-parent cannot be decided in the kernel")
     if of_command:
-        return KernelFilterSpec()
+        return KernelPlan(KernelFilterSpec())
     asked = ancestral(questions)
     reason = _reason_against(asked)
     if reason is not None:
-        return reason
+        return KernelPlan(None, reason)
     names = [name for q in asked if q.term.name == "ancestor" for name in q.alternatives]
     paths = [path for q in asked if q.term.name == "ancestor-exe" for path in q.alternatives]
     files = list(_forms(paths))
     if not all(fits(path) for path in files):
-        return "the path of the program file is too long for it"
+        return KernelPlan(None, "a path of --ancestor-exe is too long for the kernel")
     if max(len(names), len(files)) > MAX_NAMES:
-        return f"it can look for {MAX_NAMES} names or files at the most"
-    return KernelFilterSpec(tuple(names), tuple(files))
+        return KernelPlan(None, f"the kernel can look for at most {MAX_NAMES} names or files")
+    return KernelPlan(KernelFilterSpec(tuple(names), tuple(files)))
 
 
 def _reason_against(asked: Sequence[Question]) -> str | None:
+    if not asked:
+        return "only the names, PIDs and program files of ancestors can be decided in the kernel"
     if all(question.negated for question in asked):
-        return "it decides by the names, PIDs or program files of ancestors only"
+        return "a filter that only leaves ancestors out cannot be decided in the kernel"
     for question in asked:
         if question.term.name not in _DECIDABLE:
-            return f"it cannot decide {question.term.name}"
+            return f"--{question.term.name} cannot be decided in the kernel"
         if question.term.name == "ancestor-exe" and any(map(is_glob, question.alternatives)):
-            return "it looks for program files by their paths, not by globs"
+            return "a pattern of --ancestor-exe cannot be decided in the kernel"
     return None
 
 

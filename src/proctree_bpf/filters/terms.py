@@ -55,21 +55,42 @@ class Term:
 
 
 ANCESTRY_TERMS = (
-    Term("ancestor", Value.NAME, "NAME", "Processes that ran under one named NAME (comm)."),
-    Term("ancestor-pid", Value.PID, "PID", "Those under the process that has PID at the start."),
-    Term("ancestor-exe", Value.TEXT, "PATH", "Those under a program file: a path or a glob."),
-    Term("ancestor-regex", Value.REGEX, "RE", "Those under a command line that matches (search)."),
+    Term(
+        "ancestor", Value.NAME, "NAME", "Processes that are, or ran under, one named NAME (comm)."
+    ),
+    Term(
+        "ancestor-pid",
+        Value.PID,
+        "PID",
+        "Processes that are, or ran under, the one with PID at the start.",
+    ),
+    Term(
+        "ancestor-exe",
+        Value.TEXT,
+        "PATH",
+        "Processes that ran under the program file PATH; *, ?, [] match.",
+    ),
+    Term(
+        "ancestor-regex",
+        Value.REGEX,
+        "RE",
+        "Processes that ran under a command line in which RE is found.",
+    ),
 )
 RECORD_TERMS = (
-    Term("user", Value.TEXT, "USER", "Processes of this user (name or uid)."),
-    Term("name", Value.NAME, "NAME", "Processes with this name (comm)."),
-    Term("line", Value.REGEX, "RE", "Processes whose command line matches (search)."),
+    Term("user", Value.TEXT, "USER", "Processes of this user: a name or a uid."),
+    Term("name", Value.NAME, "NAME", "Processes named NAME (comm)."),
+    Term("line", Value.REGEX, "RE", "Processes in whose command line RE is found."),
     Term("pid", Value.PID, "PID", "The process with this PID."),
     Term("ppid", Value.PID, "PID", "Processes whose parent has this PID."),
-    Term("cgroup", Value.TEXT, "PATH", "Processes in this cgroup (v2) or below it."),
-    Term("failed", Value.NOTHING, "", "Ends with a status other than 0, or by a signal."),
-    Term("min-age", Value.SECONDS, "SECONDS", "Of the ends, those after at least so long."),
-    Term("max-age", Value.SECONDS, "SECONDS", "Of the ends, those after at most so long."),
+    Term("cgroup", Value.TEXT, "PATH", "Processes in this cgroup (version 2), or in one below it."),
+    Term("failed", Value.NOTHING, "", "Only exits, with a status other than 0 or by a signal."),
+    Term(
+        "min-age", Value.SECONDS, "SECONDS", "No exits of processes that ran for less than SECONDS."
+    ),
+    Term(
+        "max-age", Value.SECONDS, "SECONDS", "No exits of processes that ran for more than SECONDS."
+    ),
 )
 TERMS = {term.name: term for term in (*ANCESTRY_TERMS, *RECORD_TERMS)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from proctree_bpf.core.compact import value_of
 
@@ -91,8 +91,7 @@ class Delivery:
     ``received`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
-    filter in the kernel has stopped to decide. ``fill`` is how full the fullest buffer was
-    before, from 0 to 1.
+    filter in the kernel has stopped to decide.
     """
 
     watermark_ns: int
@@ -100,12 +99,34 @@ class Delivery:
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     fallback: FilterFallback | None = None
-    fill: float = 0.0
 
     @property
     def events(self) -> list[ProcEvent]:
         """What was received, as values of ``core.events``."""
         return [value_of(event) for event in self.received]
+
+    def joined(self, following: Delivery) -> Delivery:
+        """Return this delivery and the one that followed it as one."""
+        return Delivery(
+            following.watermark_ns,
+            [*self.received, *following.received],
+            self.gaps + following.gaps,
+            following.end,
+            following.fallback or self.fallback,
+        )
+
+
+class Waiting(NamedTuple):
+    """What a source has received and not delivered yet.
+
+    ``ring_fill`` is how full the fullest of the kernel's buffers was before it was emptied, and
+    ``memory_fill`` how much is taken of the room for what was in them, both from 0 to 1.
+    ``late_ns`` is how long the oldest has been waiting; 0 if nothing is.
+    """
+
+    ring_fill: float
+    memory_fill: float
+    late_ns: int
 
 
 class Snapshot(NamedTuple):
@@ -136,7 +157,7 @@ class EventSource(Protocol):
         """
 
     def poll(self) -> Delivery:
-        """Return at once with what has arrived since the last call.
+        """Return at once with all that has arrived since the last call.
 
         Raises:
             SourceFailedError: it has broken.
@@ -181,3 +202,27 @@ class EventSource(Protocol):
 
     def stats(self) -> dict[str, Any]:
         """Return what was received and lost, and how long each phase of ``open`` took."""
+
+
+@runtime_checkable
+class BufferedSource(EventSource, Protocol):
+    """A source that can take what comes from the kernel now and decode it later."""
+
+    def receive(self) -> Waiting:
+        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it.
+
+        Raises:
+            SourceFailedError: it has broken.
+
+        """
+
+    def poll_some(self) -> Delivery:
+        """Return what was received first, a piece that is soon done.
+
+        Raises:
+            SourceFailedError: it has broken.
+
+        """
+
+    def undelivered(self) -> int:
+        """Count the events that were received, or wait in the kernel's buffers."""

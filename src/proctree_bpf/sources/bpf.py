@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.inputs import Drain
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.sources.base import Delivery, Refusal, SourceUnavailableError, failing_as
+from proctree_bpf.sources.base import (
+    Delivery,
+    Refusal,
+    SourceUnavailableError,
+    Waiting,
+    failing_as,
+)
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
 from proctree_bpf.sources.loading.filter_maps import FilterMaps
 from proctree_bpf.sources.loading.program_cache import default_directory
 from proctree_bpf.sources.loading.programs import Programs, ProgramSource, Wanted
+from proctree_bpf.sources.rings.backlog import Backlog, Taken
 from proctree_bpf.sources.system import place
 from proctree_bpf.sources.system.causes import what_helps
 from proctree_bpf.sources.system.clock import boottime_ns
@@ -33,6 +39,7 @@ from proctree_bpf.streams.perf import MISSES_ASKED_EVERY_NS, PerfStream
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proctree_bpf.codecs.inputs import CpuCounters
     from proctree_bpf.filters.kernel_port import KernelFilterSpec
     from proctree_bpf.sources.recorder import Recorder
 
@@ -42,8 +49,8 @@ DEFAULT_ARGS_BYTES = 4096
 
 
 def _pages_for(cpus: int) -> int:
-    """Return the pages of a CPU's buffer: 4 MiB, or less where there are many CPUs."""
-    return max(256, min(1024, 1 << (8192 // cpus).bit_length() - 1))
+    """Return the pages of a CPU's buffer: 8 MiB, or less where there are many CPUs."""
+    return max(256, min(2048, 1 << (8192 // cpus).bit_length() - 1))
 
 
 DEFAULT_PERF_PAGES = _pages_for(os.cpu_count() or 1)
@@ -104,6 +111,8 @@ class BpfSource(LiveSource):
         self.filter_refusal: SourceUnavailableError | None = None
         """Why there is none although it was asked for: all is sent then."""
         self._was_kept = False
+        self._backlog = Backlog()
+        self._counters: list[CpuCounters] = []
         self._missed = 0
         self._next_misses_ns = 0
 
@@ -264,31 +273,64 @@ class BpfSource(LiveSource):
             ) from error
 
     def poll(self) -> Delivery:
-        """Drain the buffers; return at once.
+        """Empty the buffers, and decode all that was in them; return at once.
 
         Raises:
             SourceFailedError: the kernel does not let us read them any more.
 
         """
-        if self._program is None or self._stream is None:
+        self.receive()
+        whole = self.poll_some()
+        while self._backlog:
+            whole = whole.joined(self.poll_some())
+        return whole
+
+    def receive(self) -> Waiting:
+        """Empty the buffers, unless what waits to be decoded has no room any more.
+
+        Raises:
+            SourceFailedError: the kernel does not let us read them any more.
+
+        """
+        if self._program is None:
             raise RuntimeError("the source is not open")
+        backlog = self._backlog
         # The order of these three makes the watermark exact; see streams/loss_accounting.py.
         taken_ns = boottime_ns()
         fill = self._program.fill()
-        with failing_as(_UNREADABLE):
-            counters = self._program.counters()
-            samples = self._program.drain()
-        if taken_ns >= self._next_misses_ns:
-            self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
-            self._missed = self._program.missed()
-        drain = Drain(taken_ns, counters, samples, self._missed)
-        if self.recorder is not None:
-            self.recorder.drain(drain)
-        events, gaps, watermark_ns = self._stream.feed(drain)
-        # After the drain: whoever has received the sample that raised it can see the fallback.
-        with failing_as(_UNREADABLE):
-            fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
-        return Delivery(watermark_ns, events, gaps, fallback=fallback, fill=fill)
+        if backlog.fill < 1:
+            with failing_as(_UNREADABLE):
+                counters = self._counters = self._program.counters()
+                chunks = self._program.take()
+                # After the rings: whoever has the sample that raised it can see the fallback.
+                fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
+            if taken_ns >= self._next_misses_ns:
+                self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
+                self._missed = self._program.missed()
+            taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
+            backlog.append(taken)
+            if self.recorder is not None:
+                self.recorder.drain(taken.drain())
+        return Waiting(fill, backlog.fill, taken_ns - (backlog.since_ns or taken_ns))
+
+    def poll_some(self) -> Delivery:
+        """Decode what was taken from the buffers at one moment, first what came first.
+
+        Raises:
+            SourceFailedError: the kernel does not let us read them any more.
+
+        """
+        if not self._backlog:
+            self.receive()
+        if self._stream is None:
+            raise RuntimeError("the source is not open")
+        taken = self._backlog.popleft()
+        events, gaps, watermark_ns = self._stream.feed(taken.drain())
+        return Delivery(watermark_ns, events, gaps, fallback=taken.fallback)
+
+    def undelivered(self) -> int:
+        """Count the records that were begun and neither delivered nor told to be lost."""
+        return 0 if self._stream is None else self._stream.outstanding(self._counters)
 
     def is_quiet(self) -> bool:
         """Tell that no sample was begun since the last poll.
@@ -298,10 +340,10 @@ class BpfSource(LiveSource):
 
         """
         with failing_as(_UNREADABLE):
-            return self._program is not None and self._program.is_quiet()
+            return self._program is not None and not self._backlog and self._program.is_quiet()
 
     def stop(self) -> None:
-        """Detach; what the buffers hold still comes from ``poll``."""
+        """Detach; what was received before still comes from ``poll``."""
         if self._program is not None:
             self._program.detach()
             self._next_misses_ns = 0

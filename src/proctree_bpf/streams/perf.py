@@ -11,7 +11,9 @@ from proctree_bpf.core.events import Gap
 from proctree_bpf.streams.loss_accounting import LossAccounting
 
 if TYPE_CHECKING:
-    from proctree_bpf.codecs.inputs import Drain
+    from collections.abc import Sequence
+
+    from proctree_bpf.codecs.inputs import CpuCounters, Drain
     from proctree_bpf.core.compact import AnyEvent
 
 
@@ -58,6 +60,14 @@ class PerfStream:
             events.append(event)
         watermark_ns = self._accounting.settle(drain.taken_ns, drain.counters)
         return events, self._accounting.take_gaps() + self._new_misses(drain), watermark_ns
+
+    def outstanding(self, counters: Sequence[CpuCounters]) -> int:
+        """Count the samples that were begun by then and have neither come nor been given up."""
+        return sum(
+            max(0, begun - lane.accounted)
+            for lanes, counted in zip(self._accounting.lanes, counters, strict=False)
+            for lane, begun in zip(lanes, counted.begun, strict=True)
+        )
 
     def _new_misses(self, drain: Drain) -> list[Gap]:
         new, since_ns = drain.missed - self._missed, self._no_miss_ns

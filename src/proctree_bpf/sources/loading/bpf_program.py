@@ -1,4 +1,4 @@
-"""The programs in the kernel: loads them, attaches them, drains their buffers."""
+"""The programs in the kernel: loads them, attaches them, empties their buffers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _side_by_side(calls: list[Callable[[], int]]) -> list[int | OSError]:
 
 
 class BpfProgram:
-    """The loaded programs. ``open_buffers`` and then ``attach`` before ``drain``."""
+    """The loaded programs. ``open_buffers`` and then ``attach`` before ``take``."""
 
     def __init__(self, compiled: Compiled, macros: Mapping[str, int]) -> None:
         """Load programs that were compiled with ``macros``, as often and as such as those say.
@@ -229,11 +229,11 @@ class BpfProgram:
         """Return one of the program's maps."""
         return BpfTable(self._maps[name], key_size, value_size)
 
-    def drain(self) -> list[tuple[int, bytes]]:
-        """Return the samples that are in the buffers, as (CPU, bytes)."""
+    def take(self) -> list[tuple[int, bytes]]:
+        """Empty the buffers; return what was in each, as (CPU, bytes)."""
         if not self._is_ours:
             raise RuntimeError("the BPF program is the parent process's")
-        return self._rings.drain(self._failing) if self._rings is not None else []
+        return self._rings.take(self._failing) if self._rings is not None else []
 
     def missed(self) -> int:
         """Count the runs that the kernel skipped because the program was running already.

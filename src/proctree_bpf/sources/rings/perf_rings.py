@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proctree_bpf.codecs.errors import DecodeError
-from proctree_bpf.codecs.perf_buffer import take_samples
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.rings.perf_ring import Barrier, OfflineError, PerfEvent
 from proctree_bpf.sources.system.causes import what_helps
@@ -109,21 +107,10 @@ class PerfRings:
         """Tell that no CPU has come or gone since the last drain."""
         return self._online_fd < 0 or self._list() == self._known
 
-    def drain(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
-        """Return what is in the rings as (CPU, bytes of a sample), each CPU's in its order.
-
-        ``failing``: the CPUs on which samples have failed to be sent since the last drain.
-        """
-        samples: list[tuple[int, bytes]] = []
-        for cpu, data in self.take(failing):
-            with suppress(DecodeError):  # what was in the rest is missed by its numbers
-                take_samples(cpu, data, samples)
-        return samples
-
     def take(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
         """Empty the rings; return what ``take_samples`` takes, CPU by CPU.
 
-        See ``drain``.
+        ``failing``: the CPUs on which records have failed to be sent since the last time.
         """
         if self._online_fd < 0:
             return []

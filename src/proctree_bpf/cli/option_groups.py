@@ -1,0 +1,56 @@
+"""Lets a command take its options in groups: a dataclass each, with a field for each option."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+
+from typer.models import ParameterInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a typer command the options in the dataclasses among its parameters.
+
+    A group is a keyword-only parameter. A field is an option if its annotation says so; other
+    fields keep their defaults.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        each.name: each.annotation
+        for each in signature.parameters.values()
+        if is_dataclass(each.annotation)
+    }
+    options = {name: list(_options_of(group)) for name, group in groups.items()}
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += options.get(parameter.name, [parameter])
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(
+                **{option.name: values.pop(option.name) for option in options[name]}
+            )
+        command(**values)
+
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
+    return wrapper
+
+
+def _options_of(group: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        told = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else ()
+        if any(isinstance(each, ParameterInfo) for each in told):
+            yield inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints[field.name],
+            )

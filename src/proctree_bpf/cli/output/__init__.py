@@ -1,0 +1,4 @@
+"""Where bytes go: files that are opened safely, and writers that leave whole lines behind.
+
+Nothing here knows what is written.
+"""

@@ -1,0 +1,54 @@
+"""How a trace follows its pipeline: when to stop, and what the user is told meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proctree_bpf.cli.tracing.backlog import Backlog
+from proctree_bpf.cli.tracing.priority import ReaderPriority
+from proctree_bpf.cli.tracing.report import say_evicted_living
+from proctree_bpf.pipeline_ports import PipelineHooks
+
+if TYPE_CHECKING:
+    from proctree_bpf.cli.stopping import Stopper
+    from proctree_bpf.cli.tracing.options import TraceOptions
+    from proctree_bpf.sources.base import Waiting
+
+
+# So late may a record be where others want all CPUs.
+_LATE_NS = 3_000_000_000
+
+
+class TraceHooks(PipelineHooks):
+    """Ends a trace when it is told to, and tells how it goes."""
+
+    def __init__(self, stop: Stopper, options: TraceOptions) -> None:
+        self._stop = stop
+        self._priority = ReaderPriority(_LATE_NS)
+        self._backlog = None if options.display.quiet else Backlog()
+        self._capacity = options.collection.capacity
+
+    def check(self) -> None:
+        """End what takes its time after a second signal."""
+        self._stop.check()
+
+    def is_due(self) -> bool:
+        """Tell whether to stop."""
+        return self._stop.is_due()
+
+    def before_receiving(self) -> None:
+        """Take the CPU: it is for little time."""
+        self._priority.before_receiving()
+
+    def before_working(self, waiting: Waiting) -> None:
+        """Leave the CPU to others while there is room for what they do."""
+        self._priority.before_working(waiting)
+
+    def on_backlog(self, events: int) -> None:
+        """Tell the user what is left."""
+        if self._backlog is not None:
+            self._backlog.show(events)
+
+    def on_evicted_living(self) -> None:
+        """Tell the user what that means."""
+        say_evicted_living(self._capacity)

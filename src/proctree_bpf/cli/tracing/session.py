@@ -1,0 +1,241 @@
+"""Runs one trace, from the first file that is opened to the exit status."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import proctree_bpf_entry
+from proctree_bpf.cli.errors import (
+    SIGNAL_STATUS,
+    CliError,
+    CommandEnded,
+    EndedBySignal,
+    ExitCode,
+    output_failed,
+    source_failed,
+)
+from proctree_bpf.cli.messages import counted, say
+from proctree_bpf.cli.output.standard import ReaderGone, opened
+from proctree_bpf.cli.output.stats_file import StatsFile
+from proctree_bpf.cli.output.writers import FrameWriter, OutputError, WritingAbandoned
+from proctree_bpf.cli.run.command import hold_command
+from proctree_bpf.cli.run.supervisor import CommandSupervisor, supervised
+from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
+from proctree_bpf.cli.tracing.filter_plan import FilterPlan
+from proctree_bpf.cli.tracing.hooks import TraceHooks
+from proctree_bpf.cli.tracing.report import say_only_loss, say_start, say_summary
+from proctree_bpf.cli.tracing.start import TraceStarter, open_recorder
+from proctree_bpf.sources.base import SourceFailedError
+from proctree_bpf.sources.recorder import Recorder, RecordingError
+from proctree_bpf.sources.system.clock import boottime_ns
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from proctree_bpf.cli.output.writers import LineWriter
+    from proctree_bpf.cli.run.command import Command
+    from proctree_bpf.cli.tracing.options import TraceOptions
+    from proctree_bpf.cli.tracing.start import Started
+    from proctree_bpf.pipeline import Pipeline
+
+_Supervisor: TypeAlias = CommandSupervisor | None
+"""None if the whole machine is traced."""
+
+
+def run_trace(options: TraceOptions) -> None:
+    """Trace until told to stop, or until the command has ended if there is one.
+
+    Raises:
+        CliError: tracing could not start, or its output could not be written.
+        CommandEnded: a command was traced.
+
+    """
+    if proctree_bpf_entry.was_interrupted():
+        if options.command is not None:
+            raise CommandEnded(SIGNAL_STATUS + signal.SIGINT)
+        return
+    with hold_command(options.command) as command:
+        _run_trace(options, command)
+
+
+def _run_trace(options: TraceOptions, command: Command | None) -> None:
+    begun = time.perf_counter()
+    _calm_garbage_collector()
+    # Tried before anything else: a name that cannot be written should not cost a trace.
+    stats_path = options.output.stats_file
+    stats = StatsFile(stats_path, "--stats-file") if stats_path else None
+    recorder = open_recorder(options.collection.record, options.wall_offset_ns)
+    stop = Stopper()
+    try:
+        # A command has stdout for itself.
+        with opened(options.output.output, 1 if command is None else 2) as out:
+            stop.reader_gone = ReaderGone(out)
+            signals: AbstractContextManager[_Supervisor] = (
+                stopped_by_signals(stop) if command is None else supervised(command, stop)
+            )
+            with signals as supervisor:
+                _let_end(supervisor or stop, options, out, recorder)
+                trace = _Trace(options, out, stop, supervisor)
+                summary = trace.run(recorder, begun)
+                if recorder is not None and trace.unwritten is None:
+                    recorder.finish()
+                if stats is not None:
+                    stats.write(summary, supervisor or stop)
+    except RecordingError as error:
+        raise output_failed(error, options.collection.record) from error
+    except WritingAbandoned as error:
+        raise CliError(f"{error}; what was written before is intact.", ExitCode.INTERNAL) from error
+    finally:
+        if recorder is not None:
+            recorder.abandon()
+        if stats is not None:
+            stats.close()
+    _end(trace, stop)
+    if supervisor is not None:
+        raise CommandEnded(supervisor.exit_status)
+
+
+def _end(trace: _Trace, stop: Stopper) -> None:
+    """Tell what could not be written, and end by the signal that was final."""
+    if trace.unwritten is not None and not stop.final:
+        raise CliError(trace.unwritten, ExitCode.INTERNAL)
+    if trace.unwritten is not None:
+        say(trace.unwritten)
+    if stop.final:
+        raise EndedBySignal(stop.final)
+    if trace.failure is not None:
+        raise source_failed(trace.failure) from trace.failure
+
+
+def _calm_garbage_collector() -> None:
+    """Look for reference cycles rarely: records have none, and there are very many.
+
+    With the default thresholds the search takes a third of the time of a busy trace.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
+
+
+class _Trace:
+    """A trace whose output is open and whose command, if there is one, is held.
+
+    Args:
+        options: what the user asked for.
+        out: where records go.
+        stop: ends it early.
+        supervisor: of the command, if one is traced.
+
+    Attributes:
+        unwritten: what is missing because nobody read on; None if nothing is.
+        failure: how the source broke, if it did.
+
+    """
+
+    def __init__(
+        self, options: TraceOptions, out: LineWriter, stop: Stopper, supervisor: _Supervisor
+    ) -> None:
+        self._options = options
+        self._out = out
+        self._stop = stop
+        self._supervisor = supervisor
+        self.unwritten: str | None = None
+        self.failure: SourceFailedError | None = None
+
+    def run(self, recorder: Recorder | None, begun: float) -> dict[str, Any]:
+        """Trace to the end, and return the statistics.
+
+        Args:
+            recorder: writes the recording, if one is wanted.
+            begun: when the program began, by ``perf_counter``.
+
+        """
+        options, supervisor = self._options, self._supervisor
+        plan = FilterPlan(options, supervisor.follows if supervisor is not None else None)
+        hooks = TraceHooks(self._stop, options)
+        starter = TraceStarter(
+            options, self._out, recorder, plan, supervisor=supervisor, hooks=hooks
+        )
+        started = starter.start()
+        pipeline = started.pipeline
+        try:
+            startup = time.perf_counter() - begun
+            self._begin(pipeline, startup)
+            tracing = time.monotonic()
+            self._pump(pipeline)
+            elapsed = time.monotonic() - tracing
+            summary = self._summary(pipeline, startup, elapsed)
+            self._report(started, summary, elapsed, plan)
+        finally:
+            pipeline.close()
+        if self._stop.pipe_closed or self.unwritten is not None:
+            self._out.discard()
+        return summary
+
+    def _begin(self, pipeline: Pipeline, startup: float) -> None:
+        supervisor = self._supervisor
+        if not self._options.display.quiet:
+            say_start(pipeline, startup, supervisor.start_note if supervisor is not None else None)
+        if supervisor is not None:
+            pipeline.tracker.note_release(supervisor.command, boottime_ns())
+            supervisor.release(lambda: pipeline.complete_until_ns)
+        self._stop.limit(self._options.output.duration)
+        self._stop.is_writing = True
+
+    def _pump(self, pipeline: Pipeline) -> None:
+        """Trace until the end, or until nobody reads what is written or the source breaks."""
+        try:
+            try:
+                pipeline.run(self._supervisor or self._stop, self._options.collection.interval_s)
+                pipeline.finish()
+            except SourceFailedError as error:
+                self.failure = error
+                pipeline.give_up()
+        except BrokenPipeError:
+            self._stop.pipe_closed = True
+        except WritingAbandoned as error:
+            self.unwritten = (
+                f"{error}: {counted(self._out.lost_lines, 'line')} and what came after are "
+                "missing; what was written before is intact."
+            )
+        except OutputError as error:
+            raise output_failed(error, lost_lines=self._out.lost_lines) from error
+
+    def _summary(self, pipeline: Pipeline, startup: float, elapsed: float) -> dict[str, Any]:
+        summary = pipeline.summary()
+        summary["failure"] = self.failure.reason if self.failure is not None else None
+        summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
+        summary["startup_seconds"]["total"] = round(startup, 6)
+        summary["traced_seconds"] = round(elapsed, 6)
+        summary["unwritten_lines"] = 0 if self._stop.pipe_closed else self._out.lost_lines
+        return summary
+
+    def _report(
+        self, started: Started, summary: dict[str, Any], elapsed: float, plan: FilterPlan
+    ) -> None:
+        if self._options.display.quiet:
+            say_only_loss(summary)
+        else:
+            say_summary(summary, elapsed, started.tally, started.pipeline.source.blind_spots)
+            plan.say_where(summary)
+        if self._supervisor is not None and self._supervisor.end_note:
+            say(self._supervisor.end_note)
+
+
+def _let_end(
+    ending: CommandSupervisor | Stopper,
+    options: TraceOptions,
+    out: LineWriter,
+    recorder: Recorder | None,
+) -> None:
+    """Tell whoever may wait for a reader when to stop waiting."""
+    on_wait = (lambda: None) if options.display.quiet else _say_waiting
+    out.end_with(ending, on_wait)
+    if recorder is not None and isinstance(recorder.out, FrameWriter):
+        recorder.out.end_with(ending, on_wait)
+
+
+def _say_waiting() -> None:
+    say("waiting for the reader of the output; a second signal ends this at once")

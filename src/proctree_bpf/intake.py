@@ -1,0 +1,105 @@
+"""What a pipeline takes from its source, and when: bytes at once, events when there is time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from proctree_bpf.sources.base import BufferedSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proctree_bpf.pipeline_ports import PipelineHooks
+    from proctree_bpf.sources.base import Delivery, EventSource
+
+# Between pieces of work, the kernel's buffers are emptied again if so much time has gone by: so
+# a slow sink, or others who want the CPU, do not make the kernel drop.
+_RECEIVE_EVERY_S = 0.005
+# A source that can only poll is polled again after so many events, a few ms of work.
+_POLL_EVERY = 512
+# It is not polled while so many events are in memory (some 20 MB): its buffers may fill, and
+# what is dropped is counted. Unbounded memory would end worse.
+_MAX_HELD = 40_000
+
+
+class Intake:
+    """Asks a source for what it has.
+
+    Args:
+        source: who is asked.
+        hooks: told before and after each time that the kernel's buffers are emptied.
+        deliver: given what came.
+
+    """
+
+    def __init__(
+        self, source: EventSource, hooks: PipelineHooks, deliver: Callable[[Delivery], object]
+    ) -> None:
+        self._source = source
+        self._buffered = source if isinstance(source, BufferedSource) else None
+        self._hooks = hooks
+        self._deliver = deliver
+        self._received_s = 0.0
+        self.is_behind = False
+        """Whether more has been received than was taken."""
+        self.is_stopped = False
+        """Whether the source has been stopped, so that what waits is all that there will be."""
+        self.is_broken = False
+        """Whether the source must not be asked any more."""
+
+    def take_all(self) -> None:
+        """Take all that there is."""
+        self._hooks.check()
+        if not self.is_broken:
+            self._deliver(self._source.poll())
+
+    def take_some(self) -> None:
+        """Take what came first, or all if the source cannot tell that apart."""
+        if self._buffered is None:
+            self.take_all()
+            return
+        self._receive(self._buffered)
+        if not self.is_broken:
+            self._deliver(self._buffered.poll_some())
+
+    def take_received(self) -> None:
+        """Take all that ``keep_up`` has received."""
+        if self._buffered is not None:
+            self.take_all()
+
+    def keep_up(self) -> None:
+        """Let nothing be lost while something else is done."""
+        if self._buffered is None:
+            self.take_all()
+        else:
+            self._receive(self._buffered)
+
+    def keep_up_in_time(self, worked: int, held: int) -> None:
+        """Do so if it is time for it.
+
+        Args:
+            worked: how many of the events that were ready have been worked on.
+            held: how many events are held in memory.
+
+        """
+        if self._buffered is None:
+            if worked % _POLL_EVERY == 0 and held < _MAX_HELD:
+                self.take_all()
+        elif time.monotonic() - self._received_s > _RECEIVE_EVERY_S:
+            self._receive(self._buffered)
+
+    def undelivered(self) -> int:
+        """Count the events that were received and not taken."""
+        return 0 if self._buffered is None else self._buffered.undelivered()
+
+    def _receive(self, source: BufferedSource) -> None:
+        self._hooks.check()
+        if self.is_broken:
+            return
+        self._hooks.before_receiving()
+        waiting = source.receive()
+        self._received_s = time.monotonic()
+        self.is_behind = waiting.late_ns > 0
+        if not self.is_stopped:
+            self._hooks.before_working(waiting)

@@ -1,0 +1,79 @@
+"""What was taken from the perf rings and waits to be decoded: bytes as the kernel wrote them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.codecs.inputs import Drain
+from proctree_bpf.codecs.perf_buffer import take_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proctree_bpf.codecs.inputs import CpuCounters
+    from proctree_bpf.filters.kernel_port import FilterFallback
+
+MAX_BYTES = 32 << 20
+"""Of 180 000 events, which take about a second; what comes then stays in the rings."""
+
+
+class Taken(NamedTuple):
+    """What was read at one moment, in this order: the clock, the counters, the rings.
+
+    ``chunks`` has the bytes of each CPU's ring; ``missed`` and ``fallback`` are as in ``Drain``
+    and ``Delivery``.
+    """
+
+    taken_ns: int
+    counters: Sequence[CpuCounters]
+    chunks: Sequence[tuple[int, bytes]]
+    missed: int
+    fallback: FilterFallback | None
+
+    def drain(self) -> Drain:
+        """Cut the bytes into samples."""
+        samples: list[tuple[int, bytes]] = []
+        for cpu, data in self.chunks:
+            try:
+                take_samples(cpu, data, samples)
+            except DecodeError:
+                continue  # what was in the rest is missed by its numbers
+        return Drain(self.taken_ns, self.counters, samples, self.missed)
+
+
+class Backlog:
+    """A queue of what was taken, which knows how many bytes it holds."""
+
+    def __init__(self) -> None:
+        self._queue: deque[Taken] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    @property
+    def fill(self) -> float:
+        """How much of its room is taken: from 0 to 1, or more after the last that found room."""
+        return self._bytes / MAX_BYTES
+
+    @property
+    def since_ns(self) -> int | None:
+        """When the oldest was taken (``CLOCK_BOOTTIME``), if there is any."""
+        return self._queue[0].taken_ns if self._queue else None
+
+    def append(self, taken: Taken) -> None:
+        """Add what was taken last."""
+        self._queue.append(taken)
+        self._bytes += _size(taken)
+
+    def popleft(self) -> Taken:
+        """Remove and return the oldest."""
+        taken = self._queue.popleft()
+        self._bytes -= _size(taken)
+        return taken
+
+
+def _size(taken: Taken) -> int:
+    return sum(len(data) for _, data in taken.chunks)

@@ -1,0 +1,128 @@
+"""What was received waits as bytes: in order, complete, and within bounds."""
+
+from __future__ import annotations
+
+import os
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proctree_bpf import BpfOptions, BpfSource, Exit, PidTree, ProcCache, ProcessEvent
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.sources.rings import backlog
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from proctree_bpf import Gap, ProcEvent
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def source() -> Iterator[BpfSource]:
+    source = BpfSource(BpfOptions(perf_pages=256))
+    source.open()
+    yield source
+    source.close()
+
+
+def children_that_end(count: int) -> list[int]:
+    """Create processes, one after another; return their PIDs once all have ended."""
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        pids.append(pid)
+    return pids
+
+
+def ended_in(events: Iterable[ProcEvent], pids: Collection[int]) -> list[int]:
+    """Return which of these ended, in the order of their ends."""
+    ends = [event for event in events if isinstance(event, Exit) and event.key.pid in pids]
+    return [event.key.pid for event in sorted(ends, key=attrgetter("timestamp_ns"))]
+
+
+def test_to_receive_empties_the_rings_and_delivers_nothing(source: BpfSource) -> None:
+    pids = children_that_end(20)
+    assert source.receive().ring_fill > 0
+    before = source.undelivered()
+    waiting = source.receive()
+    assert waiting.late_ns > 0
+    assert waiting.memory_fill > 0
+    assert before >= 2 * len(pids)
+    assert ended_in(source.poll().events, pids) == pids
+    assert source.receive().late_ns == 0
+
+
+def test_what_was_received_first_is_delivered_first(source: BpfSource) -> None:
+    source.poll()
+    pieces = []
+    for _ in range(3):
+        pieces.append(children_that_end(5))
+        source.receive()
+    for pids in pieces:
+        delivery = source.poll_some()
+        assert ended_in(delivery.events, pids) == pids
+        assert not delivery.gaps
+
+
+def test_without_room_in_memory_it_stays_in_the_rings_and_none_is_lost(
+    source: BpfSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.poll()
+    monkeypatch.setattr(backlog, "MAX_BYTES", 2_000)
+    first = children_that_end(20)
+    assert source.receive().memory_fill >= 1
+    later = children_that_end(20)
+    fills = [source.receive().ring_fill for _ in range(3)]
+    assert fills[0] > 0
+    assert fills == sorted(fills), "a ring was emptied although there is no room"
+    delivery = source.poll()
+    following = source.poll()
+    assert not delivery.gaps
+    assert not following.gaps
+    both = delivery.events + following.events
+    assert ended_in(both, {*first, *later}) == first + later
+
+
+class Ends:
+    """A sink that keeps the PIDs of those that ended."""
+
+    def __init__(self) -> None:
+        self.pids: list[int] = []
+        self.gaps: list[Gap] = []
+
+    def write(self, process_event: ProcessEvent) -> None:
+        if isinstance(process_event.event, Exit):
+            self.pids.append(process_event.event.key.pid)
+
+    def gap(self, gap: Gap) -> None:
+        self.gaps.append(gap)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+
+
+def test_a_pipeline_that_is_behind_writes_all_that_was_before_its_end_and_nothing_after() -> None:
+    source, ends = BpfSource(BpfOptions(perf_pages=256)), Ends()
+    pipeline = Pipeline(source, Tracker(PidTree(), ProcCache()), ends)
+    pipeline.start()
+    before = []
+    for _ in range(10):
+        before += children_that_end(5)
+        source.receive()
+    source.stop()
+    after = children_that_end(5)
+    pipeline.finish()
+    pipeline.close()
+    assert [pid for pid in ends.pids if pid in before] == before
+    assert not set(after) & set(ends.pids) - set(before)
+    assert ends.gaps == []
