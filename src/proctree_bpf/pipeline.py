@@ -21,11 +21,8 @@ from proctree_bpf.streams.gap_queue import GapQueue
 from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import Gap
-    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.pipeline_ports import StopFlag
@@ -326,19 +323,15 @@ class Pipeline:
         for gap in self._gaps.pop_until(time_ns):
             self._sink.gap(gap)
 
-    def _applied(self, events: list[AnyEvent]) -> Iterable[tuple[AnyEvent, TrackedProcess | None]]:
-        """Apply events one by one, each when the next is asked for."""
-        if not self._is_shared:
-            return self.tracker.take_all(events)
-        return ((event, self.tracker.take_locked(event)) for event in events)
-
     def _write(self, events: list[AnyEvent]) -> None:
         """Apply events, and write those that are wanted, each as it left its process."""
         selection, gaps, sink = self._selection, self._gaps, self._sink
         hides, wanted = selection.hides, selection.wanted
         tracker, stats = self.tracker, self.stats
         written = stats.written
-        for event, process in self._applied(events):
+        take = tracker.take_locked if self._is_shared else tracker.take
+        for event in events:
+            process = take(event)
             if gaps.next_ns <= event.timestamp_ns:
                 self._write_gaps_until(event.timestamp_ns)
             # Both are asked for every event: they follow who begets whom.

@@ -88,9 +88,16 @@ class Tracker(TableWriter):
 
         For whoever holds ``table.lock``, or is alone.
         """
-        for _, process in self.take_all((event,)):
-            return process
-        return None
+        if event.timestamp_ns >= self._next_expiry_ns:
+            self._expire_at(event)
+        process = self._handlers[type(event)](event)
+        if process is None:
+            self._count_unapplied(event)
+            return None
+        self.stats.applied += 1
+        if self.mirror is not None:
+            self.tell(process)
+        return process
 
     def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event while no other thread looks; see ``take``."""
@@ -110,22 +117,8 @@ class Tracker(TableWriter):
         self, events: Iterable[AnyEvent]
     ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
         """Apply events one by one, each when the next is asked for; see ``take``."""
-        handlers, mirror = self._handlers, self.mirror
-        applied = 0
-        try:
-            for event in events:
-                if event.timestamp_ns >= self._next_expiry_ns:
-                    self._expire_at(event)
-                process = handlers[type(event)](event)
-                if process is None:
-                    self._count_unapplied(event)
-                else:
-                    applied += 1
-                    if mirror is not None:
-                        self.tell(process)
-                yield event, process
-        finally:
-            self.stats.applied += applied
+        for event in events:
+            yield event, self.take(event)
 
     def _count_unapplied(self, event: AnyEvent) -> None:
         if event.kind in ("fork", "exec", "exit"):
