@@ -33,7 +33,8 @@ def test_it_is_told_whom_to_follow(
 @pytest.mark.parametrize(
     ("terms", "reason"),
     [
-        ("user=root", "only the names, PIDs and program files of ancestors"),
+        ("user=root", "--user cannot be decided in the kernel"),
+        ("", "there is no filter"),
         ("not-ancestor=sshd", "only leaves ancestors out"),
         ("ancestor-regex=x", "--ancestor-regex cannot be decided in the kernel"),
         ("ancestor=sshd not-ancestor-regex=x", "--ancestor-regex cannot be decided in the kernel"),

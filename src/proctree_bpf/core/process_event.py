@@ -8,6 +8,7 @@ from proctree_bpf.core.compact import AnyEvent, value_of
 from proctree_bpf.core.events import ProcEvent  # noqa: TC001 - as struct types
 from proctree_bpf.core.model import PidNode, ProcInfo  # noqa: TC001 - as struct types
 from proctree_bpf.core.process import TrackedProcess, info_of, node_of
+from proctree_bpf.core.text import escape
 
 
 class ProcessEvent(msgspec.Struct, eq=False):
@@ -26,6 +27,10 @@ class ProcessEvent(msgspec.Struct, eq=False):
     uncertain: bool = False
     kept_node: PidNode | None = None
     kept_info: ProcInfo | None = None
+
+    def __str__(self) -> str:
+        kind, info = self.as_received.kind, self.info
+        return f"{kind} {info.tgid} {escape(info.cmd)} {escape(info.user)}"
 
     @property
     def event(self) -> ProcEvent:

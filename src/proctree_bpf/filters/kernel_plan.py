@@ -39,7 +39,7 @@ def plan_kernel_filter(
     if of_command:
         return KernelPlan(KernelFilterSpec())
     asked = ancestral(questions)
-    reason = _reason_against(asked)
+    reason = _reason_against(asked or questions)
     if reason is not None:
         return KernelPlan(None, reason)
     names = [name for q in asked if q.term.name == "ancestor" for name in q.alternatives]
@@ -54,14 +54,14 @@ def plan_kernel_filter(
 
 def _reason_against(asked: Sequence[Question]) -> str | None:
     if not asked:
-        return "only the names, PIDs and program files of ancestors can be decided in the kernel"
-    if all(question.negated for question in asked):
-        return "a filter that only leaves ancestors out cannot be decided in the kernel"
+        return "there is no filter"
     for question in asked:
         if question.term.name not in _DECIDABLE:
             return f"--{question.term.name} cannot be decided in the kernel"
         if question.term.name == "ancestor-exe" and any(map(is_glob, question.alternatives)):
             return "a pattern of --ancestor-exe cannot be decided in the kernel"
+    if all(question.negated for question in asked):
+        return "a filter that only leaves ancestors out cannot be decided in the kernel"
     return None
 
 

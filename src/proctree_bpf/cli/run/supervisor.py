@@ -106,6 +106,11 @@ class CommandSupervisor:
         return SIGNAL_STATUS + self._signal if self._signal else ExitCode.DONE
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the command has ended, so that its caller waits for us."""
+        return self._command.status is not None
+
+    @property
     def start_note(self) -> str:
         """What to tell the user before the command runs."""
         return f"running {self._command.name}"

@@ -10,21 +10,38 @@ from proctree_bpf.cli.tracing.report import say_evicted_living
 from proctree_bpf.pipeline_ports import PipelineHooks
 
 if TYPE_CHECKING:
+    from proctree_bpf.cli.output.writers import LineWriter
+    from proctree_bpf.cli.run.supervisor import CommandSupervisor
     from proctree_bpf.cli.stopping import Stopper
     from proctree_bpf.cli.tracing.options import TraceOptions
     from proctree_bpf.sources.base import Waiting
 
 
-# So late may a record be where others want all CPUs.
-_LATE_NS = 3_000_000_000
+# So late may a record be where others want all CPUs: in a file, and before somebody's eyes.
+_LATE_NS, _LATE_ON_TERMINAL_NS = 3_000_000_000, 500_000_000
 
 
 class TraceHooks(PipelineHooks):
-    """Ends a trace when it is told to, and tells how it goes."""
+    """Ends a trace when it is told to, and tells how it goes.
 
-    def __init__(self, stop: Stopper, options: TraceOptions) -> None:
+    Args:
+        stop: when to end.
+        options: what the user asked for.
+        out: where records go.
+        supervisor: of the command, if one is traced.
+
+    """
+
+    def __init__(
+        self,
+        stop: Stopper,
+        options: TraceOptions,
+        out: LineWriter,
+        supervisor: CommandSupervisor | None,
+    ) -> None:
         self._stop = stop
-        self._priority = ReaderPriority(_LATE_NS)
+        self._supervisor = supervisor
+        self._priority = ReaderPriority(_LATE_ON_TERMINAL_NS if out.isatty() else _LATE_NS)
         self._backlog = None if options.display.quiet else Backlog()
         self._capacity = options.collection.capacity
 
@@ -41,8 +58,9 @@ class TraceHooks(PipelineHooks):
         self._priority.before_receiving()
 
     def before_working(self, waiting: Waiting) -> None:
-        """Leave the CPU to others while there is room for what they do."""
-        self._priority.before_working(waiting)
+        """Leave the CPU to others, unless room is short or somebody waits for the end."""
+        if self._supervisor is None or not self._supervisor.has_ended:
+            self._priority.before_working(waiting)
 
     def on_backlog(self, events: int) -> None:
         """Tell the user what is left."""
