@@ -200,9 +200,9 @@ class KernelFilterController:
         return Completed(found, unreported, {each.key for each in dead})
 
     def _as_sent(self, info: ProcInfo, known: KernelProcess) -> ProcInfo:
-        """Return what ``/proc`` shows now as the records would have told it then."""
+        """Return what ``/proc`` shows now as the events would have told it then."""
         if self.hold_ns == inf:
-            return info  # a gap: what the records would have told is lost
+            return info  # a gap: what the events would have told is lost
         if known.comm is not None:
             info = replace(info, cmd=known.comm)
         if known.uid is not None:

@@ -325,7 +325,7 @@ class BpfSource(LiveSource):
         return Delivery(watermark_ns, events, gaps, fallback=taken.fallback)
 
     def undelivered(self) -> int:
-        """Count the records that were begun and neither delivered nor told to be lost."""
+        """Count the samples that were begun and neither delivered nor told to be lost."""
         return 0 if self._stream is None else self._stream.outstanding(self._counters)
 
     def is_quiet(self) -> bool:

@@ -297,7 +297,7 @@ class ReplaySource:
             self._ready = None
 
     def stats(self) -> dict[str, Any]:
-        """Return received and lost records as the recorded source would have."""
+        """Return what was received and lost, as the recorded source would have."""
         source = self.header.get("source")
         if self._perf is not None:
             summary = self._perf.summary()

@@ -110,7 +110,7 @@ class PerfRings:
     def take(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
         """Empty the rings; return what ``take_samples`` takes, CPU by CPU.
 
-        ``failing``: the CPUs on which records have failed to be sent since the last time.
+        ``failing``: the CPUs on which samples have failed to be sent since the last time.
         """
         if self._online_fd < 0:
             return []

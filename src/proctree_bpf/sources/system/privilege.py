@@ -40,7 +40,7 @@ def how_to_gain() -> str:
 
 
 def in_initial_pid_namespace() -> bool:
-    """Tell whether PIDs here are the ones that the kernel's own records use."""
+    """Tell whether PIDs here are the ones that the kernel's side of a source uses."""
     with suppress(OSError):
         return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NS
     return True
