@@ -33,7 +33,7 @@ from proctree_bpf.sources.base import (
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
 from proctree_bpf.sources.system import own_name, place, procfs
-from proctree_bpf.sources.system.causes import forbidden, what_helps
+from proctree_bpf.sources.system.causes import forbidden, unavailable_as
 from proctree_bpf.sources.system.clock import both_clocks_ns
 from proctree_bpf.sources.system.connector_socket import ProcConnector, wait_readable
 from proctree_bpf.sources.system.privilege import (
@@ -88,16 +88,27 @@ class ProcConnectorSource(LiveSource):
         self._seconds: dict[str, float] = {}
 
     def open(self) -> None:
-        """Subscribe, and prove that events arrive.
-
-        Raises:
-            SourceUnavailableError: it cannot be used; nothing is left open.
-
-        """
+        """Subscribe, and prove that events arrive."""
         begun = time.perf_counter()
         self._check_place()
+        remedy = "use a kernel that is built with CONFIG_PROC_EVENTS"
+        with unavailable_as("the proc connector cannot be opened", remedy):
+            self._connector = self._opened()
+        self._connector.set_nonblocking()
         try:
-            connector = ProcConnector(receive_buffer=self._receive_buffer)
+            self._require_events()
+        except BaseException:
+            self.close()
+            raise
+        # From now on the number of each CPU's next message is known, and so is what is lost.
+        _touch_comm_on_every_cpu()
+        self._seconds["subscribe"] = round(time.perf_counter() - begun, 6)
+        if self.recorder is not None:
+            self.recorder.begin(self.name, blind_spots=self.blind_spots)
+
+    def _opened(self) -> ProcConnector:
+        try:
+            return ProcConnector(receive_buffer=self._receive_buffer)
         except PermissionError as error:
             raise SourceUnavailableError(
                 "the proc connector needs root or CAP_NET_ADMIN on this kernel",
@@ -108,55 +119,33 @@ class ProcConnectorSource(LiveSource):
             raise SourceUnavailableError(
                 "the proc connector is in the host's network namespace only",
                 "run it there, with 'nsenter --net --target 1'",
-                Refusal.UNSUPPORTED,
             ) from error
-        except OSError as error:
-            raise SourceUnavailableError(
-                f"the proc connector cannot be opened ({error.strerror})",
-                what_helps(error, "use a kernel that is built with CONFIG_PROC_EVENTS"),
-                Refusal.UNSUPPORTED,
-            ) from error
-        connector.set_nonblocking()
-        self._connector = connector
-        try:
+
+    def _require_events(self) -> None:
+        remedy = forbidden("poll(2) and recvfrom(2)").remedy
+        with unavailable_as("the proc connector cannot be waited for or read", remedy):
             is_proven = self._prove()
-        except OSError as error:
-            self.close()
-            raise SourceUnavailableError(
-                f"the proc connector cannot be waited for or read ({error.strerror})",
-                what_helps(error, forbidden("poll(2) and recvfrom(2)").remedy),
-                Refusal.UNSUPPORTED,
-            ) from error
         if not is_proven:
-            self.close()
             raise SourceUnavailableError(
                 "the proc connector opens but sends nothing",
                 "use a kernel that is built with CONFIG_PROC_EVENTS, in its initial namespaces",
-                Refusal.UNSUPPORTED,
             )
-        # From now on the number of each CPU's next message is known, and so is what is lost.
-        _touch_comm_on_every_cpu()
-        self._seconds["subscribe"] = round(time.perf_counter() - begun, 6)
-        if self.recorder is not None:
-            self.recorder.begin(self.name, blind_spots=self.blind_spots)
 
     def _check_place(self) -> None:
         if self.proc == procfs.PROC:
-            place.require_proc()
+            place.require(place.proc_trouble())
         if not in_initial_pid_namespace():
             raise SourceUnavailableError(
                 "the proc connector is silent in a container with PIDs of its own",
                 "run on the host, or start the container with the host's PID namespace",
-                Refusal.UNSUPPORTED,
             )
         if not in_initial_user_namespace():
             raise SourceUnavailableError(
                 "the proc connector is silent in a user namespace",
                 "run it on the host, as its root",
-                Refusal.UNSUPPORTED,
             )
         if self.proc == procfs.PROC:
-            place.require_everybody()
+            place.require(place.hiding())
 
     def _prove(self) -> bool:
         """Make an event and wait for it; all that comes after it is kept for the first poll."""

@@ -57,7 +57,7 @@ class Snapshot:
         """
         tree, cache = PidTree(), ProcCache()
         try:
-            place.require_proc()
+            place.require(place.proc_trouble())
             snapshot(tree, cache)
         except SourceUnavailableError as error:
             raise no_source([error]) from error

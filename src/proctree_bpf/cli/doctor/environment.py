@@ -11,8 +11,10 @@ from proctree_bpf.sources.system import cgroups, clock, place, privilege, procfs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proctree_bpf.sources.system.causes import Cause
 
-def _warning(check: str, trouble: place.Trouble) -> Finding:
+
+def _warning(check: str, trouble: Cause) -> Finding:
     return Finding(check, Verdict.WARN, trouble.reason, trouble.remedy)
 
 

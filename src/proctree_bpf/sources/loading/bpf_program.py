@@ -21,8 +21,7 @@ from proctree_bpf.sources.loading.bpf_syscall import (
 )
 from proctree_bpf.sources.loading.bpf_table import BpfTable
 from proctree_bpf.sources.loading.compiled import numbered
-from proctree_bpf.sources.rings import cpus
-from proctree_bpf.sources.rings.perf_rings import PerfRings
+from proctree_bpf.sources.rings.perf_rings import PerfRings, possible_cpus
 from proctree_bpf.sources.system.causes import program_refused
 from proctree_bpf.sources.system.forks import momentary, owned_by
 
@@ -90,7 +89,7 @@ class BpfProgram:
             SourceUnavailableError: the kernel refused; nothing is left open.
 
         """
-        self._possible = cpus.possible()
+        self._possible = possible_cpus()
         self.cpus = max(self._possible) + 1
         self.copies = macros.get("COPIES", 1)
         """How often each program is loaded: see bpf/sending.bpf.c."""

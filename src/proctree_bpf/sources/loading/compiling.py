@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.loading import bcc_program
 from proctree_bpf.sources.loading.compiled import from_answer
-from proctree_bpf.sources.system.causes import program_refused, shortage, what_helps
+from proctree_bpf.sources.system.causes import program_refused, shortage, unavailable_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,14 +68,8 @@ def read_source(name: str) -> bytes:
 
     """
     path = bpf_directory() / name
-    try:
+    with unavailable_as(f"{path} cannot be read", "install proctree-bpf again", Refusal.BROKEN):
         return path.read_bytes()
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"{path} cannot be read ({error.strerror})",
-            what_helps(error, "install proctree-bpf again"),
-            Refusal.BROKEN,
-        ) from error
 
 
 def header_texts() -> list[tuple[str, bytes]]:
@@ -127,24 +121,21 @@ def _run(request: bytes) -> tuple[int, bytes, str]:
     environment = {"BCC_KERNEL_SOURCE": os.fspath(include), "PATH": _PATH}
     if "LD_LIBRARY_PATH" in os.environ:  # where this very process has its libraries from
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    try:
-        with _memory() as asked, _memory() as told, _memory() as log:
-            asked.write(request)
-            asked.seek(0)  # which flushes it, too
-            status = subprocess.run(  # noqa: S603 - our own Python and file
-                [sys.executable, "-I", "-S", bcc_program.__file__],
-                stdin=asked, stdout=told, stderr=log, check=False, cwd=include, env=environment,
-                process_group=0,  # what the keyboard sends is for us, who then end
-            ).returncode  # fmt: skip
-            for each in (told, log):
-                each.seek(0)
-            return status, told.read(), log.read().decode("utf-8", "replace")
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"BCC's compiler cannot be run ({error.strerror})",
-            what_helps(error, "end some processes, or raise their number (ulimit -u)"),
-            Refusal.UNSUPPORTED,
-        ) from error
+    remedy = "end some processes, or raise their number (ulimit -u)"
+    with (
+        unavailable_as("BCC's compiler cannot be run", remedy),
+        _memory() as asked, _memory() as told, _memory() as log,
+    ):  # fmt: skip
+        asked.write(request)
+        asked.seek(0)  # which flushes it, too
+        status = subprocess.run(  # noqa: S603 - our own Python and file
+            [sys.executable, "-I", "-S", bcc_program.__file__],
+            stdin=asked, stdout=told, stderr=log, check=False, cwd=include, env=environment,
+            process_group=0,  # what the keyboard sends is for us, who then end
+        ).returncode  # fmt: skip
+        for each in (told, log):
+            each.seek(0)
+        return status, told.read(), log.read().decode("utf-8", "replace")
 
 
 def _memory() -> BinaryIO:
@@ -158,8 +149,8 @@ def _refusal(answer: dict[str, Any], log: str) -> SourceUnavailableError:
     if answer["failed"] == "import":
         short = shortage(error, log)
         if short is not None:
-            return SourceUnavailableError(*short, Refusal.UNSUPPORTED, log)
-        return SourceUnavailableError(reason, str(answer["remedy"]), Refusal.UNSUPPORTED, log)
+            return short.refusal(log)
+        return SourceUnavailableError(reason, str(answer["remedy"]), log=log)
     return program_refused(error, log)
 
 
@@ -168,6 +159,5 @@ def _ended_early(status: int, log: str) -> SourceUnavailableError:
     return SourceUnavailableError(
         f"BCC's compiler {how}",
         "give it more memory, or run again with --debug and report what it prints as a bug",
-        Refusal.UNSUPPORTED,
-        log,
+        log=log,
     )

@@ -76,7 +76,6 @@ def _machine() -> _Machine:
             f"it is not known how to read perf buffers on {name}"
             + (" from a 32-bit Python" if machine else ""),
             "use x86-64 or arm64, and a Python for it",
-            Refusal.UNSUPPORTED,
         )
     return machine
 
@@ -114,9 +113,7 @@ class Barrier:
     @staticmethod
     def _refused(reason: str) -> SourceUnavailableError:
         return SourceUnavailableError(
-            reason,
-            "use a kernel with CONFIG_MEMBARRIER, and no seccomp filter that forbids it",
-            Refusal.UNSUPPORTED,
+            reason, "use a kernel with CONFIG_MEMBARRIER, and no seccomp filter that forbids it"
         )
 
 
@@ -239,25 +236,19 @@ def _not_opened(number: int, cpu: int) -> SourceUnavailableError:
     short = shortage(OSError(number, reason))
     if short is not None:
         limit = "ulimit -n" if number == errno.EMFILE else "sysctl fs.file-max"
-        return SourceUnavailableError(
-            reason,
-            f"allow more open files ({limit}): each CPU needs one, and {short.reason}",
-            Refusal.UNSUPPORTED,
-        )
-    if number in (errno.EPERM, errno.EACCES):
-        return SourceUnavailableError(
-            reason,
+        remedy = f"allow more open files ({limit}): each CPU needs one, and {short.reason}"
+    elif number in (errno.EPERM, errno.EACCES):
+        remedy = (
             "run it as root or with CAP_PERFMON, and where no seccomp filter or security module"
-            " forbids perf_event_open(2)",
-            Refusal.UNSUPPORTED,
+            " forbids perf_event_open(2)"
         )
-    if number == errno.ENOSYS:
-        return SourceUnavailableError(
-            reason, "use a kernel that is built with CONFIG_PERF_EVENTS", Refusal.UNSUPPORTED
-        )
-    if number == errno.ENOMEM:
-        return SourceUnavailableError(reason, "free some memory", Refusal.UNSUPPORTED)
-    return SourceUnavailableError(reason, "report this as a bug", Refusal.BROKEN)
+    elif number == errno.ENOSYS:
+        remedy = "use a kernel that is built with CONFIG_PERF_EVENTS"
+    elif number == errno.ENOMEM:
+        remedy = "free some memory"
+    else:
+        return SourceUnavailableError(reason, "report this as a bug", Refusal.BROKEN)
+    return SourceUnavailableError(reason, remedy)
 
 
 def _not_mapped(number: int, pages: int) -> SourceUnavailableError:
@@ -266,6 +257,5 @@ def _not_mapped(number: int, pages: int) -> SourceUnavailableError:
         return SourceUnavailableError(
             f"{reason}: so much memory may not be locked",
             "try a smaller --perf-pages, raise ulimit -l, or grant CAP_IPC_LOCK",
-            Refusal.UNSUPPORTED,
         )
-    return SourceUnavailableError(reason, "try a smaller --perf-pages", Refusal.UNSUPPORTED)
+    return SourceUnavailableError(reason, "try a smaller --perf-pages")
