@@ -164,7 +164,7 @@ class BpfSource(LiveSource):
         return *self._load(source, Wanted(options.max_args_bytes)), None
 
     def _load(self, source: ProgramSource, wanted: Wanted) -> tuple[BpfProgram, Programs]:
-        """Load programs that are kept; compile them if there are none or the kernel wants others."""
+        """Load programs that are kept; compile them if there are none, or they are refused."""
         begun = time.perf_counter()
         programs = source.kept(wanted)
         program = None

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from proctree_bpf.codecs.inputs import CpuCounters
 from proctree_bpf.codecs.sample_decoder import KINDS
 from proctree_bpf.sources.loading.bpf_syscall import (
-    Elements,
     create_map,
     load_raw_tracepoint,
     open_raw_tracepoint,
@@ -113,8 +112,7 @@ class BpfProgram:
             raise
         self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies}Q")
         size = self._layout.size * len(self._possible)
-        self._counters = Elements(self._maps["counters"], len(_FIRST), size)
-        self._counters.key.raw = _FIRST
+        self._counters = self.table("counters", len(_FIRST), size)
         self._counted = b""
         self._found: list[CpuCounters] = []
         self._failing: list[int] = []
@@ -213,10 +211,7 @@ class BpfProgram:
         return followed and self._read_counters() == self._counted
 
     def _read_counters(self) -> bytes:
-        number = self._counters.lookup()
-        if number:
-            raise OSError(number, "cannot read the BPF counters")
-        return self._counters.value.raw
+        return self._counters.get(_FIRST) or b""
 
     def left_out(self) -> int:
         """Count the events that the filter left out; only of a program that has one."""
