@@ -36,7 +36,6 @@ from proctree_bpf.codecs.recording import (
     encode_snapshot,
     encode_walk,
 )
-from proctree_bpf.codecs.recording import ProcAnswers as RecordedLooks
 from proctree_bpf.codecs.sample_decoder import (
     ALWAYS_TOLD,
     EXEC,
@@ -336,8 +335,8 @@ PAYLOADS = [
         encode_header({"source": "bpf"})[len(MAGIC) :],
         encode_snapshot(SnapshotPart(1, 2, last=True, readings=[(_STAT, _INFO)])),
         encode_drain(Drain(5, [_COUNTERS, _COUNTERS], [(0, PERF_RECORDS[0]), (1, b"")])),
-        encode_received(_RECEIVED, RecordedLooks([None, _STAT])),
-        encode_walk(Walk(5, [_STAT]), RecordedLooks([(_STAT, _INFO)])),
+        encode_received(_RECEIVED, [None, _STAT]),
+        encode_walk(Walk(5, [_STAT]), [(_STAT, _INFO)]),
     )
 ]
 json_values = st.recursive(

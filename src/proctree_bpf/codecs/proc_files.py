@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.core.model import ProcInfo
@@ -18,8 +17,7 @@ _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """What the tree needs of ``/proc/PID/stat``; ``start_ticks`` is in USER_HZ since boot."""
 
     pid: int
@@ -46,8 +44,7 @@ class Stat:
         return self.leader_ended and self.num_threads <= 1
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """What the tree needs of ``/proc/PID/status``; ``ns_pid`` is the innermost PID."""
 
     tgid: int

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
+from proctree_bpf.codecs.recording import encode_drain
 from proctree_bpf.sources.base import (
     Delivery,
     Refusal,
@@ -267,7 +268,7 @@ class BpfSource(LiveSource):
             taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:
-                self.recorder.drain(taken.drain())
+                self.recorder.write(encode_drain(taken.drain()))
         return Waiting(fill, backlog.fill, taken_ns - (backlog.since_ns or taken_ns))
 
     def poll_some(self) -> Delivery:

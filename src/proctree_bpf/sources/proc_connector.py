@@ -22,6 +22,7 @@ from proctree_bpf.codecs.cn_proc import (
 )
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import Received
+from proctree_bpf.codecs.recording import encode_received
 from proctree_bpf.sources.base import (
     MOUNT_PROC,
     Delivery,
@@ -45,7 +46,7 @@ from proctree_bpf.streams.connector import SOURCE, ConnectorStream
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Reading
-    from proctree_bpf.codecs.recording import ProcAnswers
+    from proctree_bpf.codecs.recording import Answers
     from proctree_bpf.sources.recorder import Recorder
 
 # A message of 76 bytes takes about 800 of the buffer: room for 80 000 of them.
@@ -216,19 +217,19 @@ class ProcConnectorSource(LiveSource):
         answers = self._reader.take()
         self._check_answers(answers)
         if self.recorder is not None:
-            self.recorder.received(received, answers)
+            self.recorder.write(encode_received(received, answers))
         if overrun:
             _touch_comm_on_every_cpu()  # the next sequence numbers tell how much was lost
         return Delivery(watermark_ns, events, gaps)
 
-    def _check_answers(self, answers: ProcAnswers) -> None:
+    def _check_answers(self, answers: Answers) -> None:
         """Insist that who was not found was gone, and not ``/proc``.
 
         Raises:
             SourceFailedError: it is not there any more.
 
         """
-        some_are_gone = any(found is None for found in answers.answers)
+        some_are_gone = any(found is None for found in answers)
         if some_are_gone and self.proc == procfs.PROC and not place.proc_is_there():
             raise SourceFailedError("/proc is not there any more", MOUNT_PROC)
 

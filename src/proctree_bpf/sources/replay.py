@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
+from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
 from proctree_bpf.codecs.sample_decoder import KINDS, MAX_COPIES
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.codecs.inputs import Drain
     from proctree_bpf.codecs.proc_files import Reading
-    from proctree_bpf.codecs.recording import SnapshotPart
+    from proctree_bpf.codecs.recording import Answers, SnapshotPart
     from proctree_bpf.core.model import ProcInfo
 
 _BPF = "bpf"
@@ -38,8 +38,8 @@ class _RepliedLook:
     def __init__(self) -> None:
         self._answers: list[Stat | Reading | None] = []
 
-    def load(self, answers: ProcAnswers) -> None:
-        self._answers = list(reversed(answers.answers))
+    def load(self, answers: Answers) -> None:
+        self._answers = list(reversed(answers))
 
     def stat(self, _pid: int) -> Stat | None:
         answer = self._answers.pop() if self._answers else None
@@ -47,7 +47,7 @@ class _RepliedLook:
 
     def entry(self, _pid: int) -> tuple[Stat, ProcInfo] | None:
         answer = self._answers.pop() if self._answers else None
-        return answer if isinstance(answer, tuple) else None
+        return None if isinstance(answer, Stat) else answer
 
 
 def _check_facts(header: dict[str, Any]) -> None:
@@ -83,10 +83,9 @@ def _check_times(frame: Frame) -> None:
     elif frame.kind in (FrameKind.WALK, FrameKind.RECEIVED):
         content, answers = frame.content
         stats = list(content.stats) if frame.kind is FrameKind.WALK else []
-        stats += [answer for answer in answers.answers if isinstance(answer, Stat)]
-        entries = [answer for answer in answers.answers if isinstance(answer, tuple)]
-        stats += [stat for stat, _ in entries]
-        infos = [info for _, info in entries]
+        found = [answer for answer in answers if answer is not None]
+        stats += [each if isinstance(each, Stat) else each[0] for each in found]
+        infos = [each[1] for each in found if not isinstance(each, Stat)]
     else:
         return
     times = [stat.start_ticks * TICK_NS for stat in stats]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.inputs import Walk
+from proctree_bpf.codecs.recording import encode_walk
 from proctree_bpf.sources.base import MOUNT_PROC, Delivery, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
@@ -82,7 +83,7 @@ class WalkerSource(LiveSource):
         events, self._watermark_ns = self._stream.feed(walk)
         answers = self._reader.take()
         if self.recorder is not None:
-            self.recorder.walk(walk, answers)
+            self.recorder.write(encode_walk(walk, answers))
         return Delivery(self._watermark_ns, events)
 
     def stop(self) -> None:

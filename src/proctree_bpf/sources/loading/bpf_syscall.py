@@ -38,7 +38,7 @@ class LoadError(OSError):
 
 
 def bpf(command: int, attributes: bytes) -> int:
-    """Return the result of bpf(2); if it is negative, ``ctypes.get_errno()`` has the reason."""
+    """Make the system call; if its result is negative, ``ctypes.get_errno()`` says why."""
     result: int = _syscall(_number, command, attributes, len(attributes))
     return result
 

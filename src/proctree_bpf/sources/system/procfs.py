@@ -108,7 +108,7 @@ def _stat_of(raw: bytes) -> Stat:
     """Parse a stat file; the start is told as outside of our time namespace."""
     stat = parse_stat(raw)
     ticks = shift().boottime_ns // TICK_NS
-    return replace(stat, start_ticks=max(stat.start_ticks - ticks, 0)) if ticks else stat
+    return stat._replace(start_ticks=max(stat.start_ticks - ticks, 0)) if ticks else stat
 
 
 def _entry(directory: int) -> Reading:
