@@ -179,12 +179,7 @@ class ProcConnectorSource(LiveSource):
         return []
 
     def _receive(self, most: int) -> list[bytes]:
-        """Read what the socket holds, up to a bound.
-
-        Raises:
-            OSError: it cannot be read.
-
-        """
+        """Read what the socket holds, up to a bound; OSError if it cannot be read."""
         came: list[bytes] = []
         connector = self._connector
         if connector is None:
@@ -223,12 +218,7 @@ class ProcConnectorSource(LiveSource):
         return Delivery(watermark_ns, events, gaps)
 
     def _check_answers(self, answers: Answers) -> None:
-        """Insist that who was not found was gone, and not ``/proc``.
-
-        Raises:
-            SourceFailedError: it is not there any more.
-
-        """
+        """Insist that who was not found was gone, and not ``/proc``."""
         some_are_gone = any(found is None for found in answers)
         if some_are_gone and self.proc == procfs.PROC and not place.proc_is_there():
             raise SourceFailedError("/proc is not there any more", MOUNT_PROC)

@@ -127,12 +127,7 @@ class ReplaySource:
         return tuple(self.header.get("blind_spots", ()))
 
     def open(self) -> None:
-        """Read and check the whole file, unless that was done.
-
-        Raises:
-            SourceUnavailableError: it cannot be read, or is no recording.
-
-        """
+        """Read and check the whole file, unless that was done."""
         if not self.header:
             self.load()
 

@@ -39,12 +39,7 @@ class BccError(Exception):
 
 
 def import_bcc() -> Any:
-    """Import BCC's Python module.
-
-    Raises:
-        BccError: it is not there, or another module has its name.
-
-    """
+    """Import BCC's Python module; BccError if it is not there, or another one has its name."""
     try:
         with _deprecated_layouts():
             import bcc  # noqa: PLC0415 - 70 MB that only the compiler's process needs

@@ -84,9 +84,8 @@ class BpfProgram:
     def __init__(self, compiled: Compiled, macros: Mapping[str, int]) -> None:
         """Load programs that were compiled with ``macros``, as often and as such as those say.
 
-        Raises:
-            SourceUnavailableError: the kernel refused; nothing is left open.
-
+        Where the kernel refuses, nothing is left open, as with the methods below:
+        SourceUnavailableError.
         """
         self._possible = possible_cpus()
         self.cpus = max(self._possible) + 1
@@ -147,12 +146,7 @@ class BpfProgram:
                 raise each
 
     def open_buffers(self, pages: int) -> None:
-        """Open a perf buffer of ``pages`` memory pages on each online CPU.
-
-        Raises:
-            SourceUnavailableError: the kernel refused.
-
-        """
+        """Open a perf buffer of ``pages`` memory pages on each online CPU."""
         number = struct.Struct("=I")
         events = self.table("events", number.size, number.size)
 
@@ -163,12 +157,7 @@ class BpfProgram:
         self._rings = PerfRings(set_ring, pages)
 
     def attach(self) -> None:
-        """Attach to the tracepoints; from here on, samples arrive.
-
-        Raises:
-            SourceUnavailableError: the kernel refused.
-
-        """
+        """Attach to the tracepoints; from here on, samples arrive."""
         try:
             self._attach_copies(self._functions)
         except OSError as error:

@@ -40,12 +40,7 @@ def bpf_directory() -> Path:
 
 
 def source_text(names: Iterable[str]) -> bytes:
-    """Return C sources one after another, with what they include in its place, once each.
-
-    Raises:
-        SourceUnavailableError: one cannot be read.
-
-    """
+    """Return C sources one after another, with what they include in its place, once each."""
     seen: set[str] = set()
 
     def whole(name: str) -> bytes:
@@ -61,24 +56,14 @@ def source_text(names: Iterable[str]) -> bytes:
 
 
 def read_source(name: str) -> bytes:
-    """Return one of our C sources.
-
-    Raises:
-        SourceUnavailableError: it cannot be read.
-
-    """
+    """Return one of our C sources; SourceUnavailableError if it cannot be read."""
     path = bpf_directory() / name
     with unavailable_as(f"{path} cannot be read", "install proctree-bpf again", Refusal.BROKEN):
         return path.read_bytes()
 
 
 def header_texts() -> list[tuple[str, bytes]]:
-    """Return the headers that are compiled besides, which BCC's own ask for.
-
-    Raises:
-        SourceUnavailableError: one cannot be read.
-
-    """
+    """Return the headers that are compiled besides, which BCC's own ask for."""
     include = bpf_directory() / "include"
     read_source(f"{include}/{_FIRST_HEADER}")
     return [

@@ -84,12 +84,7 @@ class Barrier:
     """Keeps what is done to rings before it is called from what is done after it."""
 
     def __init__(self) -> None:
-        """Find out how.
-
-        Raises:
-            SourceUnavailableError: it cannot be had here.
-
-        """
+        """Find out how; SourceUnavailableError if it cannot be had here."""
         machine = _machine()
         self.is_needed = not machine.keeps_order
         self._number = machine.membarrier
@@ -165,13 +160,7 @@ class PerfEvent:
     """
 
     def __init__(self, cpu: int, pages: int) -> None:
-        """Open it, enabled.
-
-        Raises:
-            OfflineError: see there.
-            SourceUnavailableError: the kernel refused.
-
-        """
+        """Open it, enabled; OfflineError, or SourceUnavailableError if the kernel refuses."""
         self.cpu = cpu
         self.fd = _opened(cpu)
         self._length = (1 + pages) * mmap.PAGESIZE

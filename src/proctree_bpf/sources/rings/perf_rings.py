@@ -46,12 +46,7 @@ def _opened_list(path: Path) -> int:
 
 
 def possible_cpus() -> list[int]:
-    """Return the CPUs for which the kernel keeps per-CPU values, ascending.
-
-    Raises:
-        SourceUnavailableError: the kernel's list cannot be read.
-
-    """
+    """Return the CPUs for which the kernel keeps per-CPU values, ascending."""
     with os.fdopen(_opened_list(_POSSIBLE), "rb") as file:
         return sorted(cpus_in(file.read()))
 

@@ -89,9 +89,7 @@ def proc_trouble() -> Cause | None:
 def _own_pids() -> list[int]:
     """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost.
 
-    Raises:
-        OSError: it cannot be read though it may be there: too many files are open.
-
+    OSError only if too many files are open.
     """
     try:
         text = Path("/proc/self/status").read_text("ascii", "replace")

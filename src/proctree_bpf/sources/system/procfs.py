@@ -158,9 +158,7 @@ def _raise_if_ours(error: OSError) -> None:
 def read_process(pid: int, proc: str = PROC) -> Reading | None:
     """Read one process from one opening of its directory; None if it is gone or hidden.
 
-    Raises:
-        OSError: too many files are open.
-
+    OSError only if too many files are open.
     """
     if not 0 < pid <= _MAX_PID:
         return None
@@ -203,12 +201,7 @@ def _entry_of(read: Reading, parent_start_ns: int, now_ns: int) -> Entry:
 
 
 def list_pids(proc: str = PROC) -> list[int]:
-    """Return the PIDs that ``/proc`` shows, ascending.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Return the PIDs that ``/proc`` shows, ascending; OSError if it cannot be listed."""
     with os.scandir(proc) as entries:
         pids = sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
     if not pids and proc == PROC:
@@ -217,12 +210,7 @@ def list_pids(proc: str = PROC) -> list[int]:
 
 
 def iter_stats(proc: str = PROC) -> Iterator[Stat]:
-    """Yield the stat file of each process that ``/proc`` shows, by ascending PID.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Yield the stat file of each of ``list_pids`` that is still there."""
     for pid in list_pids(proc):
         stat = read_stat(pid, proc)
         if stat is not None:
@@ -230,12 +218,7 @@ def iter_stats(proc: str = PROC) -> Iterator[Stat]:
 
 
 def iter_snapshot(proc: str = PROC) -> Iterator[Reading]:
-    """Yield each process that ``/proc`` shows, by ascending PID.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Yield each of ``list_pids`` that is still there."""
     for pid in list_pids(proc):
         read = read_process(pid, proc)
         if read is not None:
@@ -259,12 +242,7 @@ def link_entries(read: list[Reading], now_ns: int) -> list[Entry]:
 
 
 def read_snapshot(proc: str = PROC) -> list[Entry]:
-    """Read every process that ``/proc`` shows.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Read every process that ``/proc`` shows; OSError if it cannot be listed."""
     return link_entries(list(iter_snapshot(proc)), boottime_ns())
 
 
