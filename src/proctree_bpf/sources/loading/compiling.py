@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from proctree_bpf.sources.base import Refusal, SourceUnavailableError
 from proctree_bpf.sources.loading import bcc_program
-from proctree_bpf.sources.loading.compiled import from_answer
+from proctree_bpf.sources.loading.compiled import checked
 from proctree_bpf.sources.system.causes import program_refused, shortage, unavailable_as
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, flo
     try:
         answer = json.loads(told)
         if "failed" not in answer:
-            return from_answer(answer), float(answer["import_seconds"])
+            return checked(answer["compiled"]), float(answer["import_seconds"])
     except (ValueError, KeyError, TypeError) as error:
         raise _ended_early(status, log) from error
     raise _refusal(answer, log)
