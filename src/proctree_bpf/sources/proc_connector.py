@@ -33,10 +33,14 @@ from proctree_bpf.sources.base import (
 )
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
-from proctree_bpf.sources.system import own_name, place, procfs
+from proctree_bpf.sources.system import place, procfs
 from proctree_bpf.sources.system.causes import forbidden, unavailable_as
 from proctree_bpf.sources.system.clock import both_clocks_ns
-from proctree_bpf.sources.system.connector_socket import ProcConnector, wait_readable
+from proctree_bpf.sources.system.connector_socket import (
+    ProcConnector,
+    touch_own_name,
+    wait_readable,
+)
 from proctree_bpf.sources.system.privilege import (
     how_to_gain,
     in_initial_pid_namespace,
@@ -151,7 +155,7 @@ class ProcConnectorSource(LiveSource):
     def _prove(self) -> bool:
         """Make an event and wait for it; all that comes after it is kept for the first poll."""
         deadline = time.monotonic() + _PROOF_SECONDS
-        own_name.touch()
+        touch_own_name()
         own = os.getpid()
         while time.monotonic() < deadline:
             came = self._without_the_first(self._receive(_MOST_DATAGRAMS))
@@ -275,15 +279,13 @@ def _is_comm_of(datagram: bytes, pid: int) -> bool:
 
 
 def _touch_comm_on_every_cpu() -> None:
-    try:
+    with suppress(OSError):
         allowed = os.sched_getaffinity(0)
-    except OSError:
-        return
-    try:
-        for cpu in allowed:
+        try:
+            for cpu in allowed:
+                with suppress(OSError):
+                    os.sched_setaffinity(0, {cpu})
+                    touch_own_name()
+        finally:
             with suppress(OSError):
-                os.sched_setaffinity(0, {cpu})
-                own_name.touch()
-    finally:
-        with suppress(OSError):
-            os.sched_setaffinity(0, allowed)
+                os.sched_setaffinity(0, allowed)

@@ -12,6 +12,7 @@ from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
 from proctree_bpf.codecs.sample_decoder import KINDS, MAX_COPIES
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
+from proctree_bpf.sources.system.causes import unavailable_as
 from proctree_bpf.streams.connector import SOURCE as CONNECTOR
 from proctree_bpf.streams.connector import ConnectorStream
 from proctree_bpf.streams.perf import PerfStream
@@ -138,16 +139,12 @@ class ReplaySource:
             SourceUnavailableError: it cannot be read, or is no recording.
 
         """
+        remedy = "give the name of a file made with --record"
         try:
-            recording = decode_recording(self._read())
+            with unavailable_as(f"{self._path} cannot be read", remedy, Refusal.BAD_DATA):
+                recording = decode_recording(self._read())
             self.cut_at = recording.cut_at
             self._prepare(recording.frames)
-        except OSError as error:
-            raise SourceUnavailableError(
-                f"{self._path} cannot be read ({error.strerror})",
-                "give the name of a file made with --record",
-                Refusal.BAD_DATA,
-            ) from error
         except DecodeError as error:
             raise SourceUnavailableError(
                 f"{self._path} cannot be replayed: {error}",
@@ -184,22 +181,17 @@ class ReplaySource:
             _check_times(frame)
             if frame.kind is FrameKind.DRAIN:
                 _check_counters(frame.content, cpus, copies)
-        if not self._ends_between_snapshots():
-            if self.cut_at is None:
-                raise DecodeError("its last snapshot is not complete")
-            self._leave_out_last_snapshot()
+        self._leave_out_cut_snapshot()
 
-    def _ends_between_snapshots(self) -> bool:
-        parts = [frame.content for frame in self._frames if frame.kind is FrameKind.SNAPSHOT]
-        return not parts or parts[-1].last
-
-    def _leave_out_last_snapshot(self) -> None:
+    def _leave_out_cut_snapshot(self) -> None:
         """Leave out the parts of a snapshot that is cut short: who is missing has not ended."""
         for at in range(len(self._frames) - 1, -1, -1):
             frame = self._frames[at]
             if frame.kind is FrameKind.SNAPSHOT:
                 if frame.content.last:
                     return
+                if self.cut_at is None:
+                    raise DecodeError("its last snapshot is not complete")
                 del self._frames[at]
 
     def read_snapshot(
@@ -288,17 +280,12 @@ class ReplaySource:
     def stats(self) -> dict[str, Any]:
         """Return received and lost records as the recorded source would have."""
         source = self.header.get("source")
-        if self._perf is not None:
-            summary = self._perf.summary()
-        elif source == CONNECTOR:
-            summary = self._connector.summary()
-        else:
-            summary = self._walker.summary()
+        stream = self._perf or (self._connector if source == CONNECTOR else self._walker)
         return {
             "startup_seconds": {},
             "recorded_source": source,
             "cut_short": self.cut_at is not None,
-            **summary,
+            **stream.summary(),
         }
 
 

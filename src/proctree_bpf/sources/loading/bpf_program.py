@@ -102,7 +102,9 @@ class BpfProgram:
         self._is_ours = True
         owned_by(self)
         try:
-            self._create_maps(compiled)
+            with momentary:
+                for shape in compiled.maps:
+                    self._maps[shape.name] = create_map(shape.name, shape[1:])
             self._load(compiled)
         except BaseException as error:
             self.close()
@@ -115,11 +117,6 @@ class BpfProgram:
         self._counted = b""
         self._found: list[CpuCounters] = []
         self._failing: list[int] = []
-
-    def _create_maps(self, compiled: Compiled) -> None:
-        with momentary:
-            for shape in compiled.maps:
-                self._maps[shape.name] = create_map(shape.name, shape[1:])
 
     def _load(self, compiled: Compiled) -> None:
         """Have the kernel verify the programs, as many at a time as there are CPUs."""
@@ -167,11 +164,11 @@ class BpfProgram:
         """Attach programs in this order, in which the kernel then runs them."""
         with momentary:
             for programs in copies:
-                for tracepoint, type_id, program in zip(
+                for name, type_id, program in zip(
                     _TRACEPOINTS, self._type_ids, programs, strict=True
                 ):
-                    name = tracepoint if type_id is None else None
-                    self._links.append(open_raw_tracepoint(name, program))
+                    tracepoint = name if type_id is None else None
+                    self._links.append(open_raw_tracepoint(tracepoint, program))
 
     def counters(self) -> list[CpuCounters]:
         """Read the counters of every possible CPU."""

@@ -69,13 +69,14 @@ def proc_trouble() -> Cause | None:
     """Return why ``/proc`` says nothing, or not the truth, about the processes here."""
     if not proc_is_there():
         return Cause("/proc is not mounted", MOUNT_PROC)
+    status = ""
     try:
-        pids = _own_pids()
+        status = Path("/proc/self/status").read_text("ascii", "replace")
     except OSError as error:
         short = shortage(error)
-        assert short is not None  # noqa: S101 - else it is not raised
-        return short
-    if pids != [os.getpid()]:
+        if short is not None:
+            return short
+    if _own_pids(status) != [os.getpid()]:
         return Cause(
             "/proc shows the processes of another PID namespace",
             "mount this one's with 'mount -t proc proc /proc'",
@@ -86,19 +87,10 @@ def proc_trouble() -> Cause | None:
     return None
 
 
-def _own_pids() -> list[int]:
-    """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost.
-
-    OSError only if too many files are open.
-    """
-    try:
-        text = Path("/proc/self/status").read_text("ascii", "replace")
-    except OSError as error:
-        if shortage(error) is not None:
-            raise
-        return []
+def _own_pids(status: str) -> list[int]:
+    """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost."""
     with suppress(ValueError):
-        for line in text.splitlines():
+        for line in status.splitlines():
             if line.startswith("NSpid:"):
                 return [int(pid) for pid in line.split()[1:]]
     return []
@@ -125,7 +117,7 @@ def hiding() -> Cause | None:
     if level in ("off", "0"):
         return None
     is_initial = privilege.in_initial_user_namespace()
-    if privilege.effective_capabilities() >> privilege.CAP_SYS_PTRACE & 1 and is_initial:
+    if privilege.has(privilege.CAP_SYS_PTRACE) and is_initial:
         return None
     # proc(5): members of a group see all, but at the highest level; root's unless told.
     group = options.get("gid", "0" if is_initial else "")

@@ -89,10 +89,6 @@ def _read(name: str, directory: int, limit: int = 65_536) -> bytes:
         os.close(fd)
 
 
-def _open_process(pid: int, proc: str) -> int:
-    return os.open(f"{proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
 def _executable(directory: int) -> str | None:
     """Return the path of the running file; None for a kernel thread or without permission."""
     try:
@@ -138,23 +134,6 @@ def _entry(directory: int) -> Reading:
     return stat, info
 
 
-def _node(stat: Stat, parent_start_ns: int, exited_ns: int | None) -> PidNode:
-    return PidNode(
-        ppid=stat.ppid,
-        cmd=stat.comm,
-        start_time_ns=stat.start_ticks * TICK_NS,
-        pid=stat.pid,
-        creator_start_ns=parent_start_ns,
-        exited_ns=exited_ns,
-    )
-
-
-def _raise_if_ours(error: OSError) -> None:
-    """Tell a process that is gone or hidden from a descriptor that we lack."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise error
-
-
 def read_process(pid: int, proc: str = PROC) -> Reading | None:
     """Read one process from one opening of its directory; None if it is gone or hidden.
 
@@ -163,19 +142,17 @@ def read_process(pid: int, proc: str = PROC) -> Reading | None:
     if not 0 < pid <= _MAX_PID:
         return None
     try:
-        directory = _open_process(pid, proc)
+        directory = os.open(f"{proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _entry(directory)
+        finally:
+            os.close(directory)
     except OSError as error:
-        _raise_if_ours(error)
-        return None
-    try:
-        return _entry(directory)
-    except OSError as error:
-        _raise_if_ours(error)
-        return None
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
     except DecodeError:
-        return None
-    finally:
-        os.close(directory)
+        pass
+    return None
 
 
 def parse_proc_entry(pid: int, proc: str = PROC) -> Entry | None:
@@ -186,18 +163,25 @@ def parse_proc_entry(pid: int, proc: str = PROC) -> Entry | None:
     read = read_process(pid, proc)
     if read is None:
         return None
-    parent_start_ns = read_proc_start_time_ns(read[0].ppid, proc)
-    if parent_start_ns > read[1].start_time_ns:
-        parent_start_ns = 0  # its PID was reused while we were reading
-    return _entry_of(read, parent_start_ns, boottime_ns())
+    return _entry_of(read, read_proc_start_time_ns(read[0].ppid, proc), boottime_ns())
 
 
 def _entry_of(read: Reading, parent_start_ns: int, now_ns: int) -> Entry:
     stat, info = read
+    if parent_start_ns > info.start_time_ns:
+        parent_start_ns = 0  # its PID was reused while we were reading
     exited_ns = now_ns if stat.ended else None
     if exited_ns is not None:
         info = replace(info, exited_ns=exited_ns)
-    return _node(stat, parent_start_ns, exited_ns), info
+    node = PidNode(
+        ppid=stat.ppid,
+        cmd=stat.comm,
+        start_time_ns=stat.start_ticks * TICK_NS,
+        pid=stat.pid,
+        creator_start_ns=parent_start_ns,
+        exited_ns=exited_ns,
+    )
+    return node, info
 
 
 def list_pids(proc: str = PROC) -> list[int]:
@@ -211,18 +195,12 @@ def list_pids(proc: str = PROC) -> list[int]:
 
 def iter_stats(proc: str = PROC) -> Iterator[Stat]:
     """Yield the stat file of each of ``list_pids`` that is still there."""
-    for pid in list_pids(proc):
-        stat = read_stat(pid, proc)
-        if stat is not None:
-            yield stat
+    yield from filter(None, (read_stat(pid, proc) for pid in list_pids(proc)))
 
 
 def iter_snapshot(proc: str = PROC) -> Iterator[Reading]:
     """Yield each of ``list_pids`` that is still there."""
-    for pid in list_pids(proc):
-        read = read_process(pid, proc)
-        if read is not None:
-            yield read
+    yield from filter(None, (read_process(pid, proc) for pid in list_pids(proc)))
 
 
 def link_entries(read: list[Reading], now_ns: int) -> list[Entry]:
@@ -232,13 +210,7 @@ def link_entries(read: list[Reading], now_ns: int) -> list[Entry]:
     ever tell of its end.
     """
     starts = {stat.pid: stat.start_ticks * TICK_NS for stat, _ in read}
-    entries = []
-    for stat, info in read:
-        parent_start = starts.get(stat.ppid, 0)
-        if parent_start > info.start_time_ns:  # the PID was reused while we were reading
-            parent_start = 0
-        entries.append(_entry_of((stat, info), parent_start, now_ns))
-    return entries
+    return [_entry_of(each, starts.get(each[0].ppid, 0), now_ns) for each in read]
 
 
 def read_snapshot(proc: str = PROC) -> list[Entry]:
