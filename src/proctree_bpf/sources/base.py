@@ -4,68 +4,24 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from proctree_bpf.core.compact import value_of
+from proctree_bpf.errors import SourceFailedError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from proctree_bpf.codecs.proc_files import Reading
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.filters.kernel_port import FilterFallback
 
 
 MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
 """What to do where there is no ``/proc``."""
-
-
-class Refusal(Enum):
-    """Why a source cannot be used."""
-
-    PRIVILEGE = "privilege"
-    """The caller lacks a privilege; with it, the source may work."""
-    UNSUPPORTED = "unsupported"
-    """This machine does not offer it."""
-    BROKEN = "broken"
-    """It should have worked: a fault of this program or of an unknown kernel."""
-    BAD_DATA = "bad data"
-    """A file that it should read is not what it should be."""
-
-
-class SourceUnavailableError(Exception):
-    """A source cannot be opened.
-
-    Attributes:
-        reason: one clause, without a capital or a full stop.
-        remedy: what to do about it, in the same form.
-        refusal: which kind of reason it is.
-        log: what the compiler or the verifier said, for a bug report.
-
-    """
-
-    def __init__(
-        self, reason: str, remedy: str, refusal: Refusal = Refusal.UNSUPPORTED, log: str = ""
-    ) -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
-        self.refusal = refusal
-        self.log = log
-
-
-class SourceFailedError(Exception):
-    """A source that was open has broken; nothing more can be had of it.
-
-    Attributes:
-        reason: what failed, one clause, without a capital or a full stop.
-        remedy: what to do about it, in the same form.
-
-    """
-
-    def __init__(self, reason: str, remedy: str = "report this as a bug") -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
+MORE_FILES = "let this process have more files open, with 'ulimit -n'"
+"""What to do where there is a ``/proc``, but no descriptor to read it with."""
 
 
 @contextmanager
@@ -87,23 +43,28 @@ def failing_as(what: str, remedy: str = "report this as a bug") -> Iterator[None
 class Delivery:
     """What one poll of a source brought.
 
-    ``events`` are in the order of arrival. Every event stamped before
+    ``received`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide.
     """
 
     watermark_ns: int
-    events: list[ProcEvent] = field(default_factory=list)
+    received: Sequence[AnyEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     fallback: FilterFallback | None = None
+
+    @property
+    def events(self) -> list[ProcEvent]:
+        """What was received, as values of ``core.events``."""
+        return [value_of(event) for event in self.received]
 
     def joined(self, following: Delivery) -> Delivery:
         """Return this delivery and the one that followed it as one."""
         return Delivery(
             following.watermark_ns,
-            self.events + following.events,
+            [*self.received, *following.received],
             self.gaps + following.gaps,
             following.end,
             following.fallback or self.fallback,

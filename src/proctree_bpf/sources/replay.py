@@ -6,12 +6,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
 from proctree_bpf.codecs.sample_decoder import KINDS, MAX_COPIES
 from proctree_bpf.core.identity import TICK_NS
-from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
+from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Delivery, Snapshot
 from proctree_bpf.sources.system.causes import unavailable_as
 from proctree_bpf.streams.connector import SOURCE as CONNECTOR
 from proctree_bpf.streams.connector import ConnectorStream
@@ -20,12 +20,13 @@ from proctree_bpf.streams.walk import SOURCE as WALKER
 from proctree_bpf.streams.walk import WalkStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from proctree_bpf.codecs.inputs import Drain
     from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.codecs.recording import Answers, SnapshotPart
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.model import ProcInfo
 
 _BPF = "bpf"
@@ -235,6 +236,7 @@ class ReplaySource:
         return self._deliver(self._frames[self._position - 1])
 
     def _deliver(self, frame: Frame) -> Delivery:
+        events: Sequence[AnyEvent]
         if frame.kind is FrameKind.DRAIN and self._perf is not None:
             self._now_ns = frame.content.taken_ns
             events, gaps, watermark_ns = self._perf.feed(frame.content)

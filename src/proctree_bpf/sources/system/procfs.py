@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache, cached
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
+from proctree_bpf.errors import DecodeError
 from proctree_bpf.sources.system.clock import boottime_ns, shift
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _MAX_PID = 2**32 - 1
 # More than 52 numbers and a name can take (proc_pid_stat(5)); one read gets it all.
 _STAT_BYTES = 4096
 _DELETED = " (deleted)"
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 _NAMES_KEPT_S = 60
 
@@ -147,12 +148,10 @@ def read_process(pid: int, proc: str = PROC) -> Reading | None:
             return _entry(directory)
         finally:
             os.close(directory)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
+    except (OSError, DecodeError) as error:
+        if getattr(error, "errno", 0) in _NO_DESCRIPTOR:
             raise
-    except DecodeError:
-        pass
-    return None
+        return None
 
 
 def parse_proc_entry(pid: int, proc: str = PROC) -> Entry | None:
@@ -236,7 +235,10 @@ def read_key(pid: int, proc: str = PROC) -> ProcessKey:
 
 
 def read_stat(pid: int, proc: str = PROC) -> Stat | None:
-    """Read the stat file of a process; None if it is gone, hidden, or not a process."""
+    """Read the stat file of a process; None if it is gone, hidden, or not a process.
+
+    OSError only if too many files are open.
+    """
     if not 0 < pid <= _MAX_PID:
         return None
     try:
@@ -245,7 +247,9 @@ def read_stat(pid: int, proc: str = PROC) -> Stat | None:
             return _stat_of(os.read(fd, _STAT_BYTES))
         finally:
             os.close(fd)
-    except (OSError, DecodeError):
+    except (OSError, DecodeError) as error:
+        if getattr(error, "errno", 0) in _NO_DESCRIPTOR:
+            raise
         return None
 
 
