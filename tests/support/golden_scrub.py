@@ -22,7 +22,7 @@ from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
-from proctree_bpf.streams.connector import SOURCE as CONNECTOR
+from proctree_bpf.streams.connector_count import SOURCE as CONNECTOR
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -71,12 +71,7 @@ def _number(raw: bytes, limit: int, what: str) -> int:
 def parse_stat(raw: bytes) -> Stat:
     """Parse ``/proc/PID/stat``.
 
-    The name may hold anything, also ``)``, spaces and newlines: it ends at the last
-    ``)``.
-
-    Raises:
-        DecodeError: not the content of such a file.
-
+    The name may hold anything, also ``)``, spaces and newlines: it ends at the last ``)``.
     """
     opening, closing = raw.find(b" ("), raw.rfind(b") ")
     if opening < 0 or closing < opening + 2:
@@ -96,12 +91,7 @@ def parse_stat(raw: bytes) -> Stat:
 
 
 def parse_status(raw: bytes) -> Status:
-    """Parse ``/proc/PID/status``.
-
-    Raises:
-        DecodeError: not the content of such a file.
-
-    """
+    """Parse ``/proc/PID/status``."""
     wanted = {b"Tgid", b"Uid", b"Gid", b"NSpid"}
     values: dict[bytes, list[bytes]] = {}
     for line in raw.split(b"\n"):

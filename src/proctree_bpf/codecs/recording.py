@@ -132,12 +132,7 @@ class Recording(NamedTuple):
 
 
 def decode_recording(data: bytes) -> Recording:
-    """Decode a file; one of a recorder that was killed, or had no more room, up to the cut.
-
-    Raises:
-        DecodeError: it is no recording, of another version, or damaged.
-
-    """
+    """Decode a file; one of a recorder that was killed, or had no more room, up to the cut."""
     if not data.startswith(MAGIC):
         raise DecodeError("not a recording of proctree-bpf")
     frames: list[Frame] = []

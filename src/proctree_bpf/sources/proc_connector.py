@@ -39,7 +39,8 @@ from proctree_bpf.sources.system.privilege import (
     in_initial_pid_namespace,
     in_initial_user_namespace,
 )
-from proctree_bpf.streams.connector import SOURCE, ConnectorStream
+from proctree_bpf.streams.connector import ConnectorStream
+from proctree_bpf.streams.connector_count import SOURCE
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Reading

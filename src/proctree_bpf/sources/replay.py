@@ -13,8 +13,8 @@ from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
 from proctree_bpf.sources.base import Delivery, Snapshot
 from proctree_bpf.sources.system.causes import unavailable_as
-from proctree_bpf.streams.connector import SOURCE as CONNECTOR
 from proctree_bpf.streams.connector import ConnectorStream
+from proctree_bpf.streams.connector_count import SOURCE as CONNECTOR
 from proctree_bpf.streams.perf import PerfStream
 from proctree_bpf.streams.walk import SOURCE as WALKER
 from proctree_bpf.streams.walk import WalkStream
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.model import ProcInfo
 
 _BPF = "bpf"
+_FRAMES_OF = {_BPF: FrameKind.DRAIN, CONNECTOR: FrameKind.RECEIVED, WALKER: FrameKind.WALK}
 # ktime_t: the kernel's own times are less, and a calendar of four digits has room for them.
 _MOST_NS = 2**63 - 1
 
@@ -134,12 +135,7 @@ class ReplaySource:
             self.load()
 
     def load(self) -> None:
-        """Read and check the whole file.
-
-        Raises:
-            SourceUnavailableError: it cannot be read, or is no recording.
-
-        """
+        """Read and check the whole file."""
         remedy = "give the name of a file made with --record"
         try:
             with unavailable_as(f"{self._path} cannot be read", remedy, Refusal.BAD_DATA):
@@ -165,7 +161,7 @@ class ReplaySource:
         self.header = header.content
         source = self.header["source"]
         _check_facts(self.header)
-        if source not in (_BPF, CONNECTOR, WALKER):
+        if source not in _FRAMES_OF:
             raise DecodeError(f"it was recorded from an unknown source, {source}")
         if source == _BPF:
             cpus, started_ns = self.header.get("cpus"), self.header.get("started_ns")
@@ -173,11 +169,8 @@ class ReplaySource:
                 raise DecodeError("its header lacks what the BPF source needs")
             copies = _copies(self.header)
             self._perf = PerfStream(self.name, cpus, started_ns, copies)
-        wanted = {
-            _BPF: FrameKind.DRAIN, CONNECTOR: FrameKind.RECEIVED, WALKER: FrameKind.WALK
-        }[source]  # fmt: skip
         for frame in self._frames:
-            if frame.kind not in (wanted, FrameKind.SNAPSHOT):
+            if frame.kind not in (_FRAMES_OF[source], FrameKind.SNAPSHOT):
                 raise DecodeError(f"a frame of kind {frame.kind.name} does not belong in it")
             _check_times(frame)
             if frame.kind is FrameKind.DRAIN:

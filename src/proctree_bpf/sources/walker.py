@@ -22,12 +22,7 @@ MAX_WALK_INTERVAL_S = 86_400
 
 
 class WalkerSource(LiveSource):
-    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart.
-
-    Raises:
-        ValueError: that is no time between walks.
-
-    """
+    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart."""
 
     name = SOURCE
 

@@ -15,7 +15,7 @@ from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, S
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.connector_batch import batch_of, is_core_dump, status_of, with_core_dump
-from proctree_bpf.streams.connector_count import SOURCE, ConnectorCount
+from proctree_bpf.streams.connector_count import ConnectorCount
 from proctree_bpf.streams.pid_history import Holder, PidHistory
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Stat
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.streams.proc_reader import ProcReader
-
-__all__ = ["SOURCE", "ConnectorStream"]
 
 # Messages of different CPUs reach the socket in a slightly different order than their
 # times: a sender stamps and queues with preemption off, so microseconds apart. A virtual

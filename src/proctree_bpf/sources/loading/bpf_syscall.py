@@ -81,14 +81,10 @@ def create_map(name: str, shape: tuple[int, int, int, int, int]) -> int:
 def load_raw_tracepoint(
     name: str, code: bytes, license_text: str, kernel_version: int, type_id: int | None = None
 ) -> int:
-    """Have a program verified; return its descriptor, which is closed on exec.
+    """Have a program verified; return its descriptor, which is closed on exec. Else LoadError.
 
     ``type_id``: in the kernel's BTF, that of the tracepoint, if the program reads what its
     arguments point to by plain loads.
-
-    Raises:
-        LoadError: the kernel refused.
-
     """
     text = license_text.encode()
     room = name.encode()[: _NAME_ROOM - 1]

@@ -44,15 +44,12 @@ def source_text(names: Iterable[str]) -> bytes:
     seen: set[str] = set()
 
     def whole(name: str) -> bytes:
-        return _INCLUDE.sub(lambda found: included(os.fsdecode(found[1])), read_source(name))
-
-    def included(name: str) -> bytes:
         if name in seen:
             return b""
         seen.add(name)
-        return whole(name)
+        return _INCLUDE.sub(lambda found: whole(os.fsdecode(found[1])), read_source(name))
 
-    return b"".join(whole(name) for name in names)
+    return b"".join(map(whole, names))
 
 
 def read_source(name: str) -> bytes:
@@ -73,12 +70,7 @@ def header_texts() -> list[tuple[str, bytes]]:
 
 
 def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, float]:
-    """Return compiled programs, and how long it took to import BCC, in seconds.
-
-    Raises:
-        SourceUnavailableError: the compiler cannot be had or refused.
-
-    """
+    """Return compiled programs, and how long it took to import BCC, in seconds."""
     header_texts()
     request = {
         "path": [path for path in sys.path if path.startswith("/")],

@@ -92,13 +92,9 @@ class ProgramSource:
         return None
 
     def compile(self, wanted: Wanted, *, direct: bool = True) -> Programs:
-        """Compile programs.
+        """Compile programs; SourceUnavailableError if they cannot be.
 
         ``direct``: those that read by plain loads, if the kernel's BTF has the types for it.
-
-        Raises:
-            SourceUnavailableError: they cannot be, or the kernel's BTF says too little.
-
         """
         check_room()
         macros = dict(self._layout())

@@ -79,12 +79,7 @@ def what_helps(error: OSError, otherwise: str) -> str:
 def unavailable_as(
     what: str, remedy: str, refusal: Refusal = Refusal.UNSUPPORTED
 ) -> Iterator[None]:
-    """Let what the system refuses be why a source cannot be used.
-
-    Raises:
-        SourceUnavailableError: in place of any OSError.
-
-    """
+    """Raise SourceUnavailableError in the place of any OSError."""
     try:
         yield
     except OSError as error:
@@ -132,12 +127,7 @@ def program_refused(error: BaseException, log: str, what: str = "load") -> Sourc
 
 
 def check_room() -> None:
-    """Foresee that the compiler finds too little memory: it would end the process.
-
-    Raises:
-        SourceUnavailableError: a limit of this process leaves too little.
-
-    """
+    """Foresee that the compiler, whose process would end, finds too little memory."""
     addresses = _ADDRESSES_ONCE_LOADED if "bcc" in sys.modules else _ADDRESSES
     used, data = _in_use()
     for limit, letter, what, taken, need in (
