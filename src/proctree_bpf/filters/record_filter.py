@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 from proctree_bpf.core.events import Exit
 from proctree_bpf.core.mirror import table_of
-from proctree_bpf.core.text import as_comm
-from proctree_bpf.filters.ancestry import (
-    AncestryFilter,
-    ParentFilter,
-    command_line,
-    matcher,
-)
+from proctree_bpf.filters.ancestry import AncestryFilter, ParentFilter, has_line, is_named, matcher
 from proctree_bpf.filters.terms import ANCESTRY_TERMS, Question, ancestral, parse_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
@@ -130,7 +124,7 @@ class Filter:
 
 def _predicate(question: Question, in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
     """Make the test that one question asks of a record."""
-    holds = _TESTS[question.term.name](question.alternatives, in_cgroup)
+    holds = _test(question.term.name, question.alternatives, in_cgroup)
     if not question.negated:
         return holds
     if question.term.name in ("min-age", "max-age"):  # of the ends only, turned round too
@@ -138,75 +132,50 @@ def _predicate(question: Question, in_cgroup: InCgroup) -> Callable[[ProcessEven
     return lambda told: not holds(told)
 
 
-def _user(users: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(users)
-    return lambda a: a.process.user in wanted or str(a.process.uid) in wanted
+def _test(term: str, values: Sequence[str], in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
+    match term:
+        case "failed":
+            return lambda told: isinstance(told.event, Exit) and bool(told.event.status)
+        case "min-age":
+            least_ns = min(map(float, values)) * _SECOND_NS
+            return _age_test(lambda age_ns: age_ns >= least_ns)
+        case "max-age":
+            most_ns = max(map(float, values)) * _SECOND_NS
+            return _age_test(lambda age_ns: age_ns <= most_ns)
+    of_process = _process_test(term, values, in_cgroup)
+    return lambda told: of_process(told.process)
 
 
-def _name(names: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(map(as_comm, names))
-    return lambda a: as_comm(a.process.cmd) in wanted
-
-
-def _line(expressions: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    searches = [re.compile(expression).search for expression in expressions]
-    return lambda a: any(search(command_line(a.process)) for search in searches)
-
-
-def _pid(pids: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(map(int, pids))
-    return lambda a: a.process.pid in wanted
-
-
-def _ppid(pids: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(map(int, pids))
-    return lambda a: a.process.kernel_parent.pid in wanted
-
-
-def _cgroup(paths: Sequence[str], in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
-    def holds(told: ProcessEvent) -> bool:
-        cgroup_id = told.process.cgroup_id
-        return cgroup_id is not None and any(in_cgroup(path, cgroup_id) for path in paths)
-
-    return holds
-
-
-def _failed(_values: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    return lambda a: isinstance(a.event, Exit) and bool(a.event.status)
-
-
-def _min_age(seconds: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    least_ns = min(float(text) for text in seconds) * _SECOND_NS
-
+def _age_test(is_right: Callable[[int], bool]) -> Callable[[ProcessEvent], bool]:
     def holds(told: ProcessEvent) -> bool:
         if not isinstance(told.event, Exit):
             return True
         age_ns = told.age_ns
-        return age_ns is not None and age_ns >= least_ns
+        return age_ns is not None and is_right(age_ns)
 
     return holds
 
 
-def _max_age(seconds: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    most_ns = max(float(text) for text in seconds) * _SECOND_NS
-
-    def holds(told: ProcessEvent) -> bool:
-        if not isinstance(told.event, Exit):
-            return True
-        age_ns = told.age_ns
-        return age_ns is not None and age_ns <= most_ns
-
-    return holds
-
-
-_TESTS: dict[str, Callable[[Sequence[str], InCgroup], Callable[[ProcessEvent], bool]]] = {
-    "user": _user,
-    "name": _name,
-    "line": _line,
-    "pid": _pid,
-    "ppid": _ppid,
-    "cgroup": _cgroup,
-    "failed": _failed,
-    "min-age": _min_age,
-    "max-age": _max_age,
-}
+def _process_test(
+    term: str, values: Sequence[str], in_cgroup: InCgroup
+) -> Callable[[TrackedProcess], bool]:
+    match term:
+        case "user":
+            wanted = frozenset(values)
+            return lambda process: process.user in wanted or str(process.uid) in wanted
+        case "name":
+            return is_named(values)
+        case "line":
+            return has_line(values)
+        case "pid":
+            pids = frozenset(map(int, values))
+            return lambda process: process.pid in pids
+        case "ppid":
+            pids = frozenset(map(int, values))
+            return lambda process: process.kernel_parent.pid in pids
+        case "cgroup":
+            return lambda process: (
+                process.cgroup_id is not None
+                and any(in_cgroup(path, process.cgroup_id) for path in values)
+            )
+    raise ValueError(term)

@@ -86,7 +86,7 @@ def _parameter(name: str, term: Term, text: str) -> inspect.Parameter:
         annotation: Any = Annotated[bool, typer.Option(f"--{name}", **declared)]
         default: Any = False
     else:
-        declared["metavar"] = term.metavar
+        declared["metavar"] = term.value.value
         annotation = Annotated[list[str] | None, typer.Option(f"--{name}", **declared)]
         default = None
     return inspect.Parameter(
