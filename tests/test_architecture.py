@@ -13,6 +13,7 @@ import pytest
 import typer
 
 import proctree_bpf
+from proctree_bpf import compat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ NAME = PACKAGE.name
 # Each layer may import the layers below it, and itself. Parts of one layer do not know each
 # other; those above wire them together.
 LAYERS = (
+    {"errors"},
     {"core"},
     {"codecs", "filters"},
     {"streams", "sinks"},
@@ -30,8 +32,11 @@ LAYERS = (
     {"pipeline_ports"},
     {"intake"},
     {"repair"},
-    {"pipeline", "library"},
+    {"pipeline", "filter_plan", "kernel_parent"},
+    {"process"},
+    {"process_tree", "event_stream"},
     {"collector"},
+    {"compat"},
     {"cli"},
 )
 # What a folder may not import though it lies below.
@@ -184,7 +189,7 @@ def test_every_file_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
-# What the seeds export has a name here, and so has what users of psutil look for.
+# What other projects export has a name here, and so has what users of psutil look for.
 PUBLIC = """
     snapshot snapshot_process_tree resolve handle_event handle_events is_descendant
     build_chain build_chain_links build_chain_string parse_chain_string
@@ -201,16 +206,20 @@ PUBLIC = """
 @pytest.mark.parametrize("name", PUBLIC.split())
 def test_every_public_name_is_exported(name: str) -> None:
     assert hasattr(proctree_bpf, name)
-    assert name in proctree_bpf.__all__
+    assert name in proctree_bpf.__all__ or name in compat.__all__
+
+
+def test_what_is_new_has_few_names() -> None:
+    assert len(proctree_bpf.__all__) <= 30
 
 
 def test_all_that_is_exported_is_there_and_in_order() -> None:
-    names = proctree_bpf.__all__
-    assert all(hasattr(proctree_bpf, name) for name in names)
-    assert len(names) == len(set(names))
+    for names in (proctree_bpf.__all__, compat.__all__):
+        assert all(hasattr(proctree_bpf, name) for name in names)
+        assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", sorted(proctree_bpf.__all__))
+@pytest.mark.parametrize("name", sorted({*proctree_bpf.__all__, *compat.__all__}))
 def test_every_public_function_and_class_has_a_docstring(name: str) -> None:
     value = getattr(proctree_bpf, name)
     if callable(value) and getattr(value, "__module__", "").startswith(NAME):
@@ -221,8 +230,10 @@ def test_every_public_function_and_class_has_a_docstring(name: str) -> None:
     ("owner", "methods"),
     [
         ("Process", "parent parents children is_running ppid name username exe cmdline pid"),
+        ("Process", "creator creators exit_code exit_signal create_time key"),
+        ("ProcessTree", "from_proc apply apply_all process find is_descendant children chain"),
         ("ProcWalker", "poll"),
-        ("Collector", "__enter__ __exit__ start stop process stats"),
+        ("Collector", "__enter__ __exit__ start stop wait process find is_descendant events stats"),
         ("TreeStore", "get_node insert_node all_pids"),
         ("CacheStore", "get_info insert_info"),
     ],

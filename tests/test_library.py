@@ -24,7 +24,6 @@ from proctree_bpf import (
     PidNode,
     PidTree,
     ProcCache,
-    Process,
     ProcessKey,
     ProcEvent,
     ProcInfo,
@@ -416,11 +415,15 @@ class TestHandlingEvents:
             birth: list[ProcEvent] = [Fork(0, key, mine), Exec(0, key)]
             assert handle_events(tree, cache, birth) == 2
             assert pid in children(tree, ME)
-            assert Process(tree, cache, pid).is_running()
+            node = tree.get_node(pid)
+            assert node is not None
+            assert node.exited_ns is None
         assert handle_events(tree, cache, [Exit(0, key, status=0)]) == 1
-        process = Process(tree, cache, pid)
-        assert (process.is_running(), process.name()) == (False, "cat")
-        assert [parent.pid for parent in process.parents()] == my_ancestors()
+        node = tree.get_node(pid)
+        assert node is not None
+        assert (node.exited_ns is None, node.cmd) == (False, "cat")
+        above = build_chain_links(tree, cache, pid)[1:]
+        assert [link.pid for link in above] == my_ancestors()
 
     def test_an_event_that_is_known_changes_nothing(self) -> None:
         tree, cache = PidTree(), ProcCache()
@@ -513,12 +516,11 @@ class TestChains:
 
 def test_a_child_can_read_the_tree_whose_lock_another_thread_held_at_the_fork() -> None:
     collector = Collector()
-    collector.tree.insert_node(7, PidNode(1, "seven", 5, 7))
-    assert isinstance(collector.tree, PidTree)
+    collector.tree.pid_tree.insert_node(7, PidNode(1, "seven", 5, 7))
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with collector.tree.table.lock:  # type: ignore[attr-defined]
+        with collector.tree.pid_tree.table.lock:
             held.set()
             over.wait(20)
 
@@ -528,7 +530,7 @@ def test_a_child_can_read_the_tree_whose_lock_another_thread_held_at_the_fork() 
     child = os.fork()
     if child == 0:
         signal.alarm(10)  # ends a child that waits for a lock that nobody will ever give back
-        os._exit(0 if collector.tree.get_node(7) is not None else 1)
+        os._exit(0 if 7 in collector.tree else 1)
     over.set()
     holder.join()
     assert os.waitpid(child, 0)[1] == 0

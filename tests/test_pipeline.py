@@ -17,8 +17,8 @@ from proctree_bpf import (
     ProcCache,
     ProcessEvent,
     ProcessKey,
-    Tracker,
 )
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.sources.base import Delivery, Snapshot, Waiting

@@ -30,7 +30,6 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.codecs import recording
     from proctree_bpf.codecs.btf import Btf
     from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, What
-    from proctree_bpf.codecs.errors import DecodeError
     from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
     from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
     from proctree_bpf.codecs.recording import FrameKind, ProcAnswers, SnapshotPart
@@ -46,10 +45,10 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.stores import PidTree, ProcCache
     from proctree_bpf.core.tracker import Tracker
+    from proctree_bpf.errors import DecodeError, SourceUnavailableError
     from proctree_bpf.pipeline import Pipeline
     from proctree_bpf.sinks.jsonl.json_record import RecordOptions
     from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
-    from proctree_bpf.sources.base import SourceUnavailableError
     from proctree_bpf.sources.replay import ReplaySource
     from proctree_bpf.streams.connector import ConnectorStream
 

@@ -17,6 +17,7 @@ from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.intake import Intake
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.repair import TreeRepair
+from proctree_bpf.sources.base import failing_as
 from proctree_bpf.streams.gap_queue import GapQueue
 from proctree_bpf.streams.reorder import ReorderBuffer
 
@@ -149,7 +150,8 @@ class Pipeline:
             if self._intake.is_behind:
                 left = 0.0
             if descriptor is not None:
-                readable.poll(left * 1000)
+                with failing_as("the source cannot be waited for"):
+                    readable.poll(left * 1000)
                 left = 0.0
             stop.wait(left)
 

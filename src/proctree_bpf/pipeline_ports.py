@@ -27,7 +27,7 @@ class StopFlag(Protocol):
 
 
 class RecordFilter(Protocol):
-    """Chooses which records are written; ``filters.record_filter.Filter`` is one."""
+    """Chooses which records are written; ``filters.record_filter.BoundFilter`` is one."""
 
     def survey(self) -> None:
         """Decide for all that the tree knows now."""

@@ -18,7 +18,8 @@ from proctree_bpf import Collector
 from proctree_bpf.cli import app as cli
 from proctree_bpf.cli.commands import trace
 from proctree_bpf.core.model import CacheParams
-from proctree_bpf.filters.terms import NOT, TERMS, FilterError, Value, question
+from proctree_bpf.errors import FilterError
+from proctree_bpf.filters.terms import NOT, TERMS, Value, question
 from proctree_bpf.sources.bpf import BpfOptions
 from proctree_bpf.sources.walker import WalkerSource
 from support.program import run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proctree_bpf.codecs.btf import Btf, Member
-from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.errors import DecodeError
 from support.btf_blobs import (
     ARRAY,
     CONST,

@@ -21,7 +21,7 @@ from proctree_bpf.codecs.cn_proc import (
     WouldBlock,
     subscription,
 )
-from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.errors import DecodeError
 from support import connector_messages as wire
 
 _FORK = wire.event(wire.FORK, struct.pack("=IIII", 11, 10, 21, 20), 77, 3, 9)

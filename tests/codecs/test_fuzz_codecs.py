@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, subscription
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.codecs.perf_buffer import take_samples
@@ -49,6 +48,7 @@ from proctree_bpf.codecs.sample_decoder import (
     decode,
 )
 from proctree_bpf.core.model import ProcInfo
+from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.perf import PerfStream
 from support.btf_blobs import HEADER as BTF_HEADER
 from support.btf_blobs import kernel_like

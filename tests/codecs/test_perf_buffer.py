@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.perf_buffer import take_samples
+from proctree_bpf.errors import DecodeError
 from support.fake_ring import SAMPLE, THROTTLE, lost, padded, sample
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat, decode_name, parse_stat, parse_status
+from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

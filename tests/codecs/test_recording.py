@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctree_bpf import ProcInfo
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import (
@@ -31,6 +30,7 @@ from proctree_bpf.codecs.recording import (
     encode_snapshot,
     encode_walk,
 )
+from proctree_bpf.errors import DecodeError
 from support.hostile_names import comms, unhurried
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.sample_decoder import (
     EXEC,
     EXIT,
@@ -28,6 +27,7 @@ from proctree_bpf.codecs.sample_decoder import (
 )
 from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, Rename
 from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.errors import DecodeError
 from proctree_bpf.sources.loading import filter_maps
 
 BPF = Path(__file__).parents[2] / "bpf"

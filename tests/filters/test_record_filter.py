@@ -13,8 +13,9 @@ from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.filters.record_filter import Filter
-from proctree_bpf.filters.terms import TERMS, FilterError, Question, parse_terms, question
+from proctree_bpf.errors import FilterError
+from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import TERMS, Question, parse_terms, question
 
 S = 1_000_000_000
 INIT, SSHD, SHELL = ProcessKey(1, 10_000_000), ProcessKey(50, S), ProcessKey(100, 2 * S)
@@ -28,7 +29,7 @@ class World:
         self.now_ns = 10 * S
         known = [("init", INIT, ProcessKey(0)), ("sshd", SSHD, INIT), ("bash", SHELL, SSHD)]
         self.tracker.merge_snapshot([self.entry(*each) for each in known])
-        self.filter = Filter.parse(terms, self.tracker.tree, self.tracker.cache, **options)
+        self.filter = BoundFilter.parse(terms, self.tracker.tree, self.tracker.cache, **options)
         self.filter.survey()
 
     @staticmethod
@@ -74,7 +75,7 @@ class TestAncestor:
         long = "rcu_tasks_rude_kthread"
         world = World(f"{term}={long}")
         tree, cache = world.tracker.tree, world.tracker.cache
-        made = Filter([Question(TERMS[term], (long,))], tree, cache)
+        made = BoundFilter([Question(TERMS[term], (long,))], tree, cache)
         for wanted in (world.filter, made):
             world.filter = wanted
             child = world.fork(200, SHELL)
@@ -269,7 +270,7 @@ class TestRecords:
     )  # fmt: skip
     def test_an_exec(self, terms: str, *, wanted: bool) -> None:
         world = World("")
-        world.filter = Filter.parse(
+        world.filter = BoundFilter.parse(
             terms,
             world.tracker.tree,
             world.tracker.cache,
@@ -346,7 +347,7 @@ class TestSurvey:
         tracker.tree.insert_node(1, PidNode(0, "deploy", 1, 1))
         for pid in range(2, 60_000):
             tracker.tree.insert_node(pid, PidNode(pid - 1, "x", pid, pid, pid - 1))
-        wanted = Filter.parse("ancestor=deploy", tracker.tree, tracker.cache)
+        wanted = BoundFilter.parse("ancestor=deploy", tracker.tree, tracker.cache)
         wanted.survey()
         process_event = tracker.apply(
             Fork(70_000, ProcessKey(60_001, 70_000), ProcessKey(59_999, 59_999))

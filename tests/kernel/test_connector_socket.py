@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import proctree_bpf
-from proctree_bpf import PidTree, ProcCache
+from proctree_bpf import PidTree, ProcCache, compat
 from proctree_bpf.codecs.cn_proc import (
     CnProcEvent,
     ConnectionClosed,
@@ -276,7 +276,7 @@ class TestPublicNames:
     )  # fmt: skip
     def test_each_is_in_the_package(self, name: str) -> None:
         assert hasattr(proctree_bpf, name)
-        assert name in proctree_bpf.__all__
+        assert name in compat.__all__
 
     def test_a_connector_is_had_and_does_not_block(self) -> None:
         connector = proctree_bpf.try_create_connector()

@@ -71,7 +71,7 @@ def test_each_exec_of_one_process_is_an_event_with_the_same_identity(
         ]
         assert len({event.key for event in execs}) == 1
         assert live.info(who).args == (str(stage.helpers.holder), "last")
-    assert live.kinds(who) == ["Fork", "Exec", "Exec", "Exec"]
+        assert live.kinds(who) == ["Fork", "Exec", "Exec", "Exec"]
     live.the_exit(who)
 
 
@@ -88,7 +88,7 @@ def test_an_exec_by_another_thread_than_the_leader_keeps_the_process(
     assert len(keys) == 1
     assert live.the_exec(before.who).args == (str(stage.helpers.quit), "33")
     assert live.the_exit(before.who).status == after.status == 33 << 8
-    node = live.collector.tree.get_node(tid)
+    node = live.collector.tree.pid_tree.get_node(tid)
     assert node is None or node.key.ticks < before.who.ticks
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import Exec
+from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.filters.kernel_port import Seed
-from proctree_bpf.sources.base import SourceFailedError
 from proctree_bpf.sources.loading.bpf_syscall import Elements, create_map
 from proctree_bpf.sources.loading.bpf_table import BpfTable
 from proctree_bpf.sources.system.clock import boottime_ns

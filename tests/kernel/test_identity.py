@@ -55,11 +55,11 @@ def test_who_had_a_reused_pid_before_is_not_in_the_chain_of_who_has_it_now(
         assert latter.pid == former.pid, turn
         live.fence()
         newer = live.collector.process(latter.pid)
-        assert [p.name() for p in newer.parents()[:2]] == ["breeder", "actor"]
-        assert [p.pid for p in newer.parents()[:2]] == [breeder.pid, caller.pid]
+        assert [p.name() for p in newer.creators()[:2]] == ["breeder", "actor"]
+        assert [p.pid for p in newer.creators()[:2]] == [breeder.pid, caller.pid]
         assert newer.children() == []
         # The child of the former stays the former's.
-        parents = live.process(orphan.who).parents()
+        parents = live.process(orphan.who).creators()
         assert [p.name() for p in parents[:2]] == ["former", "actor"]
         older = parents[0]
         assert (older.pid, older.is_running(), newer.is_running()) == (former.pid, False, True)

@@ -327,7 +327,7 @@ class TestWhatIsSentMeanwhile:
             online.write_text(text)
             assert not filtered.source.is_quiet()
             filtered.pipeline.pump()
-            rings = filtered.source._program._rings
+            rings = filtered.source._program.rings
             assert (cpu in rings.cpus()) == has_ring
         until_quiet(filtered)
 
@@ -345,9 +345,9 @@ class TestWhatIsSentMeanwhile:
         watched.spawn(unique("cut"), _COUNT, cpu)
         program = watched.source._program
         assert program is not None
-        assert program._rings is not None
+        assert program.rings is not None
         expected, found = [], []
-        for _, data in program._rings.take():
+        for _, data in program.rings.take():
             take_samples(0, data, found)
             at = 0
             while at < len(data):
@@ -365,8 +365,8 @@ class TestWhatIsSentMeanwhile:
         watched.settle()
         program = watched.source._program
         assert program is not None
-        assert program._rings is not None
-        fcntl.ioctl(program._rings._events[cpu].fd, _DISABLE, 0)
+        assert program.rings is not None
+        fcntl.ioctl(program.rings._events[cpu].fd, _DISABLE, 0)
         deaf = watched.spawn(unique("deaf"), _COUNT, cpu)
         watched.settle()
         assert watched.kinds(deaf) == {}

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.filters.kernel_port import KernelFilterSpec
-from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.loading import compiling, programs
 from support.polled_source import events_until_now
 from support.program import environment, run

@@ -81,7 +81,7 @@ def test_the_child_of_a_process_that_execs_before_the_snapshot_is_its_old_self(
 
 def living(live: LiveCollector) -> set[Identity]:
     """Return the processes that the tree has as living."""
-    nodes = live.collector.tree.all_nodes()
+    nodes = live.collector.tree.pid_tree.all_nodes()
     return {as_identity(node.key) for node in nodes if node.exited_ns is None}
 
 
@@ -111,7 +111,7 @@ def test_what_lives_while_a_collector_starts_is_known_as_the_kernel_knows_it(
                 assert node.exited_ns is None
                 assert node.cmd == info.cmd == comm(who.pid)
                 if info.args_raw is None:  # unknown, never wrong: it and its creator came between
-                    creator = late.collector.cache.get_info(node.creator)
+                    creator = late.collector.tree.proc_cache.get_info(node.creator)
                     assert creator is None or creator.args_raw is None
                     continue
                 assert info.args_raw == cmdline(who.pid)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.loading import bcc_program, compiling
 from proctree_bpf.sources.loading.compiling import bpf_directory, compile_programs, source_text
 

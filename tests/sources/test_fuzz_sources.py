@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from proctree_bpf.cli.tracing.display_options import DisplayOptions, Format
 from proctree_bpf.cli.tracing.sink_factory import make_clock, make_sink
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import (
@@ -33,8 +32,8 @@ from proctree_bpf.codecs.recording import (
 from proctree_bpf.core.model import ProcInfo
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.errors import DecodeError, SourceUnavailableError
 from proctree_bpf.pipeline import Pipeline
-from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.streams.connector import ConnectorStream
 from support import connector_messages as wire

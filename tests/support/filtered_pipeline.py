@@ -13,7 +13,7 @@ from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.kernel_controller import KernelFilterController, followed_by
 from proctree_bpf.filters.kernel_plan import plan_kernel_filter
 from proctree_bpf.filters.kernel_port import FallbackReason
-from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.filters.record_filter import BoundFilter
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.system.clock import boottime_ns
@@ -51,7 +51,7 @@ class FilteredPipeline:
 
     def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
         self.tree, self.cache = PidTree(), ProcCache()
-        self.wanted = Filter.parse(terms, self.tree, self.cache)
+        self.wanted = BoundFilter.parse(terms, self.tree, self.cache)
         spec, reason = plan_kernel_filter(self.wanted.questions, by_parent=False)
         assert spec is not None, reason
         options = BpfOptions(

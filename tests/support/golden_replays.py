@@ -27,7 +27,6 @@ from proctree_bpf import (
     CacheParams,
     Collector,
     PidNode,
-    ProcCache,
     ProcInfo,
     ReplaySource,
     ancestry,
@@ -223,15 +222,14 @@ class _Whole(ReplaySource):
 def _asked(recording: Path, params: CacheParams) -> list[str]:
     """Return what the library says of the tree that is left: a JSON line per process."""
     source = _Whole(recording)
-    collector = Collector(source, params)
+    collector = Collector(source, capacity=params.capacity, ttl_s=params.ttl_secs)
     collector.start()
     source.closed.wait(60)
     collector.stop()
-    tree, cache = collector.tree, collector.cache
+    tree, cache = collector.tree.pid_tree, collector.tree.proc_cache
     nodes = sorted(tree.all_nodes(), key=lambda node: node.key)
     lines = [json.dumps(_answers(collector, node)) for node in nodes]
     living = [node for node in nodes if node.exited_ns is None]
-    assert isinstance(cache, ProcCache)
     roots = [node.key for node in nodes if not node.ppid]
     drawn = [line for key in roots for line in display(tree, key).split("\n")]
     users = {info.user for node in nodes if (info := cache.get_info(node.key)) is not None}
@@ -249,7 +247,7 @@ def _asked(recording: Path, params: CacheParams) -> list[str]:
 
 
 def _answers(collector: Collector, node: PidNode) -> dict[str, Any]:
-    tree, cache, key = collector.tree, collector.cache, node.key
+    tree, cache, key = collector.tree.pid_tree, collector.tree.proc_cache, node.key
     info, process = cache.get_info(key), collector.process(key)
     return {
         "key": list(key),
@@ -264,15 +262,15 @@ def _answers(collector: Collector, node: PidNode) -> dict[str, Any]:
         "descendants": descendants(tree, key),
         "living_descendants": descendants(tree, key, live_only=True),
         "siblings": siblings(tree, key),
-        "parents": [list(above.key) for above in process.parents()],
+        "parents": [list(above.key) for above in process.creators()],
         "process": [
             process.name(),
-            process.ppid(),
-            process.username(),
+            node.ppid,
+            process.username() or (None if info is None else info.user),
             process.exe(),
             process.cmdline(),
             process.is_running(),
-            [below.pid for below in process.children(recursive=True)],
+            [below.pid for below in process.children(recursive=True, live_only=True)],
         ],
     }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf import CacheParams, Exec, PidTree, ProcCache, Tracker
+from proctree_bpf import CacheParams, Exec, PidTree, ProcCache
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.codecs.proc_files import Stat
@@ -19,6 +19,7 @@ from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_
 from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import TICK_NS
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.streams.connector import SOURCE as CONNECTOR

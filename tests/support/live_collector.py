@@ -89,7 +89,7 @@ class LiveCollector:
         return [process_event for process_event in found if process_event.event.key == keys[-1]]
 
     def _is_ours(self, key: ProcessKey) -> bool:
-        return os.getpid() in {p.pid for p in self.collector.process(key).parents()}
+        return os.getpid() in {p.pid for p in self.collector.process(key).creators()}
 
     def events(self, who: Identity, kind: type[E]) -> list[E]:
         """Return its events of one kind so far."""
@@ -153,18 +153,20 @@ class LiveCollector:
 
     def node(self, who: Identity) -> PidNode:
         """Return its place in the tree."""
-        return self.process(who).node
+        node = self.collector.tree.pid_tree.get_node(self.process(who).key)
+        assert node is not None
+        return node
 
     def info(self, who: Identity) -> ProcInfo:
         """Return its details."""
-        info = self.process(who).info
+        info = self.collector.tree.proc_cache.get_info(self.process(who).key)
         assert info is not None
         return info
 
     def chain(self, who: Identity) -> list[Identity]:
         """Return a process and its creators, nearest first, as the tree has them now."""
         process = self.process(who)
-        return [Identity(p.key.pid, p.key.ticks) for p in (process, *process.parents())]
+        return [Identity(p.key.pid, p.key.ticks) for p in (process, *process.creators())]
 
 
 def as_identity(key: ProcessKey) -> Identity:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf import Exec, Exit, Fork, PidTree, ProcCache, ProcessEvent, ProcessKey, Tracker
+from proctree_bpf import Exec, Exit, Fork, PidTree, ProcCache, ProcessEvent, ProcessKey
+from proctree_bpf.core.tracker import Tracker
 from support.values import replace
 
 if TYPE_CHECKING:

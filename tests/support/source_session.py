@@ -7,11 +7,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from proctree_bpf import Gap, PidTree, ProcCache, Tracker
+from proctree_bpf import Gap, PidTree, ProcCache
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sinks.jsonl.json_record import RecordOptions
 from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
-from proctree_bpf.sources.base import Delivery, Snapshot, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.proc_connector import ProcConnectorSource
 from proctree_bpf.sources.recorder import Recorder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from proctree_bpf import EventSource, ProcessEvent, ProcessKey, ProcEvent
+    from proctree_bpf.sources.base import Delivery, Snapshot
     from support.proc_truth import Identity
 
 E = TypeVar("E")

@@ -21,7 +21,7 @@ from proctree_bpf import (
     PidTree,
     ProcCache,
     ProcessKey,
-    Tracker,
+    ProcessTree,
     build_chain_string,
     children,
     descendants,
@@ -32,9 +32,9 @@ from proctree_bpf.cli.tracing.display_options import DisplayOptions, Format
 from proctree_bpf.cli.tracing.sink_factory import make_clock, make_sink
 from proctree_bpf.codecs.inputs import CpuCounters, Drain
 from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork
-from proctree_bpf.core.view import Process
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.descendants import DescendantSet
-from proctree_bpf.filters.record_filter import Filter
+from proctree_bpf.filters.record_filter import BoundFilter
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.base import Delivery
@@ -147,7 +147,7 @@ def new_pipeline(
         display = DisplayOptions()
         clock = make_clock(display, source, 0)
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
-    wanted = Filter.parse(terms, tree, cache) if terms else None
+    wanted = BoundFilter.parse(terms, tree, cache) if terms else None
     kinds: dict[type, str] = EVENT_KINDS if style == "tree" else {Exec: "exec", Exit: "exit"}
     selection = Selection(hides=DescendantSet(_NOBODY).includes, wanted=wanted, kinds=kinds)
     pipeline = Pipeline(source, tracker, sink, selection)
@@ -258,8 +258,9 @@ class QueryTree:
     top_name = "top"
 
     def __init__(self, nodes: int, depth: int) -> None:
-        self.tree, self.cache = new_stores(2 * nodes)
-        self._tracker = Tracker(self.tree, self.cache, uid_to_username)
+        self._front = ProcessTree(capacity=2 * nodes)
+        self.tree, self.cache = self._front.pid_tree, self._front.proc_cache
+        self._tracker = self._front.tracker
         self._now_ns = BEGUN_NS
         self._pid = 0
         above = ProcessKey(0, 0)
@@ -288,7 +289,7 @@ class QueryTree:
             "is_descendant, yes at the top": lambda: is_descendant(tree, deepest, self.top_name),
             "is_descendant, no": lambda: is_descendant(tree, deepest, "nobody"),
             "chain string": lambda: build_chain_string(tree, cache, deepest),
-            "parents": lambda: Process(tree, cache, deepest).parents(),
+            "creators": lambda: self._front.process(deepest).creators(),
             "get_node by PID": lambda: tree.get_node(deepest.pid),
             "children of one among many": lambda: children(tree, self.bush),
         }

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.cli.messages import counted
-from proctree_bpf.sources.base import Refusal, SourceFailedError, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.system.causes import forbidden, shortage, what_helps
 
 if TYPE_CHECKING:

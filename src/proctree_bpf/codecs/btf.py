@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

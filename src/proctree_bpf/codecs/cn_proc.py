@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.errors import DecodeError, ProctreeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _ERRNO = struct.Struct("=i")
 _ALIGN = 4
 
 
-class ConnectorError(Exception):
+class ConnectorError(ProctreeError):
     """Anything that can go wrong with the proc connector.
 
     ConnectorError

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 
-from proctree_bpf.codecs.errors import DecodeError
+from proctree_bpf.errors import DecodeError
 
 PERF_RECORD_SAMPLE = 9
 SAMPLE_HEAD = 12

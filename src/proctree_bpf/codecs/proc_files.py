@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.core.model import ProcInfo
+from proctree_bpf.errors import DecodeError
 
 # Fields of stat, counted from the one after the name: state is 0, so field N is N - 3.
 _PPID, _FLAGS, _NUM_THREADS, _STARTTIME = 4 - 3, 9 - 3, 20 - 3, 22 - 3

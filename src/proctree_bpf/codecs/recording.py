@@ -16,10 +16,10 @@ from dataclasses import asdict, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.core.model import ProcInfo
+from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,10 +6,10 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename
 from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

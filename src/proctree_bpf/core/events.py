@@ -80,7 +80,7 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def parent_pid(self) -> int:
-        """The creator's PID."""
+        """The creator's PID, as other projects name it; the kernel's parent is ``parent``."""
         return self.creator.pid
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from proctree_bpf.core.events import Exit, ProcEvent
+from proctree_bpf.core.events import EVENT_KINDS, Exit, ProcEvent
 from proctree_bpf.core.model import PidNode, ProcInfo  # noqa: TC001 - as struct types
 from proctree_bpf.core.process import TrackedProcess, info_of, node_of
+from proctree_bpf.core.text import escape
 
 
 class ProcessEvent(msgspec.Struct, eq=False):
@@ -25,6 +26,10 @@ class ProcessEvent(msgspec.Struct, eq=False):
     uncertain: bool = False
     kept_node: PidNode | None = None
     kept_info: ProcInfo | None = None
+
+    def __str__(self) -> str:
+        kind, info = EVENT_KINDS[type(self.event)], self.info
+        return f"{kind} {info.tgid} {escape(info.cmd)} {escape(info.user)}"
 
     @property
     def node(self) -> PidNode:

@@ -18,7 +18,7 @@ from proctree_bpf.core.identity import same_start
 from proctree_bpf.core.lineage import ancestors
 from proctree_bpf.core.subtree import below
 from proctree_bpf.core.text import as_comm
-from proctree_bpf.filters.terms import FilterError, Question
+from proctree_bpf.errors import FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.table import ProcessTable
+    from proctree_bpf.filters.terms import Question
 
 
 class Matcher(NamedTuple):

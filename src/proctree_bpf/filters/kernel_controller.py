@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.table import ProcessTable
     from proctree_bpf.filters.kernel_port import FilterFallback
-    from proctree_bpf.filters.record_filter import Filter
+    from proctree_bpf.filters.record_filter import BoundFilter
 
 # Two CPUs that fall back at once may each note its own time, microseconds apart.
 _FALLBACK_SLACK_NS = 1_000_000
@@ -34,7 +34,7 @@ _FALLBACK_SLACK_NS = 1_000_000
 _PAUSE_NS = 1_000_000_000
 
 
-def followed_by(wanted: Filter) -> Callable[[TrackedProcess], bool]:
+def followed_by(wanted: BoundFilter) -> Callable[[TrackedProcess], bool]:
     """Return what tells, after a survey, whether a process is followed for a filter."""
 
     def follows(process: TrackedProcess) -> bool:

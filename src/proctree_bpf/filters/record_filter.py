@@ -27,10 +27,10 @@ def _in_no_cgroup(_path: str, _cgroup_id: int) -> bool:
     return False
 
 
-class Filter:
-    """A filter over a stream of applied events.
+class BoundFilter:
+    """A filter over the stream of events that a tree is kept with.
 
-    >>> wanted = Filter.parse("ancestor=sshd not-user=root", tree, cache)  # doctest: +SKIP
+    >>> wanted = BoundFilter.parse("ancestor=sshd not-user=root", tree, cache)  # doctest: +SKIP
     >>> wanted.survey()  # doctest: +SKIP
     >>> told = tracker.apply(event)  # doctest: +SKIP
     >>> wanted.admits(told)  # doctest: +SKIP

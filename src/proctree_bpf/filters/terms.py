@@ -12,9 +12,10 @@ import re
 import shlex
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from proctree_bpf.core.text import as_comm, visible
+from proctree_bpf.errors import FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +26,6 @@ _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _MAX_PID = 2**32 - 1
 _MAX_SECONDS = 1_000_000_000
 _MOST_DIGITS = 20
-
-
-class FilterError(ValueError):
-    """A filter that cannot be understood or used; the message is one clause."""
 
 
 class Value(Enum):
@@ -171,3 +168,45 @@ def parse_terms(text: str | Iterable[str]) -> tuple[Question, ...]:
         name, separator, value = term.partition("=")
         given.setdefault(name, []).extend([value] if separator else [])
     return tuple(question(name, values) for name, values in given.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events are wanted, in the language of ``proctree-bpf trace``'s options.
+
+    Terms are separated by spaces and must all hold; the values of one, separated by commas,
+    are alternatives; ``not-`` before a term turns it round. ``proctree-bpf trace --help`` and
+    README list them.
+
+    >>> str(Filter.parse("ancestor=sshd,cron not-user=root failed"))
+    'ancestor=sshd,cron not-user=root failed'
+
+    Attributes:
+        questions: the terms.
+        include_self: a process that is itself the ancestor asked for counts, too.
+        by_parent: ask for the kernel's present parents instead of the creators.
+
+    """
+
+    questions: tuple[Question, ...] = ()
+    include_self: bool = True
+    by_parent: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        terms: str | Iterable[str],
+        *,
+        include_self: bool = True,
+        by_parent: bool = False,
+    ) -> Self:
+        """Make a filter of terms: a text, split as a shell would, or one term each.
+
+        Raises:
+            FilterError: they cannot be understood.
+
+        """
+        return cls(parse_terms(terms), include_self, by_parent)
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.questions))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+from proctree_bpf.errors import SourceFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,53 +18,8 @@ if TYPE_CHECKING:
 
 MOUNT_PROC = "mount it with 'mount -t proc proc /proc'"
 """What to do where there is no ``/proc``."""
-
-
-class Refusal(Enum):
-    """Why a source cannot be used."""
-
-    PRIVILEGE = "privilege"
-    """The caller lacks a privilege; with it, the source may work."""
-    UNSUPPORTED = "unsupported"
-    """This machine does not offer it."""
-    BROKEN = "broken"
-    """It should have worked: a fault of this program or of an unknown kernel."""
-    BAD_DATA = "bad data"
-    """A file that it should read is not what it should be."""
-
-
-class SourceUnavailableError(Exception):
-    """A source cannot be opened.
-
-    Attributes:
-        reason: one clause, without a capital or a full stop.
-        remedy: what to do about it, in the same form.
-        refusal: which kind of reason it is.
-        log: what the compiler or the verifier said, for a bug report.
-
-    """
-
-    def __init__(self, reason: str, remedy: str, refusal: Refusal, log: str = "") -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
-        self.refusal = refusal
-        self.log = log
-
-
-class SourceFailedError(Exception):
-    """A source that was open has broken; nothing more can be had of it.
-
-    Attributes:
-        reason: what failed, one clause, without a capital or a full stop.
-        remedy: what to do about it, in the same form.
-
-    """
-
-    def __init__(self, reason: str, remedy: str = "report this as a bug") -> None:
-        super().__init__(f"{reason}; {remedy}")
-        self.reason = reason
-        self.remedy = remedy
+MORE_FILES = "let this process have more files open, with 'ulimit -n'"
+"""What to do where there is a ``/proc``, but no descriptor to read it with."""
 
 
 @contextmanager

@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.sources.base import (
-    Delivery,
-    Refusal,
-    SourceUnavailableError,
-    Waiting,
-    failing_as,
-)
+from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Delivery, Waiting, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
 from proctree_bpf.sources.loading.filter_maps import FilterMaps
@@ -292,21 +286,23 @@ class BpfSource(LiveSource):
             SourceFailedError: the kernel does not let us read them any more.
 
         """
-        if self._program is None:
+        program, backlog = self._program, self._backlog
+        if program is None or program.rings is None:
             raise RuntimeError("the source is not open")
-        backlog = self._backlog
+        if not program.is_ours:
+            raise RuntimeError("the source is the parent process's")
         # The order of these three makes the watermark exact; see streams/loss_accounting.py.
         taken_ns = boottime_ns()
-        fill = self._program.fill()
+        fill = program.rings.fill()
         if backlog.fill < 1:
             with failing_as(_UNREADABLE):
-                counters = self._counters = self._program.counters()
-                chunks = self._program.take()
+                counters = self._counters = program.counters()
+                chunks = program.rings.take(program.failing)
                 # After the rings: whoever has the sample that raised it can see the fallback.
                 fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
             if taken_ns >= self._next_misses_ns:
                 self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
-                self._missed = self._program.missed()
+                self._missed = program.missed()
             taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:

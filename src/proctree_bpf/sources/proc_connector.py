@@ -20,16 +20,9 @@ from proctree_bpf.codecs.cn_proc import (
     What,
     WouldBlock,
 )
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import Received
-from proctree_bpf.sources.base import (
-    MOUNT_PROC,
-    Delivery,
-    Refusal,
-    SourceFailedError,
-    SourceUnavailableError,
-    failing_as,
-)
+from proctree_bpf.errors import DecodeError, Refusal, SourceFailedError, SourceUnavailableError
+from proctree_bpf.sources.base import MORE_FILES, MOUNT_PROC, Delivery, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
 from proctree_bpf.sources.system import own_name, place, procfs
@@ -223,7 +216,8 @@ class ProcConnectorSource(LiveSource):
         datagrams, self._backlog = self._backlog + came, []
         overrun, self._overrun = self._overrun, False
         received = Received(datagrams, overrun, *received_at, complete)
-        events, gaps, watermark_ns = self._stream.feed(received)
+        with failing_as(f"{self.proc} cannot be read any more", MORE_FILES):
+            events, gaps, watermark_ns = self._stream.feed(received)
         answers = self._reader.take()
         self._check_answers(answers)
         if self.recorder is not None:

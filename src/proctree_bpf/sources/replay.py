@@ -6,12 +6,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
 from proctree_bpf.codecs.sample_decoder import KINDS, MAX_COPIES
 from proctree_bpf.core.identity import TICK_NS
-from proctree_bpf.sources.base import Delivery, Refusal, Snapshot, SourceUnavailableError
+from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import Delivery, Snapshot
 from proctree_bpf.streams.connector import SOURCE as CONNECTOR
 from proctree_bpf.streams.connector import ConnectorStream
 from proctree_bpf.streams.perf import PerfStream

@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.inputs import Walk
-from proctree_bpf.sources.base import (
-    MOUNT_PROC,
-    Delivery,
-    Refusal,
-    SourceUnavailableError,
-    failing_as,
-)
+from proctree_bpf.errors import Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import MORE_FILES, MOUNT_PROC, Delivery, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
 from proctree_bpf.sources.system import place, procfs
@@ -101,7 +96,8 @@ class WalkerSource(LiveSource):
         self._next_ns = now_ns + self._interval_ns
         with failing_as(f"{self.proc} cannot be listed any more", MOUNT_PROC):
             walk = Walk(now_ns, list(procfs.iter_stats(self.proc)))
-        events, self._watermark_ns = self._stream.feed(walk)
+        with failing_as(f"{self.proc} cannot be read any more", MORE_FILES):
+            events, self._watermark_ns = self._stream.feed(walk)
         answers = self._reader.take()
         if self.recorder is not None:
             self.recorder.walk(walk, answers)

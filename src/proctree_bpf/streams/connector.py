@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter, Overrun, What
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
+from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.connector_batch import batch_of, is_core_dump, status_of, with_core_dump
 from proctree_bpf.streams.connector_count import SOURCE, ConnectorCount
 from proctree_bpf.streams.pid_history import Holder, PidHistory

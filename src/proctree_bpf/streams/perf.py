@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.sample_decoder import ALWAYS_TOLD, DECODERS, HEADER_KEY, KINDS
 from proctree_bpf.core.events import Gap
+from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.loss_accounting import LossAccounting
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from proctree_bpf.cli.output.standard import write_text
 from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
-from proctree_bpf.library import snapshot
+from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.sinks.describe import command_text
-from proctree_bpf.sources.base import SourceUnavailableError
 from proctree_bpf.sources.system import place, procfs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Snapshot:
         tree, cache = PidTree(), ProcCache()
         try:
             place.require_proc()
-            snapshot(tree, cache)
+            Tracker(tree, cache, procfs.uid_to_username).merge_snapshot(procfs.read_snapshot())
         except SourceUnavailableError as error:
             raise no_source([error]) from error
         except OSError as error:

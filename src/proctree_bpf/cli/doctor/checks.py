@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from proctree_bpf.cli.doctor.environment import ENVIRONMENT_CHECKS
 from proctree_bpf.cli.doctor.finding import Finding, Verdict, passed
 from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.core.events import Exec, Fork
-from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
+from proctree_bpf.errors import DecodeError, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BTF_PATH, BpfOptions
 from proctree_bpf.sources.choose import LIVE, SourceOptions, candidates
 from proctree_bpf.sources.loading.bcc_program import BccError, import_bcc

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctree_bpf.filters.terms import NOT, TERMS, FilterError, Question, Value, question
+from proctree_bpf.errors import FilterError
+from proctree_bpf.filters.terms import NOT, TERMS, Question, Value, question
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,11 +24,11 @@ from proctree_bpf.cli.output.writers import FrameWriter, OutputError, WritingAba
 from proctree_bpf.cli.run.command import hold_command
 from proctree_bpf.cli.run.supervisor import CommandSupervisor, supervised
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
-from proctree_bpf.cli.tracing.filter_plan import FilterPlan
+from proctree_bpf.cli.tracing.filter_plan import TraceFilterPlan
 from proctree_bpf.cli.tracing.hooks import TraceHooks
 from proctree_bpf.cli.tracing.report import say_only_loss, say_start, say_summary
 from proctree_bpf.cli.tracing.start import TraceStarter, open_recorder
-from proctree_bpf.sources.base import SourceFailedError
+from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.sources.recorder import Recorder, RecordingError
 from proctree_bpf.sources.system.clock import boottime_ns
 
@@ -153,7 +153,7 @@ class _Trace:
 
         """
         options, supervisor = self._options, self._supervisor
-        plan = FilterPlan(options, supervisor.follows if supervisor is not None else None)
+        plan = TraceFilterPlan(options, supervisor.follows if supervisor is not None else None)
         hooks = TraceHooks(self._stop, options, self._out, supervisor)
         starter = TraceStarter(
             options, self._out, recorder, plan, supervisor=supervisor, hooks=hooks
@@ -213,7 +213,7 @@ class _Trace:
         return summary
 
     def _report(
-        self, started: Started, summary: dict[str, Any], elapsed: float, plan: FilterPlan
+        self, started: Started, summary: dict[str, Any], elapsed: float, plan: TraceFilterPlan
     ) -> None:
         if self._options.display.quiet:
             say_only_loss(summary)

@@ -15,12 +15,11 @@ from proctree_bpf.cli.tracing.sink_factory import TallyingSink, make_clock, make
 from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
+from proctree_bpf.errors import FilterError, SourceFailedError, SourceUnavailableError
 from proctree_bpf.filters.descendants import DescendantSet
-from proctree_bpf.filters.terms import FilterError
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sinks.tally import Tally
-from proctree_bpf.sources.base import SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BpfSource
 from proctree_bpf.sources.choose import candidates
 from proctree_bpf.sources.recorder import Recorder
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.cli.output.writers import LineWriter
     from proctree_bpf.cli.run.supervisor import CommandSupervisor
-    from proctree_bpf.cli.tracing.filter_plan import FilterPlan
+    from proctree_bpf.cli.tracing.filter_plan import TraceFilterPlan
     from proctree_bpf.cli.tracing.hooks import TraceHooks
     from proctree_bpf.cli.tracing.options import TraceOptions
     from proctree_bpf.core.events import ProcEvent
@@ -65,7 +64,7 @@ class TraceStarter:
         options: TraceOptions,
         out: LineWriter,
         recorder: Recorder | None,
-        plan: FilterPlan,
+        plan: TraceFilterPlan,
         *,
         supervisor: CommandSupervisor | None,
         hooks: TraceHooks,

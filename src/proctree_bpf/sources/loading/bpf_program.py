@@ -1,4 +1,4 @@
-"""The programs in the kernel: loads them, attaches them, empties their buffers."""
+"""The programs in the kernel: loads them, attaches them, reads their counters."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _side_by_side(calls: list[Callable[[], int]]) -> list[int | OSError]:
 
 
 class BpfProgram:
-    """The loaded programs. ``open_buffers`` and then ``attach`` before ``take``."""
+    """The loaded programs. ``open_buffers`` and then ``attach``."""
 
     def __init__(self, compiled: Compiled, macros: Mapping[str, int]) -> None:
         """Load programs that were compiled with ``macros``, as often and as such as those say.
@@ -101,8 +101,10 @@ class BpfProgram:
         self._maps: dict[str, int] = {}
         self._functions: list[list[int]] = []
         self._links: list[int] = []
-        self._rings: PerfRings | None = None
-        self._is_ours = True
+        self.rings: PerfRings | None = None
+        """The buffers that the programs send to, once they are open."""
+        self.is_ours = True
+        """Whether this is the process that loaded them, not a child of it."""
         owned_by(self)
         try:
             self._create_maps(compiled)
@@ -118,7 +120,8 @@ class BpfProgram:
         self._counters.key.raw = _FIRST
         self._counted = b""
         self._found: list[CpuCounters] = []
-        self._failing: list[int] = []
+        self.failing: list[int] = []
+        """The CPUs on which samples have failed to be sent, between the last two readings."""
 
     def _create_maps(self, compiled: Compiled) -> None:
         with momentary:
@@ -163,7 +166,7 @@ class BpfProgram:
             if not events.put(number.pack(cpu), number.pack(fd)):
                 raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
 
-        self._rings = PerfRings(set_ring, pages)
+        self.rings = PerfRings(set_ring, pages)
 
     def attach(self) -> None:
         """Attach to the tracepoints; from here on, samples arrive.
@@ -196,7 +199,7 @@ class BpfProgram:
             self._possible, self._layout.iter_unpack(self._counted), strict=True
         ):
             found[cpu] = CpuCounters(values[:kinds], values[kinds:])
-        self._failing = [
+        self.failing = [
             cpu
             for cpu, (now, before) in enumerate(zip(found, self._found, strict=False))
             if now.failed != before.failed
@@ -204,13 +207,9 @@ class BpfProgram:
         self._found = found
         return found
 
-    def fill(self) -> float:
-        """Return how full the fullest buffer is, from 0 to 1."""
-        return 0.0 if self._rings is None else self._rings.fill()
-
     def is_quiet(self) -> bool:
         """Tell that no sample was begun since the counters were read, nor any CPU has come."""
-        followed = self._rings is None or self._rings.is_up_to_date()
+        followed = self.rings is None or self.rings.is_up_to_date()
         return followed and self._read_counters() == self._counted
 
     def _read_counters(self) -> bytes:
@@ -228,12 +227,6 @@ class BpfProgram:
     def table(self, name: str, key_size: int, value_size: int) -> BpfTable:
         """Return one of the program's maps."""
         return BpfTable(self._maps[name], key_size, value_size)
-
-    def take(self) -> list[tuple[int, bytes]]:
-        """Empty the buffers; return what was in each, as (CPU, bytes)."""
-        if not self._is_ours:
-            raise RuntimeError("the BPF program is the parent process's")
-        return self._rings.take(self._failing) if self._rings is not None else []
 
     def missed(self) -> int:
         """Count the runs that the kernel skipped because the program was running already.
@@ -253,12 +246,12 @@ class BpfProgram:
 
     def close(self) -> None:
         """Detach, and free buffers, maps and programs."""
-        if not self._is_ours:
+        if not self.is_ours:
             return
         self.detach()
-        if self._rings is not None:
-            self._rings.close()
-            self._rings = None
+        if self.rings is not None:
+            self.rings.close()
+            self.rings = None
         while self._functions:
             for program in self._functions.pop():
                 os.close(program)
@@ -271,5 +264,5 @@ class BpfProgram:
         Only what holds the programs to the tracepoints is closed: the parent's detaching would
         be in vain. The buffers see to themselves.
         """
-        self._is_ours = False
+        self.is_ours = False
         self.detach()

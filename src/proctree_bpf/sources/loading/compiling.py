@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.loading import bcc_program
 from proctree_bpf.sources.loading.compiled import from_answer
 from proctree_bpf.sources.system.causes import program_refused, shortage, what_helps

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.sample_decoder import id_or_none, known_name
 from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.filters.kernel_port import (
     FILE_ROOM,
     FallbackReason,
@@ -15,7 +16,6 @@ from proctree_bpf.filters.kernel_port import (
     KernelProcess,
     innermost_first,
 )
-from proctree_bpf.sources.base import SourceFailedError
 from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:

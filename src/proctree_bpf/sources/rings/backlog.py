@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.inputs import Drain
 from proctree_bpf.codecs.perf_buffer import take_samples
+from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

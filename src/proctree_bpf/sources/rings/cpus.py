@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.rings.perf_rings import cpus_in
 from proctree_bpf.sources.system.causes import what_helps
 

@@ -21,7 +21,7 @@ import struct
 import sys
 from typing import NamedTuple
 
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.system.causes import shortage
 
 # Of struct perf_event_mmap_page, where numbers are counted in units of 8 bytes.

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.rings.perf_ring import Barrier, OfflineError, PerfEvent
 from proctree_bpf.sources.system.causes import what_helps
 from proctree_bpf.sources.system.forks import owned_by

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf.sources.base import Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.system.privilege import in_initial_user_namespace, lockdown_mode
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from proctree_bpf.sources.base import MOUNT_PROC, Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
+from proctree_bpf.sources.base import MOUNT_PROC
 from proctree_bpf.sources.system import clock, privilege, procfs
 from proctree_bpf.sources.system.causes import shortage
 

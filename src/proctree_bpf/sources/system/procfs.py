@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache, cached
 
-from proctree_bpf.codecs.errors import DecodeError
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
+from proctree_bpf.errors import DecodeError
 from proctree_bpf.sources.system.clock import boottime_ns, shift
 
 if TYPE_CHECKING:
@@ -286,17 +286,25 @@ def read_key(pid: int, proc: str = PROC) -> ProcessKey:
 
 
 def read_stat(pid: int, proc: str = PROC) -> Stat | None:
-    """Read the stat file of a process; None if it is gone, hidden, or not a process."""
+    """Read the stat file of a process; None if it is gone, hidden, or not a process.
+
+    Raises:
+        OSError: too many files are open.
+
+    """
     if not 0 < pid <= _MAX_PID:
         return None
     try:
         fd = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return _stat_of(os.read(fd, _STAT_BYTES))
-        finally:
-            os.close(fd)
+    except OSError as error:
+        _raise_if_ours(error)
+        return None
+    try:
+        return _stat_of(os.read(fd, _STAT_BYTES))
     except (OSError, DecodeError):
         return None
+    finally:
+        os.close(fd)
 
 
 class LiveProcReader:

@@ -1,4 +1,7 @@
-"""Functions for programs that keep a tree themselves: the core, plus ``/proc`` and the clock."""
+"""The functions that programs ported from elsewhere know: a tree, a cache and what is done to them.
+
+Each of them works on stores that are handed in; ``ProcessTree`` is the new way.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from weakref import WeakKeyDictionary
 from msgspec.structs import replace as changed
 
 from proctree_bpf.codecs.inputs import Received
+from proctree_bpf.collector import Collector
 from proctree_bpf.core import lineage
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.events import Exec, ProcEvent
@@ -31,6 +35,7 @@ from proctree_bpf.sources.system.clock import boottime_ns, both_clocks_ns
 from proctree_bpf.streams.connector import ConnectorStream
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.events import Gap
@@ -240,3 +245,17 @@ def build_chain(
 ) -> str:
     """Return the chain as ``pid|cmd|user;pid|cmd|user``; the same as ``build_chain_string``."""
     return build_chain_string(tree, cache, pid, proc, max_ancestors=max_ancestors)
+
+
+def start_proc_listener(
+    params: CacheParams | None = None,
+) -> tuple[CacheStore, threading.Event]:
+    """Start a collector for the rest of the program; return its cache and readiness flag.
+
+    The flag is set once events arrive. It never is if no source can be used: wait with
+    a timeout, or use ``Collector``, which tells the reason.
+    """
+    bounds = params or CacheParams()
+    collector = Collector(capacity=bounds.capacity, ttl_s=bounds.ttl_secs)
+    collector.start_background()
+    return collector.tree.proc_cache, collector.ready
