@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from proctree_bpf.core.events import Exit
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.filters.ancestry import AncestryFilter, ParentFilter, has_line, is_named, matcher
-from proctree_bpf.filters.terms import ANCESTRY_TERMS, Question, ancestral, parse_terms
+from proctree_bpf.filters.terms import ANCESTRY_TERMS, ancestral
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.filters.terms import Filter, Question
 
 _SECOND_NS = 1_000_000_000
 
@@ -30,63 +31,34 @@ def _in_no_cgroup(_path: str, _cgroup_id: int) -> bool:
 class BoundFilter:
     """A filter over the stream of events that a tree is kept with.
 
-    >>> wanted = BoundFilter.parse("ancestor=sshd not-user=root", tree, cache)  # doctest: +SKIP
+    >>> wanted = BoundFilter(Filter.parse("ancestor=sshd failed"), tree, cache)  # doctest: +SKIP
     >>> wanted.survey()  # doctest: +SKIP
     >>> told = tracker.apply(event)  # doctest: +SKIP
     >>> wanted.admits(told)  # doctest: +SKIP
 
     Args:
-        questions: all must hold; see ``filters.terms``.
+        wanted: the filter.
         tree, cache: what the tracker keeps.
-        include_self: a process that is itself the ancestor asked for counts too.
-        by_parent: ask for the kernel's present parents instead of the creators.
         in_cgroup: knows cgroups; needed for the term ``cgroup`` only.
 
     """
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        wanted: Filter,
         tree: TreeStore,
         cache: CacheStore,
-        *,
-        include_self: bool = True,
-        by_parent: bool = False,
         in_cgroup: InCgroup = _in_no_cgroup,
     ) -> None:
-        self.questions = tuple(questions)
-        self.include_self = include_self
-        self.by_parent = by_parent
+        self._filter = wanted
         self.ancestry: AncestryFilter | ParentFilter | None = None
         self._table, _ = table_of(tree, cache)
-        self._ancestral = ancestral(questions)
+        self._ancestral = ancestral(wanted.questions)
         self._wanted = 0
         self._unwanted = 0
         self._predicates = [
-            _predicate(q, in_cgroup) for q in questions if q.term not in ANCESTRY_TERMS
+            _predicate(q, in_cgroup) for q in wanted.questions if q.term not in ANCESTRY_TERMS
         ]
-
-    @classmethod
-    def parse(
-        cls,
-        terms: str | Iterable[str],
-        tree: TreeStore,
-        cache: CacheStore,
-        *,
-        include_self: bool = True,
-        by_parent: bool = False,
-        in_cgroup: InCgroup = _in_no_cgroup,
-    ) -> Self:
-        """Make a filter of terms such as ``ancestor=sshd,cron not-user=root failed``.
-
-        Raises:
-            FilterError: they cannot be understood.
-
-        """
-        return cls(
-            parse_terms(terms), tree, cache,
-            include_self=include_self, by_parent=by_parent, in_cgroup=in_cgroup,
-        )  # fmt: skip
 
     def survey(self) -> None:
         """Decide for all that the tree knows now: after a snapshot and after each repair.
@@ -106,8 +78,8 @@ class BoundFilter:
                     self._wanted |= 1 << index
             if self._unwanted:  # nobody can say that it is not under one of these
                 self._unwanted |= 1 << len(matchers)
-            kind = ParentFilter if self.by_parent else AncestryFilter
-            self.ancestry = kind(self._table, matchers, include_self=self.include_self)
+            kind = ParentFilter if self._filter.by_parent else AncestryFilter
+            self.ancestry = kind(self._table, matchers, include_self=self._filter.include_self)
         self.ancestry.survey()
 
     def admits(self, told: ProcessEvent) -> bool:
