@@ -101,12 +101,18 @@ def show_origin(error: Exception) -> None:
         traceback.print_exception(error)
 
 
+def _short_of(error: Exception) -> CliError | None:
+    """Say what the system has too little of, if that is what the error tells."""
+    short = shortage(error)
+    if short is None:
+        return None
+    return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
+
+
 def unexpected(error: Exception) -> CliError:
     """Say that something failed which should not have: no traceback reaches a user."""
-    short = shortage(error) if isinstance(error, OSError) else None
-    if short is not None:
-        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
-    return CliError(
+    lack = _short_of(error) if isinstance(error, OSError) else None
+    return lack or CliError(
         f"internal error: {error!r}; run again with --debug and report it as a bug.",
         ExitCode.INTERNAL,
     )
@@ -139,10 +145,7 @@ def calling(call: str) -> Iterator[None]:
 
 def source_failed(error: SourceFailedError) -> CliError:
     """Say that a source broke while it ran."""
-    short = shortage(error)
-    if short is not None:
-        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
-    return CliError(
+    return _short_of(error) or CliError(
         f"the source of events has failed: {error.reason}; "
         f"what was written before is intact; {error.remedy}.",
         ExitCode.INTERNAL,
@@ -151,15 +154,12 @@ def source_failed(error: SourceFailedError) -> CliError:
 
 def output_failed(error: OSError, name: object = "the output", *, lost_lines: int = 0) -> CliError:
     """Say that what was written did not arrive."""
-    short = shortage(error)
-    if short is not None:
-        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
     why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
     missing = ""
     if lost_lines:
         verb = "is" if lost_lines == 1 else "are"
         missing = f", so at least {counted(lost_lines, 'line')} {verb} missing"
-    return CliError(
+    return _short_of(error) or CliError(
         f"{name} could not be written ({why}){missing}; what was written before is intact.",
         ExitCode.INTERNAL,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 from proctree_bpf.cli.errors import CliError, ExitCode, no_source, source_failed
@@ -46,10 +47,11 @@ class Started(NamedTuple):
     tally: Tally
 
 
+@dataclass(frozen=True, slots=True)
 class TraceStarter:
     """Makes pipelines until one can be started.
 
-    Args:
+    Attributes:
         options: what the user asked for.
         out: where records go.
         recorder: what writes a recording, if one is wanted.
@@ -59,22 +61,12 @@ class TraceStarter:
 
     """
 
-    def __init__(
-        self,
-        options: TraceOptions,
-        out: LineWriter,
-        recorder: Recorder | None,
-        plan: TraceFilterPlan,
-        *,
-        supervisor: CommandSupervisor | None,
-        hooks: TraceHooks,
-    ) -> None:
-        self._options = options
-        self._out = out
-        self._recorder = recorder
-        self._plan = plan
-        self._supervisor = supervisor
-        self._hooks = hooks
+    options: TraceOptions
+    out: LineWriter
+    recorder: Recorder | None
+    plan: TraceFilterPlan
+    supervisor: CommandSupervisor | None
+    hooks: TraceHooks
 
     def start(self) -> Started:
         """Start the best source that can be used, and say of each better one why it cannot.
@@ -84,8 +76,8 @@ class TraceStarter:
 
         """
         refusals: list[SourceUnavailableError] = []
-        wanted = self._plan.source_options(self._options.collection.source_options)
-        for make in candidates(wanted, self._recorder):
+        wanted = self.plan.source_options(self.options.collection.source_options)
+        for make in candidates(wanted, self.recorder):
             source = make()
             try:
                 started = self._try(source)
@@ -95,49 +87,49 @@ class TraceStarter:
                 continue
             for refusal in refusals:
                 say(f"a better source cannot be used: {refusal.reason}; {refusal.remedy}")
-            if not isinstance(source, ReplaySource):
-                _say_what_is_missing()
+            lack = None if isinstance(source, ReplaySource) else place.boot_id_trouble()
+            if lack is not None:
+                say(f"{lack.reason}; {lack.remedy}")
             return started
         raise no_source(refusals)
 
     def _try(self, source: EventSource) -> Started:
-        options = self._options
+        options = self.options
         if isinstance(source, ReplaySource):
             _load(source)
         bounds = options.collection.cache_params
         tree, cache = PidTree(bounds), ProcCache(bounds)
         tracker = Tracker(tree, cache, procfs.uid_to_username)
         clock = make_clock(options.display, source, options.wall_offset_ns)
-        text = cast("TextIO", self._out)  # as much of one as a sink wants
+        text = cast("TextIO", self.out)  # as much of one as a sink wants
         tally = Tally()
         sink = make_sink(options.output.format, options.display, text, tracker, source, clock=clock)
         if not options.display.quiet:
             sink = TallyingSink(sink, tally)
-        self._plan.check_source(source)
-        pipeline = Pipeline(
-            source, tracker, sink, self._selection(source, tree, cache), hooks=self._hooks
-        )
+        self.plan.check_source(source)
+        selection = self._selection(source, tree, cache)
+        pipeline = Pipeline(source, tracker, sink, selection, hooks=self.hooks)
         self._open(pipeline)
         clock.started_ns = source.now_ns()
         if is_named(options.output.output):
-            start_over(self._out.fileno())
+            start_over(self.out.fileno())
         return Started(pipeline, tally)
 
     def _selection(self, source: EventSource, tree: PidTree, cache: ProcCache) -> Selection:
-        wanted = self._plan.filter_for(tree, cache)
-        names = self._options.display.events_of(self._options.output.format)
+        wanted = self.plan.filter_for(tree, cache)
+        names = self.options.display.events_of(self.options.output.format)
         kind_of = {name: kind for kind, name in EVENT_KINDS.items()}
         return Selection(
             hides=self._hides(source),
             wanted=wanted,
             kinds={kind_of[name]: name for name in names},
-            start_kernel_filter=lambda source: self._plan.start_kernel_filter(source, wanted),
+            start_kernel_filter=lambda source: self.plan.start_kernel_filter(source, wanted),
         )
 
     def _hides(self, source: EventSource) -> Callable[[ProcEvent], bool]:
-        if self._supervisor is not None:
-            return self._supervisor.hides
-        if self._options.collection.exclude_self and not isinstance(source, ReplaySource):
+        if self.supervisor is not None:
+            return self.supervisor.hides
+        if self.options.collection.exclude_self and not isinstance(source, ReplaySource):
             return DescendantSet(procfs.read_key(os.getpid())).includes
         return Selection().hides
 
@@ -163,14 +155,8 @@ class TraceStarter:
                 self._say_log(pipeline.source.filter_refusal)
 
     def _say_log(self, error: SourceUnavailableError) -> None:
-        for line in error.log.splitlines() if self._options.debug else ():
+        for line in error.log.splitlines() if self.options.debug else ():
             say(line)
-
-
-def _say_what_is_missing() -> None:
-    trouble = place.boot_id_trouble()
-    if trouble is not None:
-        say(f"{trouble.reason}; {trouble.remedy}")
 
 
 def _load(source: ReplaySource) -> None:
