@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from proctree_bpf.core.events import Exit
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.filters.ancestry import AncestryFilter, ParentFilter, has_line, is_named, matcher
 from proctree_bpf.filters.terms import ANCESTRY_TERMS, ancestral
@@ -100,14 +99,14 @@ def _predicate(question: Question, in_cgroup: InCgroup) -> Callable[[ProcessEven
     if not question.negated:
         return holds
     if question.term.name in ("min-age", "max-age"):  # of the ends only, turned round too
-        return lambda told: not isinstance(told.event, Exit) or not holds(told)
+        return lambda told: told.as_received.kind != "exit" or not holds(told)
     return lambda told: not holds(told)
 
 
 def _test(term: str, values: Sequence[str], in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
     match term:
         case "failed":
-            return lambda told: isinstance(told.event, Exit) and bool(told.event.status)
+            return lambda told: told.as_received.kind == "exit" and bool(told.as_received.status)
         case "min-age":
             least_ns = min(map(float, values)) * _SECOND_NS
             return _age_test(lambda age_ns: age_ns >= least_ns)
@@ -120,7 +119,7 @@ def _test(term: str, values: Sequence[str], in_cgroup: InCgroup) -> Callable[[Pr
 
 def _age_test(is_right: Callable[[int], bool]) -> Callable[[ProcessEvent], bool]:
     def holds(told: ProcessEvent) -> bool:
-        if not isinstance(told.event, Exit):
+        if told.as_received.kind != "exit":
             return True
         age_ns = told.age_ns
         return age_ns is not None and is_right(age_ns)
