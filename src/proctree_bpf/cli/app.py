@@ -23,11 +23,10 @@ from proctree_bpf.cli.commands.trace import trace
 from proctree_bpf.cli.commands.tree import tree
 from proctree_bpf.cli.errors import (
     SIGNAL_STATUS,
-    CliError,
     CommandEnded,
     EndedBySignal,
     ExitCode,
-    output_failed,
+    as_cli_error,
     show_origin,
     unexpected,
 )
@@ -139,11 +138,9 @@ def _status_of(error: Exception) -> int:
     if isinstance(error, _ParserError):
         return _show_usage_error(error)
     show_origin(error)
-    if not isinstance(error, CliError):
-        # Outside of a command, only help and the like are written.
-        error = output_failed(error) if isinstance(error, OSError) else unexpected(error)
-    say(str(error))
-    return error.code
+    told = as_cli_error(error)
+    say(str(told))
+    return told.code
 
 
 def _show_usage_error(error: Any) -> int:

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.cli.messages import counted
-from proctree_bpf.errors import Refusal, SourceFailedError, SourceUnavailableError
+from proctree_bpf.errors import FilterError, Refusal, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.system.causes import forbidden, shortage, what_helps
 
 if TYPE_CHECKING:
@@ -143,7 +143,25 @@ def calling(call: str) -> Iterator[None]:
         ) from error
 
 
-def source_failed(error: SourceFailedError) -> CliError:
+def as_cli_error(error: Exception) -> CliError:
+    """Turn what may come out of a command into a sentence."""
+    match error:
+        case CliError():
+            return error
+        case FilterError():
+            code = ExitCode.UNAVAILABLE if error.is_unsupported else ExitCode.NO
+            return CliError(f"{error}.", code)
+        case SourceUnavailableError():
+            return no_source([error])
+        case SourceFailedError():
+            return _source_failed(error)
+        case OSError():  # outside of a command, only help and the like are written
+            return output_failed(error)
+        case _:
+            return unexpected(error)
+
+
+def _source_failed(error: SourceFailedError) -> CliError:
     """Say that a source broke while it ran."""
     return _short_of(error) or CliError(
         f"the source of events has failed: {error.reason}; "

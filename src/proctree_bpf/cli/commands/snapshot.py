@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctree_bpf.cli.errors import CliError, ExitCode, no_proc, no_source
+from proctree_bpf.cli.errors import CliError, ExitCode, no_proc
 from proctree_bpf.cli.messages import say
 from proctree_bpf.cli.output.standard import write_text
 from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.sinks.describe import command_text
 from proctree_bpf.sources.system import place, procfs
 
@@ -59,8 +58,6 @@ class Snapshot:
         try:
             place.require_proc()
             Tracker(tree, cache, procfs.uid_to_username).merge_snapshot(procfs.read_snapshot())
-        except SourceUnavailableError as error:
-            raise no_source([error]) from error
         except OSError as error:
             raise no_proc(error) from error
         for trouble in filter(None, (place.hiding(), place.boot_id_trouble())):

@@ -17,7 +17,6 @@ from proctree_bpf.cli.errors import (
     EndedBySignal,
     ExitCode,
     output_failed,
-    source_failed,
 )
 from proctree_bpf.cli.messages import counted, say
 from proctree_bpf.cli.output.standard import opened, reader_is_gone
@@ -26,9 +25,13 @@ from proctree_bpf.cli.output.writers import FrameWriter, OutputError, WritingAba
 from proctree_bpf.cli.run.command import hold_command
 from proctree_bpf.cli.run.supervisor import CommandSupervisor, supervised
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
-from proctree_bpf.cli.tracing.filter_plan import TraceFilterPlan
 from proctree_bpf.cli.tracing.hooks import TraceHooks
-from proctree_bpf.cli.tracing.report import say_only_loss, say_start, say_summary
+from proctree_bpf.cli.tracing.report import (
+    say_only_loss,
+    say_start,
+    say_summary,
+    say_where_filtered,
+)
 from proctree_bpf.cli.tracing.start import TraceStarter, open_recorder
 from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.sources.recorder import Recorder, RecordingError
@@ -109,7 +112,7 @@ def _end(trace: _Trace, stop: Stopper) -> None:
     if stop.final:
         raise EndedBySignal(stop.final)
     if trace.failure is not None:
-        raise source_failed(trace.failure) from trace.failure
+        raise trace.failure
 
 
 def _calm_garbage_collector() -> None:
@@ -151,9 +154,8 @@ class _Trace:
 
         """
         options, supervisor = self.options, self.supervisor
-        plan = TraceFilterPlan(options, supervisor.follows if supervisor is not None else None)
         hooks = TraceHooks(self.stop, options, self.out, supervisor)
-        started = TraceStarter(options, self.out, recorder, plan, supervisor, hooks).start()
+        started = TraceStarter(options, self.out, recorder, supervisor, hooks).start()
         pipeline = started.pipeline
         try:
             startup = time.perf_counter() - begun
@@ -162,7 +164,7 @@ class _Trace:
             self._pump(pipeline)
             elapsed = time.monotonic() - tracing
             summary = self._summary(pipeline, startup, elapsed)
-            self._report(started, summary, elapsed, plan)
+            self._report(started, summary, elapsed)
         finally:
             pipeline.close()
         if self.stop.pipe_closed or self.unwritten is not None:
@@ -207,14 +209,12 @@ class _Trace:
         summary["unwritten_lines"] = 0 if self.stop.pipe_closed else self.out.lost_lines
         return summary
 
-    def _report(
-        self, started: Started, summary: dict[str, Any], elapsed: float, plan: TraceFilterPlan
-    ) -> None:
+    def _report(self, started: Started, summary: dict[str, Any], elapsed: float) -> None:
         if self.options.display.quiet:
             say_only_loss(summary)
         else:
             say_summary(summary, elapsed, started.tally, started.pipeline.source.blind_spots)
-            plan.say_where(summary)
+            say_where_filtered(summary, started.plan)
         if self.supervisor is not None and self.supervisor.end_note:
             say(self.supervisor.end_note)
 
