@@ -44,7 +44,10 @@ class ExitCode(IntEnum):
 
 
 class CliError(Exception):
-    """An error to be told in one sentence, with the exit status that goes with it."""
+    """An error to be told in one sentence, with the exit status that goes with it.
+
+    Whatever in ``cli`` cannot do what it says raises one.
+    """
 
     def __init__(self, sentence: str, code: ExitCode) -> None:
         super().__init__(sentence)
@@ -126,12 +129,7 @@ def no_proc(error: OSError) -> CliError:
 
 @contextmanager
 def calling(call: str) -> Iterator[None]:
-    """Name the system call that the kernel refuses in the block.
-
-    Raises:
-        CliError: it did.
-
-    """
+    """Let what the kernel refuses in the block be a CliError that names the system call."""
     try:
         yield
     except OSError as error:

@@ -7,13 +7,13 @@ import select
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.errors import calling
 from proctree_bpf.cli.output.writers import WritingAbandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,12 +66,7 @@ class Stopper:
         return self.final != 0
 
     def check(self) -> None:
-        """End what takes its time if we are to stop at once.
-
-        Raises:
-            WritingAbandoned: so it is.
-
-        """
+        """Raise WritingAbandoned if we are to stop at once."""
         if self.final:
             raise WritingAbandoned("the trace was cut short")
 
@@ -117,7 +112,14 @@ def stopped_by_signals(stop: Stopper) -> Iterator[None]:
     # nohup's wish is respected.
     hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     caught = [number for number in _STOP_SIGNALS if number != signal.SIGHUP or not hangup_ignored]
-    before = {number: signal.signal(number, on_signal) for number in caught}
+    with handled(dict.fromkeys(caught, on_signal)):
+        yield
+
+
+@contextmanager
+def handled(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    """Have signals handled so in the block, and as before after it."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

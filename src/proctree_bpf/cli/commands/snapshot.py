@@ -48,12 +48,7 @@ class Snapshot:
 
     @classmethod
     def take(cls) -> Snapshot:
-        """Read ``/proc``.
-
-        Raises:
-            CliError: it cannot be listed, or is of another place.
-
-        """
+        """Read ``/proc``, if it can be listed and is of this place."""
         tree, cache = PidTree(), ProcCache()
         try:
             place.require_proc()
@@ -65,12 +60,7 @@ class Snapshot:
         return cls(tree, cache)
 
     def require(self, pid: int) -> PidNode:
-        """Return the node of a PID.
-
-        Raises:
-            CliError: there is no such process.
-
-        """
+        """Return the node of a PID, or raise CliError if there is no such process."""
         node = self.tree.get_node(pid)
         if node is None:
             raise CliError(

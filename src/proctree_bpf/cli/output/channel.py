@@ -62,12 +62,7 @@ class Channel:
         return self._descriptor
 
     def close(self) -> None:
-        """Close it.
-
-        Raises:
-            OSError: what was written before did not arrive.
-
-        """
+        """Close it; an OSError says that what was written before did not arrive."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)

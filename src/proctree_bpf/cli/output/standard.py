@@ -44,11 +44,8 @@ def unwritable(path: Path, error: OSError, option: str) -> CliError:
 def opened(path: Path | None, standard: int = 1) -> Iterator[LineWriter]:
     """Open the output: a file, emptied by ``start_over``, or where ``standard`` leads.
 
-    ``-`` is stdout. Writes are buffered; sinks flush after each batch.
-
-    Raises:
-        CliError: it cannot be opened, or what was written last did not arrive.
-
+    ``-`` is stdout. Writes are buffered; sinks flush after each batch. A CliError says that it
+    cannot be opened, or that what was written last did not arrive.
     """
     try:
         if is_named(path):
@@ -86,10 +83,6 @@ def write_text(text: str) -> None:
     """Write a query's answer to stdout, with a newline at its end.
 
     A reader that has gone away is no error: it has seen what it wanted.
-
-    Raises:
-        CliError: it could not be written.
-
     """
     encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
     data = memoryview((text + "\n").encode(encoding, "backslashreplace"))

@@ -150,12 +150,7 @@ class DisplayOptions:
         return (*(name for name in self.times if name not in chosen), *chosen)
 
     def check(self, style: Format) -> None:
-        """Refuse what would have no effect.
-
-        Raises:
-            CliError: an option is not for this format.
-
-        """
+        """Refuse an option that has no effect with this format, by a CliError."""
         shown = style in {Format.TABLE, Format.TREE}
         tree = style is Format.TREE
         refused = (

@@ -146,13 +146,7 @@ class _Trace:
     failure: SourceFailedError | None = None
 
     def run(self, recorder: Recorder | None, begun: float) -> dict[str, Any]:
-        """Trace to the end, and return the statistics.
-
-        Args:
-            recorder: writes the recording, if one is wanted.
-            begun: when the program began, by ``perf_counter``.
-
-        """
+        """Trace to the end, and return the statistics; it ``begun`` then, by ``perf_counter``."""
         options, supervisor = self.options, self.supervisor
         hooks = TraceHooks(self.stop, options, self.out, supervisor)
         started = TraceStarter(options, self.out, recorder, supervisor, hooks).start()
@@ -226,11 +220,11 @@ def _let_end(
     recorder: Recorder | None,
 ) -> None:
     """Tell whoever may wait for a reader when to stop waiting."""
-    on_wait = (lambda: None) if options.display.quiet else _say_waiting
+
+    def on_wait() -> None:
+        if not options.display.quiet:
+            say("waiting for the reader of the output; a second signal ends this at once")
+
     out.end_with(ending, on_wait)
     if recorder is not None and isinstance(recorder.out, FrameWriter):
         recorder.out.end_with(ending, on_wait)
-
-
-def _say_waiting() -> None:
-    say("waiting for the reader of the output; a second signal ends this at once")

@@ -72,12 +72,7 @@ class TraceStarter:
     hooks: TraceHooks
 
     def start(self) -> Started:
-        """Start the best source that can be used, and say of each better one why it cannot.
-
-        Raises:
-            CliError: none can, or not with this filter.
-
-        """
+        """Start the best source that can be used, and say of each better one why it cannot."""
         refusals: list[SourceUnavailableError] = []
         plan = self._plan_filter()
         wanted = plan.source_options(self.options.collection.source_options)
@@ -191,12 +186,7 @@ def _needs_every_event(options: TraceOptions) -> bool:
 
 
 def open_recorder(path: Path | None, offset_ns: int) -> Recorder | None:
-    """Open the file of a recording, if one is wanted; only its owner can read it.
-
-    Raises:
-        CliError: it cannot be written.
-
-    """
+    """Open the file of a recording, if one is wanted; only its owner can read it."""
     if path is None:
         return None
     try:
