@@ -20,15 +20,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopper:
-    """Set by a signal, a time limit, or a reader that has gone away.
-
-    Attributes:
-        reader_gone: tells whether writing has become pointless.
-        pipe_closed: whether that has ended it.
-        is_writing: whether there is anything that a signal must not cut short.
-        final: the second signal's number, which ends it at once; 0 if there was none.
-
-    """
+    """Set by a signal, a time limit, or a reader that has gone away."""
 
     def __init__(self) -> None:
         # Not a threading.Event: a handler that sets one while its lock is held hangs.
@@ -39,9 +31,13 @@ class Stopper:
         self._poll.register(self._wakeup, select.POLLIN)
         self._deadline: float | None = None
         self.reader_gone: Callable[[], bool] = lambda: False
+        """Tells whether writing has become pointless."""
         self.pipe_closed = False
+        """Whether that has ended it."""
         self.is_writing = False
+        """Whether there is anything that a signal must not cut short."""
         self.final = 0
+        """The second signal's number, which ends it at once; 0 if there was none."""
 
     def set(self) -> None:
         """Stop; may be called from a signal handler."""

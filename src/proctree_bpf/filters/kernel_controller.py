@@ -213,11 +213,8 @@ class KernelFilterController:
 
     def summary(self) -> dict[str, Any]:
         """Return what the statistics file says of it."""
-        return {
-            "times_on": self.times_on,
-            "doubts": dict(self.fallbacks),
-            "given_up": self.given_up,
-        }
+        doubts = dict(self.fallbacks)
+        return {"times_on": self.times_on, "doubts": doubts, "given_up": self.given_up}
 
 
 def _with_those_above(processes: Iterable[TrackedProcess]) -> dict[TrackedProcess, None]:

@@ -38,12 +38,9 @@ class Kind(Enum):
 
 
 class Channel:
-    """Where bytes go. Takes over a descriptor.
+    """Where bytes go. Takes over a descriptor that is open for writing.
 
-    Args:
-        descriptor: open for writing.
-        shared: others may have it too, and do not expect it to change.
-
+    ``shared`` says that others may have it too, and do not expect it to change.
     """
 
     def __init__(self, descriptor: int, *, shared: bool) -> None:

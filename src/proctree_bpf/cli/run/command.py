@@ -40,18 +40,13 @@ class CommandOptions:
 
 
 class Command:
-    """A child of ours. Its exit status is learnt from ``poll``, never by waiting for it.
-
-    Attributes:
-        key: its identity.
-        status: what a shell would give as its exit status; None while it runs.
-
-    """
+    """A child of ours. Its exit status is learnt from ``poll``, never by waiting for it."""
 
     def __init__(self, options: CommandOptions, pid: int, release_fd: int, status_fd: int) -> None:
         self.options = options
         self.key = procfs.read_key(pid)
         self.status: int | None = None
+        """What a shell would give as its exit status; None while it runs."""
         self.released = False
         self._pidfd = os.pidfd_open(pid)
         self._release_fd = release_fd

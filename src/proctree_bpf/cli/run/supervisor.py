@@ -73,11 +73,7 @@ def _is_alive(key: ProcessKey) -> bool:
 class CommandSupervisor:
     """Looks after a command while it is traced; a ``StopFlag`` for the pipeline.
 
-    Args:
-        command: held until ``release``.
-        stop: what else can end the trace.
-        terminal: the one that we share with the command.
-
+    The command is held until ``release``; ``stop`` can end the trace, too.
     """
 
     def __init__(self, command: Command, stop: Stopper, terminal: Foreground) -> None:

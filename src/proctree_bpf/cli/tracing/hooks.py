@@ -28,15 +28,7 @@ _LATE_NS, _LATE_ON_TERMINAL_NS = 3_000_000_000, 500_000_000
 
 
 class TraceHooks(PipelineHooks):
-    """Ends a trace when it is told to, and tells how it goes.
-
-    Args:
-        stop: when to end.
-        options: what the user asked for.
-        out: where records go.
-        supervisor: of the command, if one is traced.
-
-    """
+    """Ends a trace when it is told to, and tells how it goes."""
 
     def __init__(
         self,

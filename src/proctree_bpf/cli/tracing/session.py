@@ -126,24 +126,16 @@ def _calm_garbage_collector() -> None:
 
 @dataclass(slots=True)
 class _Trace:
-    """A trace whose output is open and whose command, if there is one, is held.
-
-    Attributes:
-        options: what the user asked for.
-        out: where records go.
-        stop: ends it early.
-        supervisor: of the command, if one is traced.
-        unwritten: what is missing because nobody read on; None if nothing is.
-        failure: how the source broke, if it did.
-
-    """
+    """A trace whose output is open and whose command, if there is one, is held."""
 
     options: TraceOptions
     out: LineWriter
     stop: Stopper
     supervisor: _Supervisor
     unwritten: str | None = None
+    """What is missing because nobody read on."""
     failure: SourceFailedError | None = None
+    """How the source broke."""
 
     def run(self, recorder: Recorder | None, begun: float) -> dict[str, Any]:
         """Trace to the end, and return the statistics; it ``begun`` then, by ``perf_counter``."""

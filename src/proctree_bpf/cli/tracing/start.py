@@ -54,21 +54,13 @@ class Started(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TraceStarter:
-    """Makes pipelines until one can be started.
-
-    Attributes:
-        options: what the user asked for.
-        out: where records go.
-        recorder: what writes a recording, if one is wanted.
-        supervisor: of the command, if only its processes are traced.
-        hooks: who follows the pipeline.
-
-    """
+    """Makes pipelines until one can be started."""
 
     options: TraceOptions
     out: LineWriter
     recorder: Recorder | None
     supervisor: CommandSupervisor | None
+    """Of the command, if only its processes are traced."""
     hooks: TraceHooks
 
     def start(self) -> Started:

@@ -37,7 +37,7 @@ class TreeSink:
         layout: called at each flush, so that a resized terminal is noticed. Lines are
             rewritten if it names rows at the start.
         times: columns to begin with, of "time" and "timestamp".
-        family: who is shown, and under whom; empty unless given.
+        family: who is shown, and under whom.
 
     """
 
