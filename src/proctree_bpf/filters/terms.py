@@ -51,15 +51,24 @@ class Term:
     help: str
 
 
-_UNDER = "Processes that ran under"
-_ARE_OR_UNDER = "Processes that are, or ran under,"
 ANCESTRY_TERMS = (
-    Term("ancestor", Value.NAME, f"{_ARE_OR_UNDER} one named NAME (comm)."),
-    Term("ancestor-pid", Value.PID, f"{_ARE_OR_UNDER} the one with PID at the start."),
-    Term("ancestor-exe", Value.PATH, f"{_UNDER} the program file PATH; *, ?, [] match."),
-    Term("ancestor-regex", Value.REGEX, f"{_UNDER} a command line in which RE is found."),
+    Term("ancestor", Value.NAME, "Processes that are, or ran under, one named NAME (comm)."),
+    Term(
+        "ancestor-pid",
+        Value.PID,
+        "Processes that are, or ran under, the one with PID at the start.",
+    ),
+    Term(
+        "ancestor-exe",
+        Value.PATH,
+        "Processes that ran under the program file PATH; *, ?, [] match.",
+    ),
+    Term(
+        "ancestor-regex",
+        Value.REGEX,
+        "Processes that ran under a command line in which RE is found.",
+    ),
 )
-_NO_EXITS = "No exits of processes that ran for"
 RECORD_TERMS = (
     Term("user", Value.USER, "Processes of this user: a name or a uid."),
     Term("name", Value.NAME, "Processes named NAME (comm)."),
@@ -68,8 +77,8 @@ RECORD_TERMS = (
     Term("ppid", Value.PID, "Processes whose parent has this PID."),
     Term("cgroup", Value.PATH, "Processes in this cgroup (version 2), or in one below it."),
     Term("failed", Value.NOTHING, "Only exits, with a status other than 0 or by a signal."),
-    Term("min-age", Value.SECONDS, f"{_NO_EXITS} less than SECONDS."),
-    Term("max-age", Value.SECONDS, f"{_NO_EXITS} more than SECONDS."),
+    Term("min-age", Value.SECONDS, "No exits of processes that ran for less than SECONDS."),
+    Term("max-age", Value.SECONDS, "No exits of processes that ran for more than SECONDS."),
 )
 TERMS = {term.name: term for term in (*ANCESTRY_TERMS, *RECORD_TERMS)}
 
