@@ -213,8 +213,8 @@ class KernelFilterController:
 
     def summary(self) -> dict[str, Any]:
         """Return what the statistics file says of it."""
-        doubts = dict(self.fallbacks)
-        return {"times_on": self.times_on, "doubts": doubts, "given_up": self.given_up}
+        fallbacks = dict(self.fallbacks)
+        return {"times_on": self.times_on, "fallbacks": fallbacks, "given_up": self.given_up}
 
 
 def _with_those_above(processes: Iterable[TrackedProcess]) -> dict[TrackedProcess, None]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from proctree_bpf.cli.doctor.environment import ENVIRONMENT_CHECKS
 from proctree_bpf.cli.doctor.finding import Finding, failed, passed, warned
 from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
+from proctree_bpf.codecs.kernel_layout import TRACEPOINTS, MissingFieldError, layout_macros
 from proctree_bpf.core.events import Exec, Fork
 from proctree_bpf.errors import DecodeError, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BTF_PATH, BpfOptions
@@ -73,18 +73,17 @@ def _check_btf() -> Finding:
 
 def _check_tracepoints() -> Finding:
     """BTF names every tracepoint, so tracefs need not be mounted."""
-    wanted = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
     try:
         btf = Btf(BTF_PATH.read_bytes())
     except (OSError, DecodeError):
         return warned("cannot be checked without BTF", "see BTF above")
-    missing = [name for name in wanted if btf.prototype_arity(f"btf_trace_{name}") is None]
+    missing = [name for name in TRACEPOINTS if btf.prototype_arity(f"btf_trace_{name}") is None]
     if missing:
         return failed(
             f"not in this kernel: {', '.join(missing)}",
             "use a kernel built with CONFIG_TRACEPOINTS=y",
         )
-    return passed(", ".join(wanted))
+    return passed(", ".join(TRACEPOINTS))
 
 
 def _check_capabilities() -> Finding:
