@@ -84,10 +84,7 @@ class MissingFieldError(LookupError):
 def layout_macros(btf: Btf) -> dict[str, int]:
     """Return the macros that describe this kernel to the BPF program.
 
-    Raises:
-        MissingFieldError: a struct member is not there; the message names it.
-        DecodeError: the BTF is malformed.
-
+    MissingFieldError, which names it, if a struct member is not there.
     """
     macros = {}
     for name, alternatives in _MEMBERS.items():

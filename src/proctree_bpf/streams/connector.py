@@ -15,7 +15,7 @@ from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, S
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.connector_batch import batch_of, is_core_dump, status_of, with_core_dump
-from proctree_bpf.streams.connector_count import SOURCE, ConnectorCount
+from proctree_bpf.streams.connector_count import ConnectorCount
 from proctree_bpf.streams.pid_history import Holder, PidHistory
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Stat
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.streams.proc_reader import ProcReader
-
-__all__ = ["SOURCE", "ConnectorStream"]
 
 # Messages of different CPUs reach the socket in a slightly different order than their
 # times: a sender stamps and queues with preemption off, so microseconds apart. A virtual
@@ -61,8 +59,8 @@ class ConnectorStream:
             What.EXEC: self._exec,
             What.EXIT: self._exit,
             What.COMM: self._comm,
-            What.UID: self._uid,
-            What.GID: self._gid,
+            What.UID: self._setid,
+            What.GID: self._setid,
         }
 
     def feed(self, received: Received) -> tuple[list[ProcEvent], list[Gap], int]:
@@ -339,15 +337,11 @@ class ConnectorStream:
         process.named = True
         return Rename(time_ns, process.key, decode_name(message.comm))
 
-    def _uid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
+    def _setid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread:
             return None
-        return Setid(time_ns, self._identify(message.tgid, time_ns).key, uid=message.values[0])
-
-    def _gid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
-        if message.is_thread:
-            return None
-        return Setid(time_ns, self._identify(message.tgid, time_ns).key, gid=message.values[0])
+        key, real = self._identify(message.tgid, time_ns).key, message.values[0]
+        return Setid(time_ns, key, **{"uid" if message.what == What.UID else "gid": real})
 
     def knows(self, pid: int) -> bool:
         """Tell whether anything is remembered of who has a PID or had it."""
@@ -359,11 +353,8 @@ class ConnectorStream:
 
     def summary(self) -> dict[str, Any]:
         """Return received and lost messages, in all, by CPU and by kind."""
-        return {
-            **self._count.summary(),
-            "execs_named": self.execs_named,
-            "execs_unnamed": self.execs_unnamed,
-        }
+        named = {"execs_named": self.execs_named, "execs_unnamed": self.execs_unnamed}
+        return self._count.summary() | named
 
 
 def _is_born(stat: Stat, reported_ns: int) -> bool:

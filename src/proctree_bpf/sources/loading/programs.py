@@ -14,7 +14,7 @@ from proctree_bpf.codecs import btf, kernel_layout
 from proctree_bpf.filters.kernel_port import MAX_NAMES
 from proctree_bpf.sources.loading import bcc_program, compiled, compiling
 from proctree_bpf.sources.loading.program_cache import ProgramCache
-from proctree_bpf.sources.rings import cpus
+from proctree_bpf.sources.rings.perf_rings import possible_cpus
 from proctree_bpf.sources.system.causes import check_room
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
         """Return the macros that do not depend on the kernel."""
         defines = {
             "MAX_ARGS_BYTES": self.max_args_bytes,
-            "SCRATCH_SLOTS": max(cpus.possible()) + 1,
+            "SCRATCH_SLOTS": max(possible_cpus()) + 1,
         }
         if self.filter_slots is not None:
             defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": self.filter_slots, "MAX_NAMES": MAX_NAMES}
@@ -92,13 +92,9 @@ class ProgramSource:
         return None
 
     def compile(self, wanted: Wanted, *, direct: bool = True) -> Programs:
-        """Compile programs.
+        """Compile programs; SourceUnavailableError if they cannot be.
 
         ``direct``: those that read by plain loads, if the kernel's BTF has the types for it.
-
-        Raises:
-            SourceUnavailableError: they cannot be, or the kernel's BTF says too little.
-
         """
         check_room()
         macros = dict(self._layout())

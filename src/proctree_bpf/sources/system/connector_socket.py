@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import select
@@ -34,6 +35,11 @@ _LISTEN, _IGNORE = 1, 2  # enum proc_cn_mcast_op
 _SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 _DATAGRAM_BYTES = 65_536
 _KERNEL = 0  # the port from which the kernel sends: netlink(7)
+_PR_SET_NAME, _PR_GET_NAME = 15, 16  # include/uapi/linux/prctl.h
+_TASK_COMM_LEN = 16
+
+_libc = ctypes.CDLL(None)
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 class ProcConnector:
@@ -204,6 +210,18 @@ def try_create_connector() -> ProcConnector | None:
         return None
     connector.set_nonblocking()
     return connector
+
+
+def touch_own_name() -> None:
+    """Set the calling thread's name to what it is, for the message that the connector then sends.
+
+    By prctl, because a write to ``/proc/thread-self/comm`` makes none before Linux 5.15
+    (c2f273ebd89a).
+    """
+    name = ctypes.create_string_buffer(_TASK_COMM_LEN)
+    address = ctypes.addressof(name)
+    _libc.prctl(_PR_GET_NAME, address, 0, 0, 0)
+    _libc.prctl(_PR_SET_NAME, address, 0, 0, 0)
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:
