@@ -26,7 +26,6 @@ from proctree_bpf.sources.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
 _log = logging.getLogger(__name__)
 
@@ -98,12 +97,7 @@ class ProcConnector:
     def __enter__(self) -> ProcConnector:  # noqa: PYI034 - final in practice
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def fileno(self) -> int:
