@@ -129,7 +129,8 @@ class EventSource(Protocol):
         """Read every process that there is, calling ``progress`` now and then.
 
         Returns None if ``not_before_ns`` has not come yet. A recording has its snapshots
-        where they were taken, so it does not ask for the time."""
+        where they were taken, so it does not ask for the time.
+        """
 
     def now_ns(self) -> int:
         """Return the present time of its events' clock, CLOCK_BOOTTIME."""

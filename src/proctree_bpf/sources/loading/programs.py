@@ -49,10 +49,7 @@ class Wanted(NamedTuple):
 
     def defines(self) -> dict[str, int]:
         """Return the macros that do not depend on the kernel."""
-        defines = {
-            "MAX_ARGS_BYTES": self.max_args_bytes,
-            "SCRATCH_SLOTS": max(possible_cpus()) + 1,
-        }
+        defines = {"MAX_ARGS_BYTES": self.max_args_bytes, "SCRATCH_SLOTS": max(possible_cpus()) + 1}
         if self.filter_slots is not None:
             defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": self.filter_slots, "MAX_NAMES": MAX_NAMES}
             defines |= {"FILTER_BY_FILE": 1} if self.by_file else {}

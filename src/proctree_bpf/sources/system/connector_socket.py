@@ -58,9 +58,7 @@ class ProcConnector:
     """When the kernel had taken note of the subscription (CLOCK_MONOTONIC)."""
 
     def __init__(
-        self,
-        events: Iterable[What] | None = None,
-        receive_buffer: int | None = None,
+        self, events: Iterable[What] | None = None, receive_buffer: int | None = None
     ) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR
