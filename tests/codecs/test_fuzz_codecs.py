@@ -20,7 +20,6 @@ from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, subscription
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_buffer import take_samples
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.codecs.recording import (
     MAGIC,
@@ -45,6 +44,7 @@ from proctree_bpf.codecs.sample_decoder import (
     RENAME,
     WIRE_VERSION,
     decode,
+    take_samples,
 )
 from proctree_bpf.core.model import ProcInfo
 from proctree_bpf.errors import DecodeError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from proctree_bpf.core.compact import value_of
 from proctree_bpf.errors import SourceFailedError
@@ -60,14 +60,15 @@ class Delivery:
         """What was received, as values of ``core.events``."""
         return [value_of(event) for event in self.received]
 
-    def joined(self, following: Delivery) -> Delivery:
-        """Return this delivery and the one that followed it as one."""
-        return Delivery(
-            following.watermark_ns,
-            [*self.received, *following.received],
-            self.gaps + following.gaps,
-            following.end,
-            following.fallback or self.fallback,
+    @classmethod
+    def of(cls, pieces: Sequence[Self]) -> Self:
+        """Return deliveries that followed each other as one."""
+        return cls(
+            pieces[-1].watermark_ns,
+            [event for piece in pieces for event in piece.received],
+            [gap for piece in pieces for gap in piece.gaps],
+            pieces[-1].end,
+            next((piece.fallback for piece in reversed(pieces) if piece.fallback), None),
         )
 
 

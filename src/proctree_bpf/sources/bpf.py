@@ -212,10 +212,10 @@ class BpfSource(LiveSource):
     def poll(self) -> Delivery:
         """Empty the buffers, and decode all that was in them; return at once."""
         self.receive()
-        whole = self.poll_some()
+        pieces = [self.poll_some()]
         while self._backlog:
-            whole = whole.joined(self.poll_some())
-        return whole
+            pieces.append(self.poll_some())
+        return Delivery.of(pieces)
 
     def receive(self) -> Waiting:
         """Empty the buffers, unless what waits to be decoded has no room any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.lineage import End
+from proctree_bpf.core.lineage import End, line_up
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OMISSION
 from proctree_bpf.core.stores import ProcCache
@@ -130,9 +130,7 @@ class TableSink:
         self._shows_ancestry = "ancestry" in names
         self._ancestry_width = widths.get("ancestry")
         # All anew: what was kept has the widths from before.
-        self._kept = KeptTexts(
-            self._table, _link, self._ancestry, self._view.max_ancestors, only_kept=True
-        )
+        self._kept = KeptTexts(self._table, _link, self._ancestry, self._view.max_ancestors)
         self._owner = self._kept.owner
 
     def _write_header(self) -> None:
@@ -151,7 +149,7 @@ class TableSink:
         return self._ancestry_cell(_ended(names, end))
 
     def _uncertain_ancestry(self, process: TrackedProcess) -> str:
-        line, end = self._kept.line(process)
+        line, end = line_up(process, self._view.max_ancestors)
         names = _ended([_link(above) for above in line[1:]], end)
         names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return self._ancestry_cell(names)

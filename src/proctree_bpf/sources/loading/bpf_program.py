@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.inputs import CpuCounters
+from proctree_bpf.codecs.kernel_layout import TRACEPOINTS
 from proctree_bpf.codecs.sample_decoder import KINDS
 from proctree_bpf.sources.loading.bpf_syscall import (
     create_map,
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 
     from proctree_bpf.sources.loading.compiled import Compiled
 
-_TRACEPOINTS = {
-    "sched_process_fork": "on_fork",
-    "sched_process_exec": "on_exec",
-    "sched_process_exit": "on_exit",
-    "task_rename": "on_rename",
-}
 _FIRST = struct.pack("=I", 0)
 _COUNT = struct.Struct("=Q")
 
@@ -93,7 +88,7 @@ class BpfProgram:
         """How often each program is loaded: see bpf/sending.bpf.c."""
         self._type_ids = [
             macros[f"TYPE_OF_{tracepoint}"] if "DIRECT" in macros else None
-            for tracepoint in _TRACEPOINTS
+            for tracepoint in TRACEPOINTS
         ]
         self._maps: dict[str, int] = {}
         self._functions: list[list[int]] = []
@@ -134,12 +129,12 @@ class BpfProgram:
                 name, code, compiled.license, compiled.kernel_version, type_id
             )
 
-        named = list(zip(_TRACEPOINTS.values(), self._type_ids, strict=True))
+        named = list(zip(TRACEPOINTS.values(), self._type_ids, strict=True))
         wanted = [(*each, copy) for copy in range(self.copies) for each in named]
         with momentary:
             loaded = _side_by_side([partial(load, *each) for each in wanted])
             found = [each for each in loaded if isinstance(each, int)]
-            size = len(_TRACEPOINTS)
+            size = len(TRACEPOINTS)
             self._functions = [found[at : at + size] for at in range(0, len(found), size)]
         for each in loaded:
             if not isinstance(each, int):
@@ -168,7 +163,7 @@ class BpfProgram:
         with momentary:
             for programs in copies:
                 for name, type_id, program in zip(
-                    _TRACEPOINTS, self._type_ids, programs, strict=True
+                    TRACEPOINTS, self._type_ids, programs, strict=True
                 ):
                     tracepoint = name if type_id is None else None
                     self._links.append(open_raw_tracepoint(tracepoint, program))

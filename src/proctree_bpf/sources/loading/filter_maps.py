@@ -58,7 +58,7 @@ class FilterMaps:
         self._procs = program.table("procs", _KEY.size, _PROC.size)
         self._seeds = program.table("seeds", _KEY.size, _SEED.size)
         self._control = program.table("control", len(_FIRST), _CONTROL.size)
-        self._fallback = program.table("doubt", len(_FIRST), _FALLBACK.size)
+        self._fallback = program.table("fallback", len(_FIRST), _FALLBACK.size)
         self._seeded: set[bytes] = set()
         self.generation = 0
         """How often seeds were set."""

@@ -117,7 +117,7 @@ class PerfRings:
         return self._online_fd < 0 or self._list() == self._known
 
     def take(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
-        """Empty the rings; return what ``take_samples`` takes, CPU by CPU.
+        """Empty the rings; return what was in each: its CPU, and perf records.
 
         ``failing``: the CPUs on which records have failed to be sent since the last time.
         """
