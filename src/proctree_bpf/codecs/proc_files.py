@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
+from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import ProcInfo
 from proctree_bpf.errors import DecodeError
 
@@ -27,6 +28,16 @@ class Stat(NamedTuple):
     flags: int
     num_threads: int
     start_ticks: int
+
+    @property
+    def start_ns(self) -> int:
+        """When it started (CLOCK_BOOTTIME), floored to a tick."""
+        return self.start_ticks * TICK_NS
+
+    @property
+    def key(self) -> ProcessKey:
+        """Its identity."""
+        return ProcessKey(self.pid, self.start_ns)
 
     @property
     def leader_ended(self) -> bool:

@@ -94,7 +94,10 @@ class Snapshot(NamedTuple):
 
 
 class EventSource(Protocol):
-    """A source of process events. Its methods are called from one thread."""
+    """A source of process events. Its methods are called from one thread.
+
+    Each but ``open``, ``close`` and ``stats`` raises SourceFailedError if the source has broken.
+    """
 
     @property
     def name(self) -> str:
@@ -113,12 +116,7 @@ class EventSource(Protocol):
         """
 
     def poll(self) -> Delivery:
-        """Return at once with all that has arrived since the last call.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Return at once with all that has arrived since the last call."""
 
     def is_quiet(self) -> bool:
         """Tell, for much less than a poll costs, that nothing has come since the last one.
@@ -133,10 +131,6 @@ class EventSource(Protocol):
 
         Returns None if ``not_before_ns`` has not come yet. A recording has its snapshots
         where they were taken, so it does not ask for the time.
-
-        Raises:
-            SourceFailedError: ``/proc`` cannot be listed any more, or it has broken.
-
         """
 
     def now_ns(self) -> int:
@@ -146,12 +140,7 @@ class EventSource(Protocol):
         """Return a descriptor that is readable when events are waiting, if it has one."""
 
     def stop(self) -> None:
-        """Receive nothing new; what was received before still comes from ``poll``.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Receive nothing new; what was received before still comes from ``poll``."""
 
     def close(self) -> None:
         """Give everything back to the kernel. May be called twice."""
@@ -165,20 +154,10 @@ class BufferedSource(EventSource, Protocol):
     """A source that can take what comes from the kernel now and decode it later."""
 
     def receive(self) -> Waiting:
-        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it."""
 
     def poll_some(self) -> Delivery:
-        """Return what was received first, a piece that is soon done.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Return what was received first, a piece that is soon done."""
 
     def undelivered(self) -> int:
         """Count the events that were received, or wait in the kernel's buffers."""

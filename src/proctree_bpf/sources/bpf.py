@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
 from proctree_bpf.codecs.recording import encode_drain
-from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.base import Delivery, Waiting, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
@@ -21,7 +19,6 @@ from proctree_bpf.sources.loading.program_cache import default_directory
 from proctree_bpf.sources.loading.programs import Programs, ProgramSource, Wanted
 from proctree_bpf.sources.rings.backlog import Backlog, Taken
 from proctree_bpf.sources.system import place
-from proctree_bpf.sources.system.causes import unavailable_as
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.privilege import (
     how_to_gain,
@@ -117,8 +114,7 @@ class BpfSource(LiveSource):
         """Compile, open the buffers, attach."""
         self._check_place()
         with self._phase("btf"):
-            blob = self._read_btf()
-        source = ProgramSource(blob, lambda: self._layout(blob), self._options.program_cache)
+            source = ProgramSource(self._options.btf_path, self._options.program_cache)
         program, programs, spec = self._load_best(source)
         try:
             if self._options.btf_path == BTF_PATH:  # what programs read depends on it
@@ -212,27 +208,6 @@ class BpfSource(LiveSource):
                 "run it on the host, or start the container with the host's PID namespace",
             )
         place.require(place.hiding())
-
-    def _read_btf(self) -> bytes:
-        path = self._options.btf_path
-        remedy = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF"
-        with unavailable_as(f"the kernel's type information {path} cannot be read", remedy):
-            return path.read_bytes()
-
-    def _layout(self, blob: bytes) -> dict[str, int]:
-        path = self._options.btf_path
-        try:
-            return layout_macros(Btf(blob))
-        except MissingFieldError as error:
-            raise SourceUnavailableError(
-                f"this kernel's type information has no {error}",
-                "use a kernel of the supported range, or report this one as a bug",
-            ) from error
-        except DecodeError as error:
-            raise SourceUnavailableError(
-                f"the kernel's type information {path} is not readable as BTF ({error})",
-                "report this kernel as a bug",
-            ) from error
 
     def poll(self) -> Delivery:
         """Empty the buffers, and decode all that was in them; return at once."""

@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_proc import (
@@ -43,6 +44,9 @@ from proctree_bpf.streams.connector import ConnectorStream
 from proctree_bpf.streams.connector_count import SOURCE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proctree_bpf.codecs.cn_proc import CnProcEvent
     from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.codecs.recording import Answers
     from proctree_bpf.sources.recorder import Recorder
@@ -154,7 +158,8 @@ class ProcConnectorSource(LiveSource):
         while time.monotonic() < deadline:
             came = self._without_the_first(self._receive(_MOST_DATAGRAMS))
             self._backlog += came
-            if any(_is_comm_of(datagram, own) for datagram in came):
+            messages = chain.from_iterable(map(_messages, came))
+            if any(each.what == What.COMM and each.tgid == own for each in messages):
                 return True
             if self._connector is not None:
                 wait_readable(self._connector.fileno(), 0.05)
@@ -170,7 +175,8 @@ class ProcConnectorSource(LiveSource):
         if self._begun or self._connector is None:
             return datagrams
         for index, datagram in enumerate(datagrams):
-            if _time_of(datagram) >= self._connector.subscribed_ns:
+            first = next(_messages(datagram), None)
+            if first is not None and first.timestamp_ns >= self._connector.subscribed_ns:
                 self._begun = True
                 return datagrams[index:]
         self._overrun = False
@@ -254,23 +260,10 @@ class ProcConnectorSource(LiveSource):
         return {"startup_seconds": dict(self._seconds), **self._stream.summary()}
 
 
-def _time_of(datagram: bytes) -> int:
-    """Return when its first message was sent (CLOCK_MONOTONIC); 0 if it cannot be read."""
-    try:
-        message = next(NetlinkMessageIter(datagram), None)
-    except DecodeError:
-        return 0
-    return message.timestamp_ns if message is not None else 0
-
-
-def _is_comm_of(datagram: bytes, pid: int) -> bool:
-    try:
-        return any(
-            message is not None and message.what == What.COMM and message.tgid == pid
-            for message in NetlinkMessageIter(datagram)
-        )
-    except DecodeError:
-        return False
+def _messages(datagram: bytes) -> Iterator[CnProcEvent]:
+    """Yield the messages of a datagram, up to one that cannot be read."""
+    with suppress(DecodeError):
+        yield from filter(None, NetlinkMessageIter(datagram))
 
 
 def _touch_comm_on_every_cpu() -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
 from proctree_bpf.codecs.sample_decoder import ALWAYS_TOLD, KINDS, MAX_COPIES
-from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
 from proctree_bpf.sources.base import Delivery, Snapshot
 from proctree_bpf.sources.system.causes import unavailable_as
@@ -94,7 +93,7 @@ def _check_times(frame: Frame) -> None:
         infos = [each[1] for each in found if not isinstance(each, Stat)]
     else:
         return
-    times = [stat.start_ticks * TICK_NS for stat in stats]
+    times = [stat.start_ns for stat in stats]
     for info in infos:
         times += [info.start_time_ns, info.exec_ns or 0, info.exited_ns or 0, info.cpu_ns or 0]
     if max(times, default=0) > _MOST_NS:

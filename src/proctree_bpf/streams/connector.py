@@ -118,9 +118,7 @@ class ConnectorStream:
             if stat.ended or (process is not None and not _is_same(process, stat, 0)):
                 continue
             if process is None:
-                start_ns = stat.start_ticks * TICK_NS
-                key = ProcessKey(stat.pid, start_ns)
-                process = self._history.meet(Holder(key, born_ns=start_ns))
+                process = self._history.meet(stat.key)
             if process.threads is None:
                 process.others = stat.num_threads > 1
                 process.leader_gone = stat.leader_ended
@@ -154,10 +152,10 @@ class ConnectorStream:
         if present is not None:
             return self._history.at(pid, time_ns) or Holder(ProcessKey(pid))
         stat = self._reader.stat(pid)
-        start_ns = stat.start_ticks * TICK_NS if stat is not None else 0
+        start_ns = stat.start_ns if stat is not None else 0
         if start_ns > time_ns:
             start_ns = 0  # a later process has this PID now
-        return self._history.meet(Holder(ProcessKey(pid, start_ns), born_ns=start_ns))
+        return self._history.meet(ProcessKey(pid, start_ns))
 
     def _fork(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         pid = message.pid
@@ -195,7 +193,7 @@ class ConnectorStream:
             stat = self._reader.stat(pid)
         if stat is None or not _is_born(stat, time_ns):
             return 0
-        begin_ns = stat.start_ticks * TICK_NS
+        begin_ns = stat.start_ns
         return min(max(time_ns, begin_ns + 1), begin_ns + TICK_NS - 1)
 
     def _exec(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -209,8 +207,8 @@ class ConnectorStream:
             read = None
         process = known
         if process is None:
-            start_ns = read[0].start_ticks * TICK_NS if read is not None else 0
-            process = self._history.meet(Holder(ProcessKey(pid, start_ns), born_ns=start_ns))
+            start_ns = read[0].start_ns if read is not None else 0
+            process = self._history.meet(ProcessKey(pid, start_ns))
         process.threads = 1
         process.others = process.leader_gone = process.leader_told = process.over = False
         process.other_status = None
@@ -359,14 +357,13 @@ class ConnectorStream:
 
 def _is_born(stat: Stat, reported_ns: int) -> bool:
     """Tell whether a process read now can be the child whose fork was reported then."""
-    start_ns = stat.start_ticks * TICK_NS
-    return reported_ns - _LONGEST_FORK_NS < start_ns <= reported_ns
+    return reported_ns - _LONGEST_FORK_NS < stat.start_ns <= reported_ns
 
 
 def _is_same(known: Holder | None, stat: Stat, time_ns: int) -> bool:
     """Tell whether a process read now is the one that an event at ``time_ns`` was about."""
     if known is None or not known.key.start_time_ns:
-        return stat.start_ticks * TICK_NS <= time_ns
+        return stat.start_ns <= time_ns
     if known.approximate:
         return _is_born(stat, known.key.start_time_ns)
     return stat.start_ticks == known.key.ticks

@@ -54,13 +54,12 @@ def possible_cpus() -> list[int]:
 class PerfRings:
     """A ring for each CPU that is online; used by one thread.
 
+    If the kernel refuses one of the first, nothing is left open: SourceUnavailableError.
+
     Args:
         set_ring: tells BPF's array of perf events (CPU, descriptor); OSError if it cannot.
         pages: the size of each ring, a power of two.
         online: where the kernel lists the CPUs that are online.
-
-    Raises:
-        SourceUnavailableError: the kernel refused; nothing is left open.
 
     """
 

@@ -26,7 +26,6 @@ from proctree_bpf.sources.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +58,7 @@ class ProcConnector:
     """When the kernel had taken note of the subscription (CLOCK_MONOTONIC)."""
 
     def __init__(
-        self,
-        events: Iterable[What] | None = None,
-        receive_buffer: int | None = None,
+        self, events: Iterable[What] | None = None, receive_buffer: int | None = None
     ) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR
@@ -98,12 +95,7 @@ class ProcConnector:
     def __enter__(self) -> ProcConnector:  # noqa: PYI034 - final in practice
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def fileno(self) -> int:

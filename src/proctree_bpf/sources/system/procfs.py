@@ -123,7 +123,7 @@ def _entry(directory: int) -> Reading:
         user=user_of(status.uid),
         ppid=stat.ppid,
         tgid=stat.pid,
-        start_time_ns=stat.start_ticks * TICK_NS,
+        start_time_ns=stat.start_ns,
         uid=status.uid,
         gid=status.gid,
         executable=_executable(directory),
@@ -175,7 +175,7 @@ def _entry_of(read: Reading, parent_start_ns: int, now_ns: int) -> Entry:
     node = PidNode(
         ppid=stat.ppid,
         cmd=stat.comm,
-        start_time_ns=stat.start_ticks * TICK_NS,
+        start_time_ns=stat.start_ns,
         pid=stat.pid,
         creator_start_ns=parent_start_ns,
         exited_ns=exited_ns,
@@ -208,7 +208,7 @@ def link_entries(read: list[Reading], now_ns: int) -> list[Entry]:
     One that is dead and only waited for counts as ended at ``now_ns``: nothing would
     ever tell of its end.
     """
-    starts = {stat.pid: stat.start_ticks * TICK_NS for stat, _ in read}
+    starts = {stat.pid: stat.start_ns for stat, _ in read}
     return [_entry_of(each, starts.get(each[0].ppid, 0), now_ns) for each in read]
 
 
@@ -226,7 +226,7 @@ def read_proc_comm(pid: int, proc: str = PROC) -> str | None:
 def read_proc_start_time_ns(pid: int, proc: str = PROC) -> int:
     """Return a process's start on CLOCK_BOOTTIME in ns, floored to 10 ms; 0 if unknown."""
     stat = read_stat(pid, proc)
-    return stat.start_ticks * TICK_NS if stat is not None else 0
+    return stat.start_ns if stat is not None else 0
 
 
 def read_key(pid: int, proc: str = PROC) -> ProcessKey:
