@@ -18,6 +18,7 @@ from proctree_bpf.sources.loading.filter_maps import FilterMaps
 from proctree_bpf.sources.loading.program_cache import default_directory
 from proctree_bpf.sources.loading.programs import Programs, ProgramSource, Wanted
 from proctree_bpf.sources.rings.backlog import Backlog, Taken
+from proctree_bpf.sources.rings.perf_ring import LockedMemoryError
 from proctree_bpf.sources.system import place
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.privilege import (
@@ -40,9 +41,12 @@ _UNREADABLE = "what the BPF programs have counted and sent cannot be read any mo
 DEFAULT_ARGS_BYTES = 4096
 
 
+_LEAST_DEFAULT_PAGES = 256
+
+
 def _pages_for(cpus: int) -> int:
     """Return the pages of a CPU's buffer: 8 MiB, or less where there are many CPUs."""
-    return max(256, min(2048, 1 << (8192 // cpus).bit_length() - 1))
+    return max(_LEAST_DEFAULT_PAGES, min(2048, 1 << (8192 // cpus).bit_length() - 1))
 
 
 DEFAULT_PERF_PAGES = _pages_for(os.cpu_count() or 1)
@@ -120,7 +124,7 @@ class BpfSource(LiveSource):
             if self._options.btf_path == BTF_PATH:  # what programs read depends on it
                 place.require(place.sys_trouble(BTF_PATH))
             with self._phase("attach"):
-                program.open_buffers(self._options.perf_pages)
+                self._open_buffers(program)
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if spec is not None:
@@ -134,6 +138,20 @@ class BpfSource(LiveSource):
             program.close()
             raise
         self._program = program
+
+    def _open_buffers(self, program: BpfProgram) -> None:
+        """Open the buffers; those of the usual size may be smaller if not so much can be locked."""
+        pages = self._options.perf_pages
+        least = _LEAST_DEFAULT_PAGES if pages == DEFAULT_PERF_PAGES else pages
+        while True:
+            try:
+                program.open_buffers(pages)
+            except LockedMemoryError:
+                if pages <= least:
+                    raise
+                pages //= 2
+            else:
+                return
 
     def _load_best(
         self, source: ProgramSource

@@ -152,6 +152,10 @@ class OfflineError(Exception):
     """The CPU is not online, so it can have no ring now."""
 
 
+class LockedMemoryError(SourceUnavailableError):
+    """Smaller rings may do: there is a limit on the memory that may be locked."""
+
+
 class PerfEvent:
     """A perf event of one CPU, to which BPF programs can send, and its ring.
 
@@ -243,7 +247,7 @@ def _not_opened(number: int, cpu: int) -> SourceUnavailableError:
 def _not_mapped(number: int, pages: int) -> SourceUnavailableError:
     reason = f"perf buffers of {pages} pages per CPU could not be had: {os.strerror(number)}"
     if number in (errno.EPERM, errno.EAGAIN):  # beyond perf_event_mlock_kb and RLIMIT_MEMLOCK
-        return SourceUnavailableError(
+        return LockedMemoryError(
             f"{reason}: so much memory may not be locked",
             "try a smaller --perf-pages, raise ulimit -l, or grant CAP_IPC_LOCK",
         )
