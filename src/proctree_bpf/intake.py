@@ -41,8 +41,7 @@ class Intake:
         self._hooks = hooks
         self._deliver = deliver
         self._received_s = 0.0
-        self.is_behind = False
-        """Whether more has been received than was taken."""
+        self._pieces = 0
         self.is_stopped = False
         """Whether the source has been stopped, so that what waits is all that there will be."""
         self.is_broken = False
@@ -52,6 +51,7 @@ class Intake:
         """Take all that there is."""
         self._hooks.check()
         if not self.is_broken:
+            self._pieces = 0
             self._deliver(self._source.poll())
 
     def take_some(self) -> None:
@@ -59,8 +59,10 @@ class Intake:
         if self._buffered is None:
             self.take_all()
             return
-        self._receive(self._buffered)
+        if not self._pieces or self._is_time():
+            self._receive(self._buffered)
         if not self.is_broken:
+            self._pieces = max(0, self._pieces - 1)
             self._deliver(self._buffered.poll_some())
 
     def take_received(self) -> None:
@@ -86,12 +88,20 @@ class Intake:
         if self._buffered is None:
             if worked % _POLL_EVERY == 0 and held < _MAX_HELD:
                 self.take_all()
-        elif time.monotonic() - self._received_s > _RECEIVE_EVERY_S:
+        elif self._is_time():
             self._receive(self._buffered)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more has been received than was taken."""
+        return self._pieces > 0
 
     def undelivered(self) -> int:
         """Count the events that were received and not taken."""
         return 0 if self._buffered is None else self._buffered.undelivered()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._received_s > _RECEIVE_EVERY_S
 
     def _receive(self, source: BufferedSource) -> None:
         self._hooks.check()
@@ -100,6 +110,6 @@ class Intake:
         self._hooks.before_receiving()
         waiting = source.receive()
         self._received_s = time.monotonic()
-        self.is_behind = waiting.late_ns > 0
+        self._pieces = waiting.pieces
         if not self.is_stopped:
             self._hooks.before_working(waiting)

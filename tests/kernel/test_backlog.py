@@ -120,6 +120,37 @@ class Ends:
         """Nothing is held back."""
 
 
+class Rests:
+    """Tells a pipeline to stop once it has slept; counts how often it had no time for that."""
+
+    def __init__(self) -> None:
+        self.hurried = 0
+        self.has_slept = False
+
+    def is_set(self) -> bool:
+        return self.has_slept
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.has_slept = timeout != 0
+        self.hurried += not self.has_slept
+        return self.has_slept
+
+
+def test_a_pipeline_that_was_behind_catches_up_and_rests_again() -> None:
+    source, ends, rests = BpfSource(), Ends(), Rests()
+    pipeline = Pipeline(source, Tracker(PidTree(), ProcCache()), ends)
+    pipeline.start()
+    ended = []
+    for _ in range(30):
+        ended += children_that_end(1)
+        source.receive()
+    pipeline.run(rests, 0.02)
+    assert 30 <= rests.hurried <= 60
+    assert ended_in(ends.events, ended) == ended
+    pipeline.finish()
+    pipeline.close()
+
+
 def test_a_pipeline_that_is_behind_writes_all_that_was_before_its_end_and_nothing_after() -> None:
     source, ends = BpfSource(), Ends()
     pipeline = Pipeline(source, Tracker(PidTree(), ProcCache()), ends)

@@ -258,7 +258,8 @@ class BpfSource(LiveSource):
             backlog.append(taken)
             if self.recorder is not None:
                 self.recorder.write(encode_drain(taken.drain()))
-        return Waiting(fill, backlog.fill, taken_ns - (backlog.since_ns or taken_ns))
+        late_ns = taken_ns - (backlog.since_ns or taken_ns)
+        return Waiting(len(backlog), fill, backlog.fill, late_ns)
 
     def poll_some(self) -> Delivery:
         """Decode what was taken from the buffers at one moment, first what came first."""
