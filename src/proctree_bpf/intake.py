@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.pipeline_ports import PipelineHooks
-    from proctree_bpf.sources.base import Delivery, EventSource
+    from proctree_bpf.sources.base import Delivery, EventSource, Waiting
 
 # Between pieces of work, the kernel's buffers are emptied again if so much time has gone by: so
 # a slow sink, or others who want the CPU, do not make the kernel drop.
@@ -42,6 +42,7 @@ class Intake:
         self._deliver = deliver
         self._received_s = 0.0
         self._pieces = 0
+        self._waiting: Waiting | None = None
         self.is_stopped = False
         """Whether the source has been stopped, so that what waits is all that there will be."""
         self.is_broken = False
@@ -59,11 +60,14 @@ class Intake:
         if self._buffered is None:
             self.take_all()
             return
+        self._hooks.before_receiving()
         if not self._pieces or self._is_time():
             self._receive(self._buffered)
         if not self.is_broken:
+            # Decoded at our usual priority: while that goes on, nothing is received.
             self._pieces = max(0, self._pieces - 1)
             self._deliver(self._buffered.poll_some())
+        self._work()
 
     def take_received(self) -> None:
         """Take all that ``keep_up`` has received."""
@@ -76,6 +80,7 @@ class Intake:
             self.take_all()
         else:
             self._receive(self._buffered)
+            self._work()
 
     def keep_up_in_time(self, worked: int, held: int) -> None:
         """Do so if it is time for it.
@@ -90,6 +95,7 @@ class Intake:
                 self.take_all()
         elif self._is_time():
             self._receive(self._buffered)
+            self._work()
 
     @property
     def is_behind(self) -> bool:
@@ -108,8 +114,11 @@ class Intake:
         if self.is_broken:
             return
         self._hooks.before_receiving()
-        waiting = source.receive()
+        self._waiting = source.receive()
         self._received_s = time.monotonic()
-        self._pieces = waiting.pieces
-        if not self.is_stopped:
-            self._hooks.before_working(waiting)
+        self._pieces = self._waiting.pieces
+
+    def _work(self) -> None:
+        """Go on with what was received, at the priority that it is worth."""
+        if self._waiting is not None and not self.is_stopped:
+            self._hooks.before_working(self._waiting)

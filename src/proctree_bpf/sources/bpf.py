@@ -254,7 +254,7 @@ class BpfSource(LiveSource):
             if taken_ns >= self._next_misses_ns:
                 self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
                 self._missed = program.missed()
-            taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
+            taken = Taken(taken_ns, taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:
                 self.recorder.write(encode_drain(taken.drain()))
