@@ -60,11 +60,12 @@ class Intake:
         if self._buffered is None:
             self.take_all()
             return
-        self._hooks.before_receiving()
-        if not self._pieces or self._is_time():
+        # What was received is decoded at our usual priority: meanwhile nothing is received.
+        if self.is_behind and not self._is_time():
+            self._hooks.before_receiving()
+        else:
             self._receive(self._buffered)
         if not self.is_broken:
-            # Decoded at our usual priority: while that goes on, nothing is received.
             self._pieces = max(0, self._pieces - 1)
             self._deliver(self._buffered.poll_some())
         self._work()
@@ -94,8 +95,7 @@ class Intake:
             if worked % _POLL_EVERY == 0 and held < _MAX_HELD:
                 self.take_all()
         elif self._is_time():
-            self._receive(self._buffered)
-            self._work()
+            self.keep_up()
 
     @property
     def is_behind(self) -> bool:
