@@ -86,37 +86,51 @@ class Tracker(BirthWriter):
 
         For whoever holds ``table.lock``, or is alone.
         """
-        if event.timestamp_ns >= self._next_expiry_ns:
-            self._expire_at(event)
-        process = self._handlers[type(event)](event)
-        if process is None:
-            self._count_unapplied(event)
-            return None
-        self.stats.applied += 1
-        if self.mirror is not None:
-            self.tell(process)
+        ((_, process),) = self.take_all((event,))
         return process
 
-    def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
-        """Apply one event while no other thread looks; see ``take``."""
-        with self.table.lock:
-            return self.take(event)
+    def take_all(
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
+        """Apply events one by one, each when the next is asked for; see ``take``."""
+        handlers, has_mirror = self._handlers, self.mirror is not None
+        next_expiry_ns, applied = self._next_expiry_ns, 0
+        try:
+            for event in events:
+                if event.timestamp_ns >= next_expiry_ns:
+                    next_expiry_ns = self._expire_at(event)
+                process = handlers[type(event)](event)
+                if process is None:
+                    self._count_unapplied(event)
+                else:
+                    applied += 1
+                    if has_mirror:
+                        self.tell(process)
+                yield event, process
+        finally:
+            self.stats.applied += applied
 
-    def _expire_at(self, event: AnyEvent) -> None:
-        """Forget what is due, before an event and not for its own moment.
+    def take_all_locked(
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
+        """Apply events as ``take_all``, and each while no other thread looks."""
+        applied = self.take_all(events)
+        while True:
+            with self.table.lock:
+                one = next(applied, None)
+            if one is None:
+                return
+            yield one
+
+    def _expire_at(self, event: AnyEvent) -> int:
+        """Forget what is due, before an event and not for its own moment; return when to again.
 
         Whoever writes it must find the process and those above it as they are now, whatever
         the TTL.
         """
         self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
         self.expire(event.timestamp_ns - 1)
-
-    def take_all(
-        self, events: Iterable[AnyEvent]
-    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
-        """Apply events one by one, each when the next is asked for; see ``take``."""
-        for event in events:
-            yield event, self.take(event)
+        return self._next_expiry_ns
 
     def _count_unapplied(self, event: AnyEvent) -> None:
         if event.kind in ("fork", "exec", "exit"):
@@ -204,14 +218,19 @@ class Tracker(BirthWriter):
         if process is None:
             process = self._discover(event)
         self._update(process, event)
-        process.named_in = self.table.era if event.comm is not None else UNCERTAIN
+        # To set an attribute of a struct costs five times what it costs to look at it.
+        era = self.table.era if event.comm is not None else UNCERTAIN
+        if process.named_in is not era:
+            process.named_in = era
         process.executable = event.executable
         process.args_raw = event.args_raw
         # After an exec that nobody could look at, the name is from before it.
         process.inherited = event.comm is None and event.args_raw is None
-        process.truncated = event.truncated
+        if process.truncated is not event.truncated:
+            process.truncated = event.truncated
         process.exec_ns = event.timestamp_ns
-        process.link = None
+        if process.link is not None:
+            process.link = None
         return process
 
     def _exit(self, event: AnyExit) -> TrackedProcess | None:
@@ -236,7 +255,8 @@ class Tracker(BirthWriter):
         if process.start_time_ns != event.start_time_ns:
             self.table.sharpen(process, event.start_time_ns)
         if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
-            process.parent = None
+            if process.parent is not None:
+                process.parent = None
         elif event.parent is not None:
             see_parent(process, event.parent)
         if event.comm != process.cmd and event.comm is not None:
