@@ -127,15 +127,18 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
     """Tell whether a process or one of its ancestors is named ``target_cmd``.
 
     NO is only said if the whole chain was seen as it was made, and no exec of it can
-    have been lost. Names are compared as ``core.text.as_comm`` cuts them.
+    have been lost; nor is YES of a name that may be out of date. Names are compared as
+    ``core.text.as_comm`` cuts them.
     """
     target = as_comm(target_cmd)
     certain = True
     last: Placed | None = None
     for node in lineage(tree, pid):
-        if as_comm(node.cmd) == target:
+        if node.name_uncertain:
+            certain = False
+        elif as_comm(node.cmd) == target:
             return Answer.YES
-        if node.name_uncertain or (node.ppid and node.edge is Edge.OBSERVED):
+        if node.ppid and node.edge is Edge.OBSERVED:
             certain = False
         last = node
     if last is None or last.ppid not in (0, last.pid):

@@ -28,7 +28,13 @@ from proctree_bpf.core.events import (
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, may_have_created
+from proctree_bpf.core.process import (
+    NEVER_OVER,
+    UNCERTAIN,
+    Era,
+    TrackedProcess,
+    may_have_created,
+)
 from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
 from proctree_bpf.core.stores import PidTree, ProcCache
@@ -66,7 +72,10 @@ class Tracker(TableWriter):
         super().__init__(*table_of(self.tree, self.cache), user_name)
         self.uncertain = False
         """Events are known to be lost, and ``reconcile`` was not called since."""
+        self._certain_from_ns = 0
+        """Until then, new names may have been lost."""
         self._next_expiry_ns = 0
+        self._next_chore_ns = 0
         self._handlers: dict[type, Callable[..., TrackedProcess | None]] = {
             Fork: self._fork,
             Exec: self._exec,
@@ -99,14 +108,21 @@ class Tracker(TableWriter):
         with self.table.lock:
             return self.take(event)
 
-    def _expire_at(self, event: ProcEvent) -> None:
-        """Forget what is due, before an event and not for its own moment.
+    def _do_chores(self, now_ns: int) -> None:
+        """Do what is due before an event of this moment.
 
-        Whoever writes it must find the process and those above it as they are now, whatever
-        the TTL.
+        Nothing is forgotten for that very moment: whoever writes the event must find the process
+        and those above it as they are now, whatever the TTL.
         """
-        self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
-        self.expire(event.timestamp_ns - 1)
+        if now_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = now_ns + _EXPIRE_EVERY_NS
+            self.expire(now_ns - 1)
+        self._next_chore_ns = self._next_expiry_ns
+        if self.table.era.is_over:
+            if now_ns >= self._certain_from_ns:
+                self.table.trust_names()
+            else:
+                self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
 
     def take_all(
         self, events: Iterable[ProcEvent]
@@ -116,8 +132,8 @@ class Tracker(TableWriter):
         applied = 0
         try:
             for event in events:
-                if event.timestamp_ns >= self._next_expiry_ns:
-                    self._expire_at(event)
+                if event.timestamp_ns >= self._next_chore_ns:
+                    self._do_chores(event.timestamp_ns)
                 process = handlers[type(event)](event)
                 if process is None:
                     self._count_unapplied(event)
@@ -138,12 +154,15 @@ class Tracker(TableWriter):
     def note_gap(self, gap: Gap) -> None:
         """Take note that events were lost: until ``reconcile``, less is certain.
 
-        A lost exec leaves the name of a living process out of date, so from now on
-        nobody can say that it is not the name that is asked for.
+        A lost exec leaves the name of a process out of date, so nobody can say that it is not
+        the name that is asked for. That is so of those that lived in the time of the gap, also
+        if what told their name is applied only now; not of names that are told later.
         """
         self.uncertain = True
         if gap.kind in (None, "exec", "rename"):
-            self.table.doubt_names()
+            self.table.doubt_names(gap.from_ns)
+            self._certain_from_ns = max(self._certain_from_ns, gap.until_ns or gap.timestamp_ns)
+            self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
             if self.mirror is not None:
                 for process in self.table:
                     self.tell(process)
@@ -174,7 +193,7 @@ class Tracker(TableWriter):
         Returns the number of entries added.
         """
         with self.table.lock:
-            return SnapshotMerger(self, in_flight).merge(entries)
+            return SnapshotMerger(self, in_flight, self.table.looked_era).merge(entries)
 
     def reconcile(
         self,
@@ -196,9 +215,19 @@ class Tracker(TableWriter):
         ``unreported`` says what the stream may not have told of those known; None: anything.
         ``ends``: of which the entries are what was noted when they ended.
         """
+        era = self._era_of_look(begun_ns)
         with self.table.lock:
-            SnapshotMerger(self, in_flight).mend(entries, begun_ns, now_ns, unreported, ends)
+            merger = SnapshotMerger(self, in_flight, era)
+            merger.mend(entries, begun_ns, now_ns, unreported, ends)
         self.uncertain = False
+
+    def _era_of_look(self, begun_ns: int) -> Era:
+        """Return when the names were learnt that ``/proc`` showed then."""
+        if begun_ns < self._certain_from_ns:
+            return UNCERTAIN
+        if self.table.looked_era.is_over:
+            self.table.looked_era = Era()
+        return self.table.looked_era
 
     # Handlers, one per kind of event.
 
@@ -342,6 +371,8 @@ class Tracker(TableWriter):
         if process.exited_ns is not None and (process.status is not None or event.status is None):
             return None
         self._update(process, event)
+        if event.comm is not None and process.named_in.is_over:
+            process.named_in = NEVER_OVER  # this is its last name
         process.status = event.status
         if event.cpu_ns is not None:
             process.cpu_ns = event.cpu_ns
