@@ -12,6 +12,8 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+import msgspec
+
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import OMITTED, UNKNOWN_NAME, Edge, PidNode, ProcessLink
@@ -238,7 +240,10 @@ def build_chain_links(
         links.append(ProcessLink(member.pid, member.cmd, user, member.start_time_ns))
     if end is End.MISSING:
         links.append(_unknown(line[-1].creator_key))
-    elif end is End.CUT:
+    for index, (below, link) in enumerate(zip(line, links[1:], strict=False), start=1):
+        if below.fork_missed:
+            links[index] = msgspec.structs.replace(link, observed=True)
+    if end is End.CUT:
         links.append(OMITTED)
     return links
 

@@ -77,6 +77,7 @@ class TrackedProcess(msgspec.Struct, eq=False):
     cpu_ns: int | None = None
     held_until_ns: int = 0
     approximate: bool = False
+    fork_missed: bool = False
     is_kept: bool = False
     has_place: bool = True
     has_details: bool = True
@@ -146,6 +147,7 @@ def node_of(process: TrackedProcess) -> PidNode:
         name_uncertain=process.named_in.is_over,
         held_until_ns=process.held_until_ns,
         user=process.user,
+        fork_missed=process.fork_missed,
     )
 
 

@@ -73,8 +73,13 @@ class SnapshotMerger:
         self._in_flight = in_flight
         self._era = era
 
-    def merge(self, entries: Iterable[tuple[PidNode, ProcInfo]]) -> int:
-        """Add the processes that are not known; return how many."""
+    def merge(
+        self, entries: Iterable[tuple[PidNode, ProcInfo]], *, are_missed: bool = False
+    ) -> int:
+        """Add the processes that are not known; return how many.
+
+        ``are_missed``: their forks should have been told.
+        """
         added = 0
         for node, info in entries:
             known = self._table.locate(node.pid, node.start_time_ns)
@@ -85,7 +90,9 @@ class SnapshotMerger:
                 self._table.remove(known)  # details alone, which are older
             start_ns = node.start_time_ns
             self._writer.presume_former_exited(node.pid, start_ns, start_ns)
-            self._writer.add(self._before_events_in_flight(node, info))
+            process = self._before_events_in_flight(node, info)
+            process.fork_missed = are_missed and process.edge is Edge.OBSERVED
+            self._writer.add(process)
             added += 1
         return added
 
@@ -130,7 +137,7 @@ class SnapshotMerger:
 
         See ``Tracker.reconcile``.
         """
-        self.merge(entries)
+        self.merge(entries, are_missed=True)
         for node, info in entries:
             known = self._table.locate(node.pid, node.start_time_ns)
             if known is None:

@@ -44,6 +44,8 @@ class ProcessTable:
         """Counts the changes that show in the chain of another process than the changed one."""
         self.partial = False
         """Whether some processes may have no place in the tree, or no details."""
+        self.has_lost = False
+        """Whether events are known to have been lost, ever."""
         self.evicted_living = 0
         """Living processes that were forgotten for want of room."""
         self._holders = PidHolders()

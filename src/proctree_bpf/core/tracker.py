@@ -158,7 +158,7 @@ class Tracker(TableWriter):
         the name that is asked for. That is so of those that lived in the time of the gap, also
         if what told their name is applied only now; not of names that are told later.
         """
-        self.uncertain = True
+        self.uncertain = self.table.has_lost = True
         if gap.kind in (None, "exec", "rename"):
             self.table.doubt_names(gap.from_ns)
             self._certain_from_ns = max(self._certain_from_ns, gap.until_ns or gap.timestamp_ns)
@@ -297,7 +297,7 @@ class Tracker(TableWriter):
             Edge.OBSERVED if event.observed else Edge.CREATED,
             uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
             event.cgroup_id, event.ns_pid, era, creator, None, parent,
-            approximate=event.approximate,
+            approximate=event.approximate, fork_missed=event.observed,
         )  # fmt: skip
 
     def _late_birth(
@@ -311,6 +311,7 @@ class Tracker(TableWriter):
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.child.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
+        known.fork_missed = event.observed
         known.parent, known.approximate = born.parent, born.approximate
         self.table.move(known, *event.creator)
         self.table.touch(known)
@@ -448,6 +449,7 @@ class Tracker(TableWriter):
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)
+        process.fork_missed = True
         self.add(process)
         return process
 

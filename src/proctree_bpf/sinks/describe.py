@@ -6,6 +6,7 @@ import shlex
 from signal import Signals
 from typing import TYPE_CHECKING
 
+from proctree_bpf.core.model import OBSERVED
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
 from proctree_bpf.sinks.quoting import plain_args
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from proctree_bpf.core.events import Exit, Gap
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.process import TrackedProcess
+
+
+def observed(ancestor: str) -> str:
+    """Mark an ancestor that was only seen as the parent, perhaps after it had adopted."""
+    return OBSERVED + ancestor
 
 
 def exit_text(event: Exit) -> str:

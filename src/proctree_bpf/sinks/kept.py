@@ -50,6 +50,7 @@ class KeptTexts(Generic[A]):
         join: makes what is above a process of it, of the links of its chain, nearest first,
             and of how the line ends.
         max_ancestors: how many links a chain may have; None for all.
+        mark: marks a link that was only seen as the parent of the one before it.
         only_kept: whether nothing is above a process that the table had no room for.
 
     """
@@ -61,6 +62,7 @@ class KeptTexts(Generic[A]):
         join: Callable[[list[TrackedProcess], list[str], End], A],
         max_ancestors: int | None,
         *,
+        mark: Callable[[str], str],
         only_kept: bool = False,
     ) -> None:
         self.owner = object()
@@ -69,6 +71,7 @@ class KeptTexts(Generic[A]):
         self._link = link
         self._join = join
         self._max_ancestors = max_ancestors
+        self._mark = mark
         self._only_kept = only_kept
         self._detailed: deque[Kept] = deque()
 
@@ -97,13 +100,15 @@ class KeptTexts(Generic[A]):
     def above(self, process: TrackedProcess) -> A:
         """Return what is above a process.
 
-        It is the same for all that have one creator, unless one of them can be above it, too.
+        It is the same for all that have one creator, unless one of them can be above it, too, or
+        was only seen below it.
         """
         creator = process.creator
         if (
             creator is None
             or not process.is_kept
             or not 0 < creator.start_time_ns < process.start_time_ns
+            or process.fork_missed
         ):
             return self._encode(process)
         kept = creator.link
@@ -127,9 +132,11 @@ class KeptTexts(Generic[A]):
     def _encode(self, process: TrackedProcess) -> A:
         line, end = self.line(process)
         links = []
+        below = process
         for member in line[1:]:
             kept = self.of(member)
             if kept.link is None:
                 kept.link = self._link(member)
-            links.append(kept.link)
+            links.append(self._mark(kept.link) if below.fork_missed else kept.link)
+            below = member
         return self._join(line, links, end)
