@@ -7,12 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.codecs.proc_files import decode_name
-from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.compact import CompactExec, CompactExit, CompactFork, value_of
+from proctree_bpf.core.events import AncestorAnnounced, Rename
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from proctree_bpf.core.compact import AnyEvent
+    from proctree_bpf.core.events import ProcEvent
 
 WIRE_VERSION = 3
 KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork", "met-by-exit")
@@ -80,7 +84,7 @@ def _path(components: bytes) -> str:
     return decode_name(b"/" + b"/".join(reversed(names)))
 
 
-_comms, _paths, _filenames = _Texts(_comm), _Texts(_path), _Texts(_comm)
+_comms, _paths = _Texts(_comm), _Texts(_path)
 # As ProcessKey(pid, start), without the call of a Python function.
 _key = partial(tuple.__new__, ProcessKey)
 
@@ -95,18 +99,19 @@ def known_name(raw: bytes) -> str | None:
     return None if raw[-1] else _comms[raw]
 
 
-def _fork(data: bytes) -> tuple[int, ProcEvent]:
+def _fork(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, child_start, creator_start, parent_start, cgroup_id,
         child, creator, parent, ns_pid, uid, gid, comm,
     ) = _fork_fields(data)  # fmt: skip
-    creator_key = _key((creator, creator_start))
     is_parent = parent == creator and parent_start == creator_start
-    return seq, Fork(
+    return seq, CompactFork(
         time_ns,
-        _key((child, child_start)),
-        creator_key,
-        creator_key if is_parent else _key((parent, parent_start)),
+        child,
+        child_start,
+        creator,
+        creator_start,
+        None if is_parent else _key((parent, parent_start)),
         ns_pid,
         uid,
         gid,
@@ -115,7 +120,7 @@ def _fork(data: bytes) -> tuple[int, ProcEvent]:
     )
 
 
-def _exec(data: bytes) -> tuple[int, ProcEvent]:
+def _exec(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, flags, start, parent_start, cgroup_id,
         tgid, parent, uid, gid, comm, exe_len, filename_len, args_len,
@@ -125,30 +130,41 @@ def _exec(data: bytes) -> tuple[int, ProcEvent]:
     args_end = filename_end + args_len
     if args_end > len(data):
         raise DecodeError(f"exec sample: {len(data)} bytes, but its parts need {args_end}")
-    return seq, Exec(
+    executable = _paths[data[_EXEC_SIZE:exe_end]] if exe_len else None
+    args_raw: bytes | None = data[filename_end:args_end]
+    is_truncated = False
+    if flags:
+        executable = None if flags & _EXE_INCOMPLETE else executable
+        args_raw = None if flags & _ARGS_UNREADABLE else args_raw
+        is_truncated = flags & _ARGS_TRUNCATED != 0
+    return seq, CompactExec(
         time_ns,
-        _key((tgid, start)),
-        _key((parent, parent_start)),
+        tgid,
+        start,
+        parent,
+        parent_start,
         uid,
         gid,
         cgroup_id,
         _comms[comm],
-        (_filenames[data[exe_end:filename_end]] or None) if filename_len else None,
-        None if flags & _EXE_INCOMPLETE or not exe_len else _paths[data[_EXEC_SIZE:exe_end]],
-        None if flags & _ARGS_UNREADABLE else data[filename_end:args_end],
-        flags & _ARGS_TRUNCATED != 0,
+        data[exe_end:filename_end],
+        executable,
+        args_raw,
+        is_truncated,
     )
 
 
-def _exit(data: bytes) -> tuple[int, ProcEvent]:
+def _exit(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, start, parent_start, cgroup_id, cpu_ns,
         tgid, parent, uid, gid, status, comm,
     ) = _exit_fields(data)  # fmt: skip
-    return seq, Exit(
+    return seq, CompactExit(
         time_ns,
-        _key((tgid, start)),
-        _key((parent, parent_start)),
+        tgid,
+        start,
+        parent,
+        parent_start,
         status,
         uid,
         gid,
@@ -158,12 +174,12 @@ def _exit(data: bytes) -> tuple[int, ProcEvent]:
     )
 
 
-def _rename(data: bytes) -> tuple[int, ProcEvent]:
+def _rename(data: bytes) -> tuple[int, AnyEvent]:
     seq, time_ns, start, tgid, comm = _rename_fields(data)
     return seq, Rename(time_ns, _key((tgid, start)), _comms[comm])
 
 
-def _met(data: bytes) -> tuple[int, ProcEvent]:
+def _met(data: bytes) -> tuple[int, AnyEvent]:
     seq, time_ns, start, creator_start, exited_ns, tgid, creator, uid, gid, comm = _met_fields(data)
     return seq, AncestorAnnounced(
         time_ns,
@@ -200,9 +216,10 @@ def decode(data: bytes) -> PerfRecord:
         raise _not_understood(data)
     kind, decoder = known
     try:
-        return PerfRecord(kind, *decoder(data))
+        seq, event = decoder(data)
     except struct.error as error:
         raise DecodeError(f"sample of {len(data)} bytes is cut short") from error
+    return PerfRecord(kind, seq, value_of(event))
 
 
 def _not_understood(data: bytes) -> DecodeError:

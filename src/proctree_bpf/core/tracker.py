@@ -16,15 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import (
-    AncestorAnnounced,
-    Exec,
-    Exit,
-    Fork,
-    ProcEvent,
-    Rename,
-    Setid,
-)
+from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, CompactFork
+from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, Rename, Setid
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
@@ -43,12 +36,14 @@ from proctree_bpf.core.writer import TableWriter, see_parent
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
+    from proctree_bpf.core.compact import AnyExec, AnyExit, AnyFork
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.snapshot_merger import Unreported
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
+_CREATED, _OBSERVED = Edge.CREATED, Edge.OBSERVED
 
 
 class Tracker(TableWriter):
@@ -78,14 +73,17 @@ class Tracker(TableWriter):
         self._next_chore_ns = 0
         self._handlers: dict[type, Callable[..., TrackedProcess | None]] = {
             Fork: self._fork,
+            CompactFork: self._fork,
             Exec: self._exec,
+            CompactExec: self._exec,
             Exit: self._exit,
+            CompactExit: self._exit,
             Rename: self._rename,
             Setid: self._setid,
             AncestorAnnounced: self._met,
         }
 
-    def apply(self, event: ProcEvent) -> ProcessEvent | None:
+    def apply(self, event: AnyEvent) -> ProcessEvent | None:
         """Apply one event; return what came of it, or None if it was known already.
 
         What is returned stays as it is, whatever comes later.
@@ -94,16 +92,23 @@ class Tracker(TableWriter):
             process = self.take(event)
             return None if process is None else ProcessEvent(event, process, self.uncertain).keep()
 
-    def take(self, event: ProcEvent) -> TrackedProcess | None:
+    def take(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event; return its process, which goes on changing, or None as ``apply``.
 
         For whoever holds ``table.lock``, or is alone.
         """
-        for _, process in self.take_all((event,)):
-            return process
-        return None
+        if event.timestamp_ns >= self._next_chore_ns:
+            self._do_chores(event.timestamp_ns)
+        process = self._handlers[type(event)](event)
+        if process is None:
+            self._count_unapplied(event)
+            return None
+        self.stats.applied += 1
+        if self.mirror is not None:
+            self.tell(process)
+        return process
 
-    def take_locked(self, event: ProcEvent) -> TrackedProcess | None:
+    def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event while no other thread looks; see ``take``."""
         with self.table.lock:
             return self.take(event)
@@ -125,28 +130,14 @@ class Tracker(TableWriter):
                 self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
 
     def take_all(
-        self, events: Iterable[ProcEvent]
-    ) -> Iterator[tuple[ProcEvent, TrackedProcess | None]]:
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
         """Apply events one by one, each when the next is asked for; see ``take``."""
-        handlers, mirror = self._handlers, self.mirror
-        applied = 0
-        try:
-            for event in events:
-                if event.timestamp_ns >= self._next_chore_ns:
-                    self._do_chores(event.timestamp_ns)
-                process = handlers[type(event)](event)
-                if process is None:
-                    self._count_unapplied(event)
-                else:
-                    applied += 1
-                    if mirror is not None:
-                        self.tell(process)
-                yield event, process
-        finally:
-            self.stats.applied += applied
+        for event in events:
+            yield event, self.take(event)
 
-    def _count_unapplied(self, event: ProcEvent) -> None:
-        if isinstance(event, Fork | Exec | Exit):
+    def _count_unapplied(self, event: AnyEvent) -> None:
+        if event.kind in ("fork", "exec", "exit"):
             self.stats.duplicates += 1
         else:
             self.stats.unchanged += 1
@@ -231,10 +222,10 @@ class Tracker(TableWriter):
 
     # Handlers, one per kind of event.
 
-    def _fork(self, event: Fork) -> TrackedProcess | None:
+    def _fork(self, event: AnyFork) -> TrackedProcess | None:
         table = self.table
-        ppid, creator_start_ns = event.creator
-        former = table.current.get(event.child.pid)
+        ppid, creator_start_ns = event.creator_pid, event.creator_start_ns
+        former = table.current.get(event.pid)
         known = None
         if former is not None:
             known = self._known_of(event)
@@ -254,13 +245,13 @@ class Tracker(TableWriter):
             table.add(process)
         else:
             table.add_born(process, creator)
-        if len(table.current) > table.room:
+        if len(table.current) > table.holders.room:
             self.make_room(process)
         return process
 
-    def _known_of(self, event: Fork) -> TrackedProcess | None:
+    def _known_of(self, event: AnyFork) -> TrackedProcess | None:
         """Return the child if it is known already; else who had its PID before has ended."""
-        pid, start_ns = event.child
+        pid, start_ns = event.pid, event.start_time_ns
         known = self.table.locate(pid, start_ns)
         if known is None:
             self.presume_former_exited(pid, start_ns, event.timestamp_ns)
@@ -270,50 +261,58 @@ class Tracker(TableWriter):
             self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         return None
 
-    def _newborn(self, event: Fork, creator: TrackedProcess | None) -> TrackedProcess:
+    def _newborn(self, event: AnyFork, creator: TrackedProcess | None) -> TrackedProcess:
         """Make a process of a fork and of what it has from its creator."""
-        parent = event.parent
-        if parent is not None and parent is not event.creator:
-            parent = None if compare(parent, event.creator) is Sameness.SAME else parent
-        else:
+        parent = event.other_parent
+        if parent is not None and compare(parent, event.creator) is Sameness.SAME:
             parent = None
-        uid, comm, era = event.uid, event.comm, self.table.era
-        executable = args_raw = None
-        truncated = False
+        pid, uid, edge = event.pid, event.uid, _OBSERVED if event.observed else _CREATED
         if creator is None:
-            user = self.user_of(uid)
+            process = TrackedProcess(
+                pid, event.start_time_ns, event.comm or "",
+                event.creator_pid, event.creator_start_ns, edge,
+                uid, event.gid, self.user_of(uid), None, None,
+                True, False,  # noqa: FBT003 - inherited, and not truncated
+                event.cgroup_id, event.ns_pid, self.table.era, None, None, parent,
+            )  # fmt: skip
         else:
-            executable, args_raw = creator.executable, creator.args_raw
-            truncated = creator.truncated
+            comm, era = event.comm, self.table.era
+            if comm is None:
+                comm, era = creator.cmd, creator.named_in
             if uid is None or uid == creator.uid:
                 uid, user = creator.uid, creator.user
             else:
                 user = self.user_of(uid)
-            if comm is None:
-                comm, era = creator.cmd, creator.named_in
-        return TrackedProcess(
-            event.child.pid, event.child.start_time_ns, comm or "",
-            event.creator.pid, event.creator.start_time_ns,
-            Edge.OBSERVED if event.observed else Edge.CREATED,
-            uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
-            event.cgroup_id, event.ns_pid, era, creator, None, parent,
-            approximate=event.approximate, fork_missed=event.observed,
-        )  # fmt: skip
+            # Of equal numbers, the object that is there is kept.
+            start_ns, cgroup_id = creator.start_time_ns, creator.cgroup_id
+            process = TrackedProcess(
+                pid, event.start_time_ns, comm, creator.pid,
+                start_ns if start_ns == event.creator_start_ns else event.creator_start_ns, edge,
+                uid, event.gid, user, creator.executable, creator.args_raw,
+                True, creator.truncated,  # noqa: FBT003 - inherited
+                cgroup_id if cgroup_id == event.cgroup_id else event.cgroup_id,
+                pid if pid == event.ns_pid else event.ns_pid, era, creator, None, parent,
+            )  # fmt: skip
+        if event.approximate:
+            process.approximate = True
+        if event.observed:
+            process.fork_missed = True
+        return process
 
     def _late_birth(
         self,
-        event: Fork,
+        event: AnyFork,
         known: TrackedProcess,
         born: TrackedProcess,
         creator: TrackedProcess | None,
     ) -> TrackedProcess:
         """Take in the birth of a process that is known by later events, or by a snapshot."""
         told_another = _told_another(known, born.cmd)
-        self.table.sharpen(known, event.child.start_time_ns)
+        self.table.sharpen(known, event.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
         known.fork_missed = event.observed
         known.parent, known.approximate = born.parent, born.approximate
-        self.table.move(known, *event.creator)
+        self.table.move(known, event.creator_pid, event.creator_start_ns)
         self.table.touch(known)
         if known.exec_ns is not None:
             return known  # its details are the newer ones
@@ -331,18 +330,18 @@ class Tracker(TableWriter):
         return known  # without a creator as a snapshot read it: better than nothing
 
     @staticmethod
-    def _is_known_birth(event: Fork, process: TrackedProcess) -> bool:
+    def _is_known_birth(event: AnyFork, process: TrackedProcess) -> bool:
         """Tell whether this fork has been applied before."""
         if process.edge is not Edge.CREATED:
             return False
-        if same_start(process.start_time_ns, event.child.start_time_ns):
+        if same_start(process.start_time_ns, event.start_time_ns):
             return True
         # Without start times: nobody forks a PID that lives, so this is a copy.
-        same_creator = process.ppid == event.creator.pid
-        return not event.child.start_time_ns and same_creator and process.exited_ns is None
+        same_creator = process.ppid == event.creator_pid
+        return not event.start_time_ns and same_creator and process.exited_ns is None
 
-    def _exec(self, event: Exec) -> TrackedProcess | None:
-        pid, start_ns = event.key
+    def _exec(self, event: AnyExec) -> TrackedProcess | None:
+        pid, start_ns = event.pid, event.start_time_ns
         process = self.table.current.get(pid)
         if process is None or process.start_time_ns != start_ns:
             process = self.table.locate(pid, start_ns)
@@ -364,8 +363,8 @@ class Tracker(TableWriter):
         process.link = None
         return process
 
-    def _exit(self, event: Exit) -> TrackedProcess | None:
-        pid, start_ns = event.key
+    def _exit(self, event: AnyExit) -> TrackedProcess | None:
+        pid, start_ns = event.pid, event.start_time_ns
         process = self.table.current.get(pid)
         if process is None or process.start_time_ns != start_ns:
             process = self.table.locate(pid, start_ns) or self._discover(event)
@@ -380,26 +379,24 @@ class Tracker(TableWriter):
         self.table.end(process, event.timestamp_ns)
         return process
 
-    def _update(self, process: TrackedProcess, event: Exec | Exit) -> None:
-        """Take over what execs and exits both tell, if they tell it."""
-        start_ns = event.key.start_time_ns
-        if process.start_time_ns != start_ns:
-            self.table.sharpen(process, start_ns)
-        parent = event.parent
-        if parent is not None:
-            ppid, parent_start_ns = parent
-            if ppid == process.ppid and parent_start_ns == process.creator_start_ns:
-                process.parent = None
-            else:
-                see_parent(process, parent)
-        uid, comm = event.uid, event.comm
-        if comm is not None and comm != process.cmd:
-            self.set_name(process, comm)
-        if uid is not None and uid != process.uid:
-            self.set_user(process, uid, None)
-        if event.gid is not None:
+    def _update(self, process: TrackedProcess, event: AnyExec | AnyExit) -> None:
+        """Take over what execs and exits both tell, if they tell it.
+
+        Most often nothing is new, so that is asked first.
+        """
+        if process.start_time_ns != event.start_time_ns:
+            self.table.sharpen(process, event.start_time_ns)
+        if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
+            process.parent = None
+        elif event.parent is not None:
+            see_parent(process, event.parent)
+        if event.comm != process.cmd and event.comm is not None:
+            self.set_name(process, event.comm)
+        if event.uid != process.uid and event.uid is not None:
+            self.set_user(process, event.uid, None)
+        if event.gid != process.gid and event.gid is not None:
             process.gid = event.gid
-        if event.cgroup_id is not None:
+        if event.cgroup_id != process.cgroup_id and event.cgroup_id is not None:
             process.cgroup_id = event.cgroup_id
 
     def _rename(self, event: Rename) -> TrackedProcess | None:
@@ -442,10 +439,10 @@ class Tracker(TableWriter):
             process.gid = event.gid
         self.tell(process)
 
-    def _discover(self, event: Exec | Exit) -> TrackedProcess:
+    def _discover(self, event: AnyExec | AnyExit) -> TrackedProcess:
         """Begin to keep a process whose fork was not seen."""
         self.stats.orphans += 1
-        pid, start_ns = event.key
+        pid, start_ns = event.pid, event.start_time_ns
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)

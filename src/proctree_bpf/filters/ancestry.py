@@ -13,7 +13,6 @@ import fnmatch
 import re
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.identity import same_start
 from proctree_bpf.core.lineage import ancestors
 from proctree_bpf.core.subtree import below
@@ -202,18 +201,18 @@ class AncestryFilter(_Asker):
 
     def standing(self, told: ProcessEvent) -> int:
         """Take the next event; return a bit for each matcher that its process ran under."""
-        process, kind = told.process, type(told.event)
-        is_born = kind is Fork
+        process, kind = told.process, told.as_received.kind
+        is_born = kind == "fork"
         under = self._under.get(process)
         # What a process runs was decided at its exec, or is its creator's at the fork.
-        names_only = is_born or (kind is Exit and under is not None)
+        names_only = is_born or (kind == "exit" and under is not None)
         before = self._is.get(process, 0) | (under or 0)
         if under is None or is_born:
             # Also of one that a survey met before its birth was told: only now do those
             # above it have all their marks.
             under = (under or 0) | self._above(process)
         own = self._is.get(process, 0) | self._own(process, names_only=names_only)
-        if kind is Exit:
+        if kind == "exit":
             self._forget(process)
         else:
             self._is[process], self._under[process] = own, under

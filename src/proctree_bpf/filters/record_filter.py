@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Self, TypeAlias
 
-from proctree_bpf.core.events import Exit
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.text import as_comm
 from proctree_bpf.filters.ancestry import (
@@ -134,7 +133,7 @@ def _predicate(question: Question, in_cgroup: InCgroup) -> Callable[[ProcessEven
     if not question.negated:
         return holds
     if question.term.name in ("min-age", "max-age"):  # of the ends only, turned round too
-        return lambda told: not isinstance(told.event, Exit) or not holds(told)
+        return lambda told: told.as_received.kind != "exit" or not holds(told)
     return lambda told: not holds(told)
 
 
@@ -172,14 +171,14 @@ def _cgroup(paths: Sequence[str], in_cgroup: InCgroup) -> Callable[[ProcessEvent
 
 
 def _failed(_values: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    return lambda a: isinstance(a.event, Exit) and bool(a.event.status)
+    return lambda a: a.as_received.kind == "exit" and bool(a.as_received.status)
 
 
 def _min_age(seconds: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
     least_ns = min(float(text) for text in seconds) * _SECOND_NS
 
     def holds(told: ProcessEvent) -> bool:
-        if not isinstance(told.event, Exit):
+        if told.as_received.kind != "exit":
             return True
         age_ns = told.age_ns
         return age_ns is not None and age_ns >= least_ns
@@ -191,7 +190,7 @@ def _max_age(seconds: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bo
     most_ns = max(float(text) for text in seconds) * _SECOND_NS
 
     def holds(told: ProcessEvent) -> bool:
-        if not isinstance(told.event, Exit):
+        if told.as_received.kind != "exit":
             return True
         age_ns = told.age_ns
         return age_ns is not None and age_ns <= most_ns

@@ -6,6 +6,7 @@ import shlex
 from signal import Signals
 from typing import TYPE_CHECKING
 
+from proctree_bpf.core.events import dumped_core, exit_code_of, exit_signal_of
 from proctree_bpf.core.model import OBSERVED
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
@@ -13,7 +14,7 @@ from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
-    from proctree_bpf.core.events import Exit, Gap
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.process import TrackedProcess
 
@@ -23,13 +24,14 @@ def observed(ancestor: str) -> str:
     return OBSERVED + ancestor
 
 
-def exit_text(event: Exit) -> str:
+def exit_text(status: int | None) -> str:
     """Return the exit code, or the signal's name with ``*`` if it dumped core."""
-    if event.status is None:
+    if status is None:
         return "?"
-    if event.signal is None:
-        return str(event.exit_code)
-    return signal_name(event.signal)[:7] + ("*" if event.core_dumped else "")
+    signal = exit_signal_of(status)
+    if signal is None:
+        return str(exit_code_of(status))
+    return signal_name(signal)[:7] + ("*" if dumped_core(status) else "")
 
 
 def signal_name(number: int) -> str:
@@ -40,11 +42,9 @@ def signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
-def exit_colour(event: Exit | None) -> str:
-    """Return red for a failure, dim for another end, nothing for what still runs."""
-    if event is None:
-        return ""
-    return RED if event.status else DIM
+def exit_colour(status: int | None) -> str:
+    """Return red for a failure, dim for another end."""
+    return RED if status else DIM
 
 
 def command_text(about: ProcInfo | TrackedProcess, max_args: int | None = None) -> str:

@@ -6,7 +6,7 @@ import shlex
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from proctree_bpf.core.events import Exec, Exit
+from proctree_bpf.core.events import exit_code_of
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.describe import exit_text
 from proctree_bpf.sinks.wall_time import duration
@@ -66,15 +66,17 @@ class Tally:
 
     def add(self, told: ProcessEvent) -> None:
         """Count an exec or an exit."""
-        event, kind = told.event, type(told.event)
-        if kind is Exec:
+        event = told.as_received
+        if event.kind == "exec":
             self._runs.add(told.process.cmd)
-        elif isinstance(event, Exit):
+        elif event.kind == "exit":
             age_ns = told.age_ns
             if age_ns is not None and age_ns >= self._least_ns:
                 self._lasted(told.process.cmd, age_ns)
-            if event.status:
-                how = exit_text(event) if event.signal else f"exit code {event.exit_code}"
+            status = event.status
+            if status:
+                code = exit_code_of(status)
+                how = exit_text(status) if code is None else f"exit code {code}"
                 self._failures.add((told.process.cmd, how))
 
     def lines(self) -> list[str]:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.errors import SourceFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from proctree_bpf.codecs.proc_files import Reading
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.filters.kernel_port import FilterFallback
 
@@ -41,23 +43,28 @@ def failing_as(what: str, remedy: str = "report this as a bug") -> Iterator[None
 class Delivery:
     """What one poll of a source brought.
 
-    ``events`` are in the order of arrival. Every event stamped before
+    ``received`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide.
     """
 
     watermark_ns: int
-    events: list[ProcEvent] = field(default_factory=list)
+    received: Sequence[AnyEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     fallback: FilterFallback | None = None
+
+    @property
+    def events(self) -> list[ProcEvent]:
+        """What was received, as values of ``core.events``."""
+        return [value_of(event) for event in self.received]
 
     def joined(self, following: Delivery) -> Delivery:
         """Return this delivery and the one that followed it as one."""
         return Delivery(
             following.watermark_ns,
-            self.events + following.events,
+            [*self.received, *following.received],
             self.gaps + following.gaps,
             following.end,
             following.fallback or self.fallback,

@@ -19,12 +19,13 @@ from proctree_bpf.streams.walk import SOURCE as WALKER
 from proctree_bpf.streams.walk import WalkStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from proctree_bpf.codecs.inputs import Drain
     from proctree_bpf.codecs.proc_files import Reading
     from proctree_bpf.codecs.recording import SnapshotPart
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.model import ProcInfo
 
 _BPF = "bpf"
@@ -249,6 +250,7 @@ class ReplaySource:
         return self._deliver(self._frames[self._position - 1])
 
     def _deliver(self, frame: Frame) -> Delivery:
+        events: Sequence[AnyEvent]
         if frame.kind is FrameKind.DRAIN and self._perf is not None:
             self._now_ns = frame.content.taken_ns
             events, gaps, watermark_ns = self._perf.feed(frame.content)

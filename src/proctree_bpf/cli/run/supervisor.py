@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.run.command import Command
     from proctree_bpf.cli.run.foreground import Foreground
     from proctree_bpf.cli.stopping import Stopper
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process import TrackedProcess
 
 _Handler: TypeAlias = Any  # what signal.signal returns and takes
@@ -125,7 +125,7 @@ class CommandSupervisor:
             return f"{who} is still running and is no longer traced"
         return ""
 
-    def hides(self, event: ProcEvent) -> bool:
+    def hides(self, event: AnyEvent) -> bool:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
         return not self._family.includes(event)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.tracing.filter_plan import TraceFilterPlan
     from proctree_bpf.cli.tracing.hooks import TraceHooks
     from proctree_bpf.cli.tracing.options import TraceOptions
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.sources.base import EventSource
 
 
@@ -134,7 +134,7 @@ class TraceStarter:
             start_kernel_filter=lambda source: self._plan.start_kernel_filter(source, wanted),
         )
 
-    def _hides(self, source: EventSource) -> Callable[[ProcEvent], bool]:
+    def _hides(self, source: EventSource) -> Callable[[AnyEvent], bool]:
         if self._supervisor is not None:
             return self._supervisor.hides
         if self._options.collection.exclude_self and not isinstance(source, ReplaySource):

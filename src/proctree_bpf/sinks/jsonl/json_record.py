@@ -10,7 +10,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap
+from proctree_bpf.core.events import Exit, Fork, Gap
 from proctree_bpf.core.identity import ProcessKey, entity_id
 from proctree_bpf.core.lineage import End, line_up
 from proctree_bpf.core.text import escape
@@ -177,7 +177,7 @@ class RecordMaker:
             proctree["uncertain"] = True
         return {
             "@timestamp": self.timestamp(event.timestamp_ns),
-            "event": event_object(EVENT_KINDS[type(event)]),
+            "event": event_object(event.kind),
             "process": about,
             "proctree": proctree,
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.events import Exit, Gap
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OBSERVED, OMISSION
@@ -21,6 +20,7 @@ from proctree_bpf.sinks.lines.row import Column, Row, padded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
@@ -66,7 +66,7 @@ class TableSink:
         """Write one row."""
         if self._header_due:
             self._write_header()
-        event, process = told.event, told.process
+        process = told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)
@@ -81,11 +81,11 @@ class TableSink:
         else:
             ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
-        exited = event if isinstance(event, Exit) else None
-        if exited is not None:
+        has_ended = told.as_received.kind == "exit"
+        if has_ended:
             self._kept.let_go(process, kept)
         if self._has_limits:
-            row = self._fit(row, exit_colour(exited))
+            row = self._fit(row, exit_colour(process.status) if has_ended else "")
         self._out.write(f"{row}\n")
 
     def _fit(self, row: str, colour: str) -> str:

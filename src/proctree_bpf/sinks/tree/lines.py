@@ -126,11 +126,11 @@ class TreeLines:
         fixed = (
             str(member.key.pid),
             visible(info.user),
-            exit_text(member.exit) if member.exit is not None else end,
+            exit_text(member.exit.status) if member.exit is not None else end,
             _age(member),
         )
         command = before + command_text(info, self.view.max_args)
-        colour = exit_colour(member.exit)
+        colour = exit_colour(member.exit.status) if member.exit is not None else ""
         return self._line(times, fixed, spent, command, mark=mark, colour=colour)
 
     def _line(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from proctree_bpf.core.events import Exit, Gap
 from proctree_bpf.sinks.describe import gap_text
 from proctree_bpf.sinks.tree.family import Family, Member
 from proctree_bpf.sinks.tree.lines import TreeLines
@@ -18,6 +17,7 @@ from proctree_bpf.sinks.tree.screen import ScreenLines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.sinks.fields import View
@@ -67,7 +67,7 @@ class TreeSink:
         member, is_new = self._family.take(process_event)
         if is_new:
             self._shown.started(member)
-        if isinstance(process_event.event, Exit):
+        if process_event.as_received.kind == "exit":
             self._shown.ended(member)
         if len(self._shown) >= _MAX_WAITING:
             self._draw(self._shown.flush)
