@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from enum import Enum
 
-_UNSTABLE = ("startup_seconds", "traced_seconds")
+_UNSTABLE = ("startup_seconds", "traced_seconds", "repair_seconds")
 _COLUMNS, _ROWS = 110, 40
 
 ALL_EVENTS = ("-e", "fork,exec,exit")
