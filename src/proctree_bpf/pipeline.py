@@ -228,7 +228,7 @@ class Pipeline:
         self.source.close()
 
     def summary(self) -> dict[str, Any]:
-        """Return what the statistics file says: shapes are in docs/architecture.md."""
+        """Return what the statistics file says: its members are in docs/statistics.md."""
         tracked = self.tracker.stats
         return {
             "source": self.source.name,

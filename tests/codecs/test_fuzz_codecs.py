@@ -20,7 +20,6 @@ from proctree_bpf.codecs.btf import Btf
 from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, subscription
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
 from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.codecs.perf_buffer import take_samples
 from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
 from proctree_bpf.codecs.recording import (
     MAGIC,
@@ -35,7 +34,6 @@ from proctree_bpf.codecs.recording import (
     encode_snapshot,
     encode_walk,
 )
-from proctree_bpf.codecs.recording import ProcAnswers as RecordedLooks
 from proctree_bpf.codecs.sample_decoder import (
     ALWAYS_TOLD,
     EXEC,
@@ -46,6 +44,7 @@ from proctree_bpf.codecs.sample_decoder import (
     RENAME,
     WIRE_VERSION,
     decode,
+    take_samples,
 )
 from proctree_bpf.core.model import ProcInfo
 from proctree_bpf.errors import DecodeError
@@ -336,8 +335,8 @@ PAYLOADS = [
         encode_header({"source": "bpf"})[len(MAGIC) :],
         encode_snapshot(SnapshotPart(1, 2, last=True, readings=[(_STAT, _INFO)])),
         encode_drain(Drain(5, [_COUNTERS, _COUNTERS], [(0, PERF_RECORDS[0]), (1, b"")])),
-        encode_received(_RECEIVED, RecordedLooks([None, _STAT])),
-        encode_walk(Walk(5, [_STAT]), RecordedLooks([(_STAT, _INFO)])),
+        encode_received(_RECEIVED, [None, _STAT]),
+        encode_walk(Walk(5, [_STAT]), [(_STAT, _INFO)]),
     )
 ]
 json_values = st.recursive(

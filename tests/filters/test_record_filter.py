@@ -15,7 +15,7 @@ from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.errors import FilterError
 from proctree_bpf.filters.record_filter import BoundFilter
-from proctree_bpf.filters.terms import TERMS, Question, parse_terms, question
+from proctree_bpf.filters.terms import TERMS, Filter, Question, parse_terms, question
 
 S = 1_000_000_000
 INIT, SSHD, SHELL = ProcessKey(1, 10_000_000), ProcessKey(50, S), ProcessKey(100, 2 * S)
@@ -29,7 +29,8 @@ class World:
         self.now_ns = 10 * S
         known = [("init", INIT, ProcessKey(0)), ("sshd", SSHD, INIT), ("bash", SHELL, SSHD)]
         self.tracker.merge_snapshot([self.entry(*each) for each in known])
-        self.filter = BoundFilter.parse(terms, self.tracker.tree, self.tracker.cache, **options)
+        wanted = Filter.parse(terms, **options)
+        self.filter = BoundFilter(wanted, self.tracker.tree, self.tracker.cache)
         self.filter.survey()
 
     @staticmethod
@@ -75,7 +76,7 @@ class TestAncestor:
         long = "rcu_tasks_rude_kthread"
         world = World(f"{term}={long}")
         tree, cache = world.tracker.tree, world.tracker.cache
-        made = BoundFilter([Question(TERMS[term], (long,))], tree, cache)
+        made = BoundFilter(Filter((Question(TERMS[term], (long,)),)), tree, cache)
         for wanted in (world.filter, made):
             world.filter = wanted
             child = world.fork(200, SHELL)
@@ -270,8 +271,8 @@ class TestRecords:
     )  # fmt: skip
     def test_an_exec(self, terms: str, *, wanted: bool) -> None:
         world = World("")
-        world.filter = BoundFilter.parse(
-            terms,
+        world.filter = BoundFilter(
+            Filter.parse(terms),
             world.tracker.tree,
             world.tracker.cache,
             in_cgroup=lambda p, i: (p, i) == ("/a", 7),
@@ -347,7 +348,7 @@ class TestSurvey:
         tracker.tree.insert_node(1, PidNode(0, "deploy", 1, 1))
         for pid in range(2, 60_000):
             tracker.tree.insert_node(pid, PidNode(pid - 1, "x", pid, pid, pid - 1))
-        wanted = BoundFilter.parse("ancestor=deploy", tracker.tree, tracker.cache)
+        wanted = BoundFilter(Filter.parse("ancestor=deploy"), tracker.tree, tracker.cache)
         wanted.survey()
         process_event = tracker.apply(
             Fork(70_000, ProcessKey(60_001, 70_000), ProcessKey(59_999, 59_999))
@@ -388,7 +389,7 @@ class TestParsing:
 
     @pytest.mark.parametrize("name", TERMS)
     def test_every_term_can_be_turned_round_and_has_help(self, name: str) -> None:
-        value = {"pid": ["1"], "seconds": ["1"], "nothing": []}.get(TERMS[name].value.value, ["x"])
+        value = {"PID": ["1"], "SECONDS": ["1"], "": []}.get(TERMS[name].value.value, ["x"])
         assert question(f"not-{name}", value).negated
         assert TERMS[name].help.endswith(".")
 

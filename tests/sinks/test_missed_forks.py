@@ -15,6 +15,7 @@ from proctree_bpf.core.lineage import Answer, ancestry, build_chain_string
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.sinks.fields import View
 from proctree_bpf.sinks.jsonl.json_record import RecordMaker, RecordOptions
 from proctree_bpf.sinks.jsonl.jsonl import JsonlSink
@@ -167,7 +168,7 @@ class TestWhatHangsOnIt:
         self, terms: str, *, is_surveyed: bool
     ) -> None:
         scene = Scene()
-        wanted = BoundFilter.parse(terms, scene.tree, scene.cache)
+        wanted = BoundFilter(Filter.parse(terms), scene.tree, scene.cache)
         wanted.survey()
         if is_surveyed:
             scene.mend()

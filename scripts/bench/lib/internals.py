@@ -35,6 +35,7 @@ from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Rename
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.base import Delivery
@@ -147,7 +148,7 @@ def new_pipeline(
         display = DisplayOptions()
         clock = make_clock(display, source, 0)
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
-    wanted = BoundFilter.parse(terms, tree, cache) if terms else None
+    wanted = BoundFilter(Filter.parse(terms), tree, cache) if terms else None
     kinds: dict[type, str] = EVENT_KINDS if style == "tree" else {Exec: "exec", Exit: "exit"}
     selection = Selection(hides=DescendantSet(_NOBODY).includes, wanted=wanted, kinds=kinds)
     pipeline = Pipeline(source, tracker, sink, selection)

@@ -1,8 +1,16 @@
-"""Samples -> events. Their layout is bpf/proctree.h, whose sizes a test compares. Pure."""
+"""What was in a perf buffer -> samples -> events. Pure.
+
+The layout of a buffer is that of include/uapi/linux/perf_event.h: records of a multiple of 8
+bytes, each headed by its type (32 bits), 16 bits that do not matter here, and its size (16 bits).
+A raw sample goes on with the 32-bit size of its data, which the kernel pads until the record
+ends with them (perf_prepare_sample); so the record's size is enough. The layout of samples is
+bpf/proctree.h, whose sizes a test compares.
+"""
 
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +21,7 @@ from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import ProcEvent
@@ -24,6 +32,11 @@ ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
 MAX_COPIES = 4
 """Of each program; a sample of copy n has ``n * len(KINDS)`` added to its kind."""
+
+PERF_RECORD_SAMPLE = 9
+_SAMPLE_HEAD = 12
+_LEAST_RECORD = 16  # none that comes here is but its head
+_perf_head = struct.Struct("=IxxH").unpack_from
 
 _ARGS_TRUNCATED = 0x1
 _ARGS_UNREADABLE = 0x2
@@ -47,6 +60,40 @@ HEADER_KEY = slice(16, 20)
 """Where version and kind lie, by which ``DECODERS`` are found."""
 
 _NAMES_KEPT = 4096
+
+
+def take_samples(cpu: int, data: bytes, samples: list[tuple[int, bytes]]) -> None:
+    """Append (CPU, bytes) for each sample; other records (losses, which BPF counts) are left out.
+
+    Raises:
+        DecodeError: from somewhere on, these are no records; those before it are appended.
+
+    """
+    end = len(data)
+    if end % 8:
+        raise DecodeError(f"{end} bytes of a perf ring are no whole words")
+    append, unpack = samples.append, _perf_head
+    at = 0
+    while at < end:
+        kind, size = unpack(data, at)
+        following = at + size
+        if size < _LEAST_RECORD or size & 7 or following > end:
+            raise DecodeError(f"a perf record of {size} bytes, where {end - at} are left")
+        if kind == PERF_RECORD_SAMPLE:
+            append((cpu, data[at + _SAMPLE_HEAD : following]))
+        at = following
+
+
+def samples_in(chunks: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return (CPU, sample) for each sample in what was in the buffers of CPUs.
+
+    Those behind bytes that are no record are left out: they are missed by their numbers.
+    """
+    samples: list[tuple[int, bytes]] = []
+    for cpu, data in chunks:
+        with suppress(DecodeError):
+            take_samples(cpu, data, samples)
+    return samples
 
 
 class PerfRecord(NamedTuple):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.process import TrackedProcess
 
+_SIGNALS = frozenset(map(int, Signals))
+
 
 def observed(ancestor: str) -> str:
     """Mark an ancestor that was only seen as the parent, perhaps after it had adopted."""
@@ -31,15 +33,8 @@ def exit_text(status: int | None) -> str:
     signal = exit_signal_of(status)
     if signal is None:
         return str(exit_code_of(status))
-    return signal_name(signal)[:7] + ("*" if dumped_core(status) else "")
-
-
-def signal_name(number: int) -> str:
-    """Return a signal's name."""
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
+    name = Signals(signal).name if signal in _SIGNALS else f"SIG{signal}"
+    return name[:7] + ("*" if dumped_core(status) else "")
 
 
 def exit_colour(status: int | None) -> str:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from proctree_bpf.core.lineage import End, line_up
+from proctree_bpf.core.lineage import line_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proctree_bpf.core.lineage import End
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.table import ProcessTable
 
@@ -51,7 +52,6 @@ class KeptTexts(Generic[A]):
             and of how the line ends.
         max_ancestors: how many links a chain may have; None for all.
         mark: marks a link that was only seen as the parent of the one before it.
-        only_kept: whether nothing is above a process that the table had no room for.
 
     """
 
@@ -63,7 +63,6 @@ class KeptTexts(Generic[A]):
         max_ancestors: int | None,
         *,
         mark: Callable[[str], str],
-        only_kept: bool = False,
     ) -> None:
         self.owner = object()
         """What all that is kept here is marked with."""
@@ -72,7 +71,6 @@ class KeptTexts(Generic[A]):
         self._join = join
         self._max_ancestors = max_ancestors
         self._mark = mark
-        self._only_kept = only_kept
         self._detailed: deque[Kept] = deque()
 
     def of(self, process: TrackedProcess) -> Kept:
@@ -121,16 +119,8 @@ class KeptTexts(Generic[A]):
         above: A = kept.above
         return above
 
-    def line(self, process: TrackedProcess) -> tuple[list[TrackedProcess], End]:
-        """Return a process and its creators, nearest first, and how the line ends."""
-        if process.is_kept or not self._only_kept:
-            return line_up(process, self._max_ancestors)
-        if process.ppid in (0, process.pid):
-            return [process], End.ROOT
-        return [process], End.CUT if self._max_ancestors == 0 else End.MISSING
-
     def _encode(self, process: TrackedProcess) -> A:
-        line, end = self.line(process)
+        line, end = line_up(process, self._max_ancestors)
         links = []
         below = process
         for member in line[1:]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
+from collections.abc import Hashable
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -12,8 +14,6 @@ from proctree_bpf.sinks.describe import exit_text
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from proctree_bpf.core.process_event import ProcessEvent
 
 # How many are named: what is read at a glance.
@@ -22,7 +22,7 @@ _TOP = 5
 # come from programs that rename themselves, which must not fill the memory.
 MAX_COUNTED = 4096
 
-K = TypeVar("K", bound="Hashable")
+K = TypeVar("K", bound=Hashable)
 
 
 class FrequentCounter(Generic[K]):
@@ -34,23 +34,19 @@ class FrequentCounter(Generic[K]):
 
     def __init__(self, capacity: int = MAX_COUNTED) -> None:
         self._capacity = capacity
-        self._counts: dict[K, int] = {}
+        self._counts: Counter[K] = Counter()
         self.exact = True
 
     def add(self, key: K) -> None:
         """Count one more."""
-        counts = self._counts
-        if key in counts:
-            counts[key] += 1
-            return
-        if len(counts) >= self._capacity:
+        if key not in self._counts and len(self._counts) >= self._capacity:
             self.exact = False
-            counts = self._counts = dict(self.most(self._capacity // 2))
-        counts[key] = counts.get(key, 0) + 1
+            self._counts = Counter(dict(self.most(self._capacity // 2)))
+        self._counts[key] += 1
 
     def most(self, number: int) -> list[tuple[K, int]]:
         """Return the most frequent; of equals, the one that came first."""
-        return sorted(self._counts.items(), key=lambda item: -item[1])[:number]
+        return self._counts.most_common(number)
 
 
 class Tally:

@@ -27,7 +27,7 @@ class ChainSink:
     ) -> None:
         self._out = out
         table, _ = table_of(tree, cache)
-        self._kept = KeptTexts(table, _link, _above, max_ancestors, mark=observed, only_kept=True)
+        self._kept = KeptTexts(table, _link, _above, max_ancestors, mark=observed)
         self._owner = self._kept.owner
 
     def write(self, told: ProcessEvent) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.lineage import End
+from proctree_bpf.core.lineage import End, line_up
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OBSERVED, OMISSION
 from proctree_bpf.core.stores import ProcCache
@@ -132,12 +132,7 @@ class TableSink:
         self._ancestry_width = widths.get("ancestry")
         # All anew: what was kept has the widths from before.
         self._kept = KeptTexts(
-            self._table,
-            _link,
-            self._ancestry,
-            self._view.max_ancestors,
-            mark=observed,
-            only_kept=True,
+            self._table, _link, self._ancestry, self._view.max_ancestors, mark=observed
         )
         self._owner = self._kept.owner
 
@@ -157,7 +152,7 @@ class TableSink:
         return self._ancestry_cell(_ended(names, line, end))
 
     def _uncertain_ancestry(self, process: TrackedProcess) -> str:
-        line, end = self._kept.line(process)
+        line, end = line_up(process, self._view.max_ancestors)
         names = [
             observed(_link(above)) if below.fork_missed else _link(above)
             for below, above in pairwise(line)

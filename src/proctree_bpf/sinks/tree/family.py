@@ -97,10 +97,8 @@ class Family:
         """Take a record; return whom it is about, and whether that one is new."""
         event, key = process_event.as_received, process_event.process.key
         member = self._find(key)
-        if member is not None and member.ended and event.kind == "fork":
-            member = None
-        is_new = member is None
-        if member is None:
+        is_new = member is None or (member.ended and event.kind == "fork")
+        if member is None or is_new:
             member = self._begin(process_event)
         member.key, member.info = key, process_event.info
         member.observed = process_event.process.fork_missed

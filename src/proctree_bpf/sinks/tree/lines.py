@@ -98,10 +98,6 @@ class TreeLines:
         if family.more:
             yield self._more(family.more, "", cpu=cpu)
 
-    def text(self, text: str, colour: str = "") -> str:
-        """Return a line that is about no process."""
-        return self._finished(text, colour)
-
     def _more(self, count: int, branches: str, *, cpu: bool) -> str:
         times = [""] * len(self.times)
         text = f"{branches}… and {count} more"
@@ -144,10 +140,9 @@ class TreeLines:
         colour: str = "",
     ) -> str:
         pid, user, end, age = fixed
-        columns = "".join(
-            f"{text:<12} " if name == "time" else f"{text:>10} "
-            for name, text in zip(self.times, times, strict=True)
-        )
+        columns = ""
+        for name, text in zip(self.times, times, strict=True):
+            columns += f"{text:<12} " if name == "time" else f"{text:>10} "
         columns += f"{pid:>7} {fit(user, 10)} {end:>8} {age:>7} "
         if cpu is not None:
             columns += f"{cpu:>7} "
@@ -155,9 +150,10 @@ class TreeLines:
             # The command gives way: what is astray must say where it belongs.
             room = self.layout.columns - 1 - cell_len(columns) - cell_len(mark)
             command = cut(command, max(room, 1))
-        return self._finished(columns + command + mark, colour)
+        return self.text(columns + command + mark, colour)
 
-    def _finished(self, text: str, colour: str) -> str:
+    def text(self, text: str, colour: str) -> str:
+        """Return a line of this text, cut to the room that there is."""
         if self.layout.columns is not None:
             # The last column stays free: a cursor that waits there behaves oddly.
             text = cut(text, max(self.layout.columns - 1, 1))
@@ -170,6 +166,4 @@ class TreeLines:
 
     def _indent(self, depth: int) -> str:
         deepest = self._deepest()
-        if depth <= deepest:
-            return _INDENT * depth
-        return f"{_INDENT * deepest}[depth {depth}] "
+        return _INDENT * depth if depth <= deepest else f"{_INDENT * deepest}[depth {depth}] "
