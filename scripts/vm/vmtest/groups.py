@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-_CONTRACT = r"kernel/test_source_contract\.py::"
+_CONTRACT = r"kernel/test_source_contract(_calls)?\.py::"
 _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {

@@ -255,11 +255,12 @@ class BpfSource(LiveSource):
                 chunks = program.rings.take(program.failing)
                 # After the rings: whoever has the sample that raised it can see the fallback.
                 fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
-            taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
+            taken = Taken(taken_ns, taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:
                 self.recorder.write(encode_drain(taken.drain()))
-        return Waiting(fill, backlog.fill, taken_ns - (backlog.since_ns or taken_ns))
+        late_ns = taken_ns - (backlog.since_ns or taken_ns)
+        return Waiting(len(backlog), fill, backlog.fill, late_ns)
 
     def poll_some(self) -> Delivery:
         """Decode what was taken from the buffers at one moment, first what came first."""
