@@ -246,6 +246,7 @@ class Pipeline:
             "filtered": self.stats.filtered,
             "gaps": self.stats.gaps,
             "repairs": self.stats.repairs,
+            "repair_seconds": round(self._repair.longest_ns / 1e9, 6),
             "snapshot": {"processes": self.stats.snapshot, "seconds": self.stats.snapshot_seconds},
             "tree": len(self.tracker.tree),
             "kernel_filter": self.filter_controller.summary()
@@ -267,7 +268,7 @@ class Pipeline:
         self.stats.gaps += 1
         self.stats.lost += gap.count or 0
         self.tracker.note_gap(gap)
-        self._repair.request()
+        self._repair.request(gap.until_ns or gap.timestamp_ns)
         if self.filter_controller is not None:
             self.filter_controller.send_everything(self.source.now_ns())
         self._gaps.push(gap)
