@@ -14,21 +14,27 @@ BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
  * can be preempted, and until it goes on, the kernel skips it for all other tasks of that
  * CPU (bpf_prog.active; counted as recursion_misses). There each program is attached COPIES
  * times, and for each event the first copy that is not skipped tells of it, and leaves a
- * note for those after it. The others return at once, so each is skipped some ten times less
- * often than the one before it; only what all were skipped for, none has told. A copy
- * is never run twice at once on a CPU, so what each has for itself (counters, scratch sample)
- * has one writer.
+ * note for those after it. The others return at once, so each is skipped far less often
+ * than the first. A copy is never run twice at once on a CPU, so what each has for itself
+ * (counters, scratch sample) has one writer. To disable preemption in a program
+ * (bpf_preempt_disable) does not help: it is preempted where it enables it again.
+ *
+ * What the first copy was skipped for, and no other has told, none has: so the others count
+ * what they tell.
  *
  * A note is lost if another event needs its slot before the next copy has seen it: then
- * a sample comes twice; the reader drops a second fork or exit. The last copy takes a note
+ * a sample comes twice; the reader drops a second fork or exit. So tasks whose numbers follow one
+ * another, as those of a burst do, have slots of their own. The last copy takes a note
  * away; if it was skipped, what the first is skipped for later can be taken for told, if it
  * is of the same kind and the task has the same number.
  */
 #if COPIES > 1
 
-#define NOTES_BITS 10
+#define NOTES_BITS 15
+#define NOTED_KINDS 4 /* those that programs are attached for; the first of pt_kind */
 
 BPF_ARRAY(notes, u64, 1 << NOTES_BITS);
+BPF_ARRAY(told_by_others, u64, 1);
 
 /* The loader writes each copy's number into its code, in place of this constant. */
 INLINE u32 copy_number(void)
@@ -40,7 +46,7 @@ INLINE u32 copy_number(void)
 
 INLINE u64 *note_of(u64 what)
 {
-	u32 slot = (what * 0x9e3779b97f4a7c15ULL) >> (64 - NOTES_BITS);
+	u32 slot = what & ((1 << NOTES_BITS) - 1);
 	return notes.lookup(&slot);
 }
 
@@ -48,7 +54,16 @@ INLINE u64 *note_of(u64 what)
  * no better, and is not a number where the verifier knows it as a pointer.) */
 INLINE u64 event_name(u64 task, u64 kind)
 {
-	return read_u32(task, OFF_TASK_PID) * (u64)PT_KINDS + kind;
+	return read_u32(task, OFF_TASK_PID) * (u64)NOTED_KINDS + kind;
+}
+
+/* Copies that interleave, and those on other CPUs, count in the same place. */
+INLINE void count_told(void)
+{
+	u32 zero = 0;
+	u64 *told = told_by_others.lookup(&zero);
+	if (told)
+		lock_xadd(told, 1);
 }
 
 /* Whether another copy has told of an event. */
@@ -57,8 +72,10 @@ INLINE int is_told_by_another(u64 what)
 	if (!copy_number())
 		return 0;
 	u64 *note = note_of(what);
-	if (!note || *note != what)
+	if (!note || *note != what) {
+		count_told();
 		return 0;
+	}
 	if (copy_number() == COPIES - 1)
 		*note = 0;
 	return 1;

@@ -110,7 +110,7 @@ def shared_live(helpers: Helpers) -> Iterator[LiveCollector]:
         yield live
     stats = live.collector.stats()
     troubles = {name: stats[name] for name in ("lost", "undecodable", "missed", "late", "gaps")}
-    assert not any(troubles.values()), (troubles, stats["by_kind"])
+    assert not any(troubles.values()), (troubles, stats["by_kind"], live.gaps)
     assert not live.uncertain
 
 

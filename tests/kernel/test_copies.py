@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -17,7 +18,7 @@ from proctree_bpf.codecs import kernel_layout
 from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.sample_decoder import MAX_COPIES
 from proctree_bpf.filters.kernel_port import KernelFilterSpec
-from proctree_bpf.sources.loading import compiling
+from proctree_bpf.sources.loading import bpf_program, compiling
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
 from support.waiting import wait_until
 
@@ -89,12 +90,24 @@ def test_of_all_copies_one_tells_of_an_event(source: BpfSource, helpers: Helpers
 
 
 @pytest.mark.parametrize("first", range(1, MAX_COPIES))
-def test_what_those_before_it_are_skipped_for_a_copy_tells(
-    source: BpfSource, helpers: Helpers
+def test_a_copy_tells_what_those_before_it_are_skipped_for_and_the_rest_is_missed(
+    source: BpfSource, helpers: Helpers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """How often they are skipped, which are not attached, is said in the kernel's place."""
     told, gaps = _told(source, helpers)
     assert told == {Fork: _CHILDREN, Exec: _CHILDREN, Exit: _CHILDREN}
     assert gaps == 0
+    program = source._program
+    assert program is not None
+    source.stop()
+    counted = program.table("told_by_others", 4, 8).get(bytes(4))
+    told_by_others = int.from_bytes(counted or b"", sys.byteorder)
+    assert told_by_others >= told.total()
+    skipped = {fd: 5 for copy in program._functions for fd in copy}
+    skipped |= dict(zip(program._functions[0], (told_by_others, 1, 1, 0), strict=True))
+    monkeypatch.setattr(bpf_program, "_skipped", skipped.get)
+    assert [gap.count for gap in source.poll().gaps] == [2]
+    assert source.stats()["missed"] == 2
 
 
 def _open_files() -> list[str]:

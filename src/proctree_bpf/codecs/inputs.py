@@ -21,8 +21,9 @@ class Drain(NamedTuple):
     """What was read at one moment, in this order: the clock, the counters, the samples.
 
     ``taken_ns`` is CLOCK_BOOTTIME; ``counters`` has an entry per possible CPU;
-    ``samples`` are (CPU, bytes) in the order of arrival. ``missed`` is how many runs of its
-    programs the kernel had skipped in all when that was last asked: they began no sample.
+    ``samples`` are (CPU, bytes) in the order of arrival. ``missed`` is how many events were known
+    to be missed in all, when that was last asked, because the kernel skipped the programs: they
+    began no sample.
     """
 
     taken_ns: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.sample_decoder import ALWAYS_TOLD, DECODERS, HEADER_KEY, KINDS
 from proctree_bpf.core.events import Gap
 from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.loss_accounting import LossAccounting
+from proctree_bpf.streams.misses import READINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,7 @@ class PerfStream:
         ]
         self._source = source
         self._missed = 0
-        self._no_miss_ns = started_ns  # none since, as far as was known then
+        self._asked_ns = deque([started_ns], maxlen=READINGS)  # when for misses, the last times
         self.undecodable = 0
 
     def feed(self, drain: Drain) -> tuple[list[AnyEvent], list[Gap], int]:
@@ -70,11 +72,12 @@ class PerfStream:
         )
 
     def _new_misses(self, drain: Drain) -> list[Gap]:
-        new, since_ns = drain.missed - self._missed, self._no_miss_ns
+        new, since_ns = drain.missed - self._missed, self._asked_ns[0]
+        if drain.taken_ns >= self._asked_ns[-1] + MISSES_ASKED_EVERY_NS:  # as the source asks
+            self._asked_ns.append(drain.taken_ns)
         if new <= 0:
-            self._no_miss_ns = max(since_ns, drain.taken_ns - MISSES_ASKED_EVERY_NS)
             return []
-        self._missed, self._no_miss_ns = drain.missed, drain.taken_ns
+        self._missed = drain.missed
         until_ns = self._accounting.newest_ns(drain.taken_ns)
         return [Gap(until_ns, self._source, new, from_ns=since_ns, until_ns=until_ns)]
 

@@ -24,6 +24,7 @@ from proctree_bpf.sources.loading.compiled import numbered
 from proctree_bpf.sources.rings.perf_rings import PerfRings, possible_cpus
 from proctree_bpf.sources.system.causes import program_refused
 from proctree_bpf.sources.system.forks import momentary, owned_by
+from proctree_bpf.streams.misses import Misses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,6 +114,7 @@ class BpfProgram:
         self._counters = self.table("counters", len(_FIRST), size)
         self._counted = b""
         self._found: list[CpuCounters] = []
+        self._misses = Misses()
         self.failing: list[int] = []
         """The CPUs on which samples have failed to be sent, between the last two readings."""
 
@@ -204,15 +206,17 @@ class BpfProgram:
         return BpfTable(self._maps[name], key_size, value_size)
 
     def missed(self) -> int:
-        """Count the runs that the kernel skipped because the program was running already.
+        """Count the events that no copy told of because the kernel skipped all.
 
-        It can only happen where tracepoints are preemptible. An event of which no copy told
-        was skipped by all, so there are no more of them than any one was skipped for.
+        It can only happen where tracepoints are preemptible; see streams/misses.py, also for
+        how often this is to be asked.
         """
-        return sum(
-            min(_skipped(program) for program in copies)
-            for copies in zip(*self._functions, strict=True)
-        )
+        skipped = [[_skipped(program) for program in copy] for copy in self._functions]
+        told = b""
+        if self.copies > 1:  # and read after the above
+            told = self.table("told_by_others", len(_FIRST), _COUNT.size).get(_FIRST) or b""
+        told_by_others = sum(count for (count,) in _COUNT.iter_unpack(told))
+        return self._misses.read(skipped, told_by_others, attached=bool(self._links))
 
     def detach(self) -> None:
         """Detach from the tracepoints; samples already sent can still be drained."""
