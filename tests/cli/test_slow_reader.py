@@ -39,6 +39,9 @@ _OURS = (
 )
 # What the program itself has, some room for a busy machine, and not the minutes of before.
 _BOUND_S = 15.0
+# Less than that waits where the trace, which leaves the CPU to others, has not come to it yet: it
+# stops at some 26 KB of a pipe of 64.
+_MUCH = 20_000
 
 
 def unread(read: int) -> int:
@@ -53,9 +56,9 @@ def fill(trace: Trace, read: int) -> None:
     def takes_no_more() -> bool:
         before = unread(read)
         for _ in range(10):
-            subprocess.run(["true", "x" * 2000], check=True)
+            subprocess.run(["true", "x" * 500], check=True)
         time.sleep(0.1)  # several of its rounds
-        return unread(read) == before > 0 or trace.process.poll() is not None
+        return unread(read) == before > _MUCH or trace.process.poll() is not None
 
     wait_until("the trace waits for its reader", takes_no_more, 3 * PATIENCE_S)
 
@@ -118,8 +121,10 @@ class TestNobodyReads:
     def test_a_line_longer_than_what_a_pipe_takes_in_one_piece_is_not_cut(self) -> None:
         words = [f"{turn}{'x' * 9000}" for turn in range(40)]
         with tracing_into_a_pipe("--max-args-bytes", "32768") as (trace, read):
+            os.kill(trace.pid, signal.SIGSTOP)  # so that it writes many at once, into an empty pipe
             for word in words:
                 subprocess.run(["true", word], check=True)
+            os.kill(trace.pid, signal.SIGCONT)
             fill(trace, read)
             trace.stop(signal.SIGTERM, _BOUND_S)
         records = json_lines(rest(read))
