@@ -17,6 +17,7 @@ from proctree_bpf import (
     ProcCache,
     ProcessEvent,
     ProcessKey,
+    SourceFailedError,
 )
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
@@ -181,6 +182,29 @@ def run_with(
     pipeline.run(Event(), 0.001)
     pipeline.finish()
     return pipeline
+
+
+class Breaking(Told):
+    """A source that breaks where it has nothing more to deliver."""
+
+    def poll(self) -> Delivery:
+        if not self._left:
+            raise SourceFailedError("it broke")
+        return super().poll()
+
+
+def test_what_came_before_a_source_broke_is_all_written() -> None:
+    diary, times_ns = Diary(), range(1, 2000)
+    pipeline = Pipeline(
+        Breaking(Delivery(_FAR_NS, happens(*times_ns))), Tracker(PidTree(), ProcCache()), diary
+    )
+    pipeline.start()
+    with pytest.raises(SourceFailedError):
+        pipeline.run(Event(), 0.001)
+    assert len(diary.lines) < len(times_ns), "it did not break in between"
+    pipeline.give_up()
+    assert diary.lines == [("event", time_ns) for time_ns in times_ns]
+    assert pipeline.summary()["late"] == 0
 
 
 class TestSelection:

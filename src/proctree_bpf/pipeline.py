@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.core.process_event import ProcessEvent
+from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.intake import Intake
 from proctree_bpf.pipeline_ports import PipelineHooks, Selection
 from proctree_bpf.repair import TreeRepair
@@ -309,7 +310,11 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.filter_controller.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _PIECE):
-            self._between_pieces(begin, len(ready) - begin + len(self._order))
+            try:
+                self._between_pieces(begin, len(ready) - begin + len(self._order))
+            except SourceFailedError:
+                self._order.put_back(ready[begin:])
+                raise
             self._write(ready[begin : begin + _PIECE])
         self._write_gaps_until(watermark_ns)
 

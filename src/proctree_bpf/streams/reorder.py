@@ -51,6 +51,12 @@ class ReorderBuffer:
             self._released_ns = max(self._released_ns, ready[-1].timestamp_ns)
         return ready
 
+    def put_back(self, events: list[AnyEvent]) -> None:
+        """Take back the last of those that were released: nothing was done with them."""
+        if events:
+            self._held[:0] = events
+            self._released_ns = events[0].timestamp_ns
+
     def held(self) -> tuple[AnyEvent, ...]:
         """Return what is held, in no particular order."""
         return tuple(self._held)
