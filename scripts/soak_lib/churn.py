@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SPAWNERS = 2
 _SATURATION_S = 1.5
+_SPAWNING_US = 150
 _NO_END = 50_000_000
 # A spawner that is left alone, because we were killed, ends by itself: after so many seconds.
 _AT_MOST_S = 120
@@ -41,8 +42,8 @@ class Churn:
     def __init__(self, directory: Path, rate: float) -> None:
         self._directory = directory
         self._rate = rate
-        # Spawning takes time as well; the first round shows how much.
-        self._pause_us = SPAWNERS / rate * 1e6 / 2
+        # Less what spawning takes; the first round shows what it really does.
+        self._pause_us = max(0.0, SPAWNERS / rate * 1e6 - _SPAWNING_US)
         self.spawned = 0
 
     @contextmanager

@@ -35,7 +35,7 @@ class NotHereError(Exception):
 
 
 @contextmanager
-def _held(*words: str) -> Iterator[None]:
+def held(*words: str) -> Iterator[None]:
     """Have something done; it is undone in the end.
 
     Raises:
@@ -83,7 +83,7 @@ def _check_clock() -> None:
 
 
 def _clock(_tracer: Tracer) -> None:
-    with _held("clock", str(_HOUR_S)):
+    with held("clock", str(_HOUR_S)):
         time.sleep(_HOLD_S)
 
 
@@ -97,7 +97,7 @@ def _spare_cpu() -> int:
 def _hotplug(_tracer: Tracer) -> None:
     ours = os.sched_getaffinity(0)
     try:
-        with _held("cpu", str(_spare_cpu())):
+        with held("cpu", str(_spare_cpu())):
             time.sleep(_HOLD_S)
     finally:
         os.sched_setaffinity(0, ours)  # the kernel took that CPU from us
@@ -112,7 +112,7 @@ def _remount(tracer: Tracer) -> None:
 
 
 def _stop(tracer: Tracer) -> None:
-    with _held("stopped", str(tracer.pid)):
+    with held("stopped", str(tracer.pid)):
         time.sleep(_STOP_S)
 
 
@@ -222,9 +222,8 @@ def suspend() -> Iterator[Condition]:
     if tried.returncode:
         raise NotHereError(tried.stderr.strip() or "there are no time namespaces")
     yield Condition(
-        f"CLOCK_BOOTTIME {_SHIFT_S} s ahead of CLOCK_MONOTONIC, as after a suspend, by a time "
-        "namespace (a clock that jumps while the tracer runs takes a real suspend, which would "
-        "stop whoever shares this machine)",
+        f"clocks that differ as after a suspend of {_SHIFT_S} s, by a time namespace: they "
+        "cannot jump while it runs, for that takes a real suspend",
         before,
         lambda: "",
     )

@@ -102,7 +102,7 @@ def _drawn(panel: _Panel, at_s: Sequence[float], end_s: float, top: float) -> li
         f'<path d="M{_LEFT} {top} V{bottom} H{_WIDTH - _RIGHT}" fill="none" stroke="{_INK}"/>',
         _text(_LEFT - 6, top + 10, number(highest), "end"),
         _text(_LEFT - 6, bottom, "0", "end"),
-        _text(_LEFT + 4, top - 3, f"{panel.title} ({panel.unit})", "start"),
+        _text(_LEFT + 4, top - 5, f"{panel.title} ({panel.unit})", "start"),
     ]
     for index, (line, colour) in enumerate(zip(panel.lines, _COLOURS, strict=False)):
         points = " ".join(
@@ -112,5 +112,5 @@ def _drawn(panel: _Panel, at_s: Sequence[float], end_s: float, top: float) -> li
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
         )
-        parts.append(_text(_WIDTH - _RIGHT - 160 * index, top - 3, line.name, "end", colour))
+        parts.append(_text(_WIDTH - _RIGHT - 160 * index, top - 5, line.name, "end", colour))
     return parts

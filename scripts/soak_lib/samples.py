@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _HOUR_S = 3600.0
 _MB = 1e6
 _SHORTEST_TREND_S = 60.0
+_SHORTEST_S = 0.1
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Outcome:
 
     @property
     def drift(self) -> int:
-        """About how many the tree and ``/proc`` disagreed at the last sample."""
+        """How many lived by the tree or ``/proc`` alone, at the last sample."""
         return self.samples[-1].only_tree + self.samples[-1].only_proc if self.samples else 0
 
     @property
@@ -157,18 +158,18 @@ def _when(sample: Sample) -> str:
 
 
 def rates(samples: Sequence[Sample]) -> list[float]:
-    """Return the events per second up to each sample from the one before."""
+    """Return the events per second up to each sample from the one before, or the start."""
     found = []
     before_s, before = 0.0, 0
     for one in samples:
-        found.append((one.events - before) / max(1e-9, one.at_s - before_s))
+        found.append((one.events - before) / max(_SHORTEST_S, one.at_s - before_s))
         before_s, before = one.at_s, one.events
     return found
 
 
 def _pace(outcome: Outcome) -> list[Row]:
     last = outcome.samples[-1]
-    seconds = max(1e-9, last.at_s)
+    seconds = max(_SHORTEST_S, last.at_s)
     saturated = outcome.asked.get("saturation_per_s")
     note = f"half of {number(saturated)}" if saturated else "as asked"
     return [

@@ -44,7 +44,7 @@ from disturbances import CONDITIONS, MOMENTS, NAMES, NotHereError, own_mounts
 from drift import drift
 from machine import describe
 from plot import svg
-from samples import FROM_TRACER, Happened, Outcome, Sample, markdown
+from samples import FROM_TRACER, Happened, Outcome, Sample, markdown, rates
 from spawner_load import build
 from tracer import TracerEndedError, tracing
 
@@ -86,6 +86,7 @@ class _Run:
         self._begun = time.monotonic()
         due = self._due(moments)
         when, name = next(due, (float("inf"), ""))
+        self._sample(tracer, churn)
         while not self._ended.is_set() and self._now() < self._seconds:
             with churn.round():
                 self._ended.wait(min(self._between_s, max(0.0, self._seconds - self._now())))
@@ -130,7 +131,8 @@ class _Run:
         )  # fmt: skip
         self._outcome.samples.append(sample)
         text = (
-            f"{at_s:.0f} s of {self._seconds:.0f} s: {sample.events / at_s:.0f} events/s, "
+            f"{at_s:.0f} s of {self._seconds:.0f} s: "
+            f"{rates(self._outcome.samples)[-1]:.0f} events/s, "
             f"RSS {rss / 1e6:.0f} MB, lag {sample.lag_worst_s * 1e3:.0f} ms, "
             f"drift {sample.only_tree + sample.only_proc}, lost {sample.lost}"
         )

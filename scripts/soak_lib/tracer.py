@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _WATCHING = Path(__file__).with_name("watching.py")
+_FLAGS = ["-s", "-B", *(["-E"] if sys.flags.ignore_environment else [])]
 _PATIENCE_S = 60.0
 
 
@@ -38,7 +39,7 @@ class Tracer:
         with err.open("wb") as stderr:
             # Ctrl-C is for us: in a session of its own it does not hear of it.
             self._process = subprocess.Popen(
-                [*before, sys.executable, "-s", "-B", str(_WATCHING), churned],
+                [*before, sys.executable, *_FLAGS, str(_WATCHING), churned],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
