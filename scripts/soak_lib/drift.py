@@ -26,12 +26,16 @@ class Told(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """Who is said to live by one of both alone, though all until then was told."""
+    """Who is said to live by one of both alone, though all until then was told.
+
+    Nobody, where it had not been told within the limit: then they were not ``compared``.
+    """
 
     only_tree: set[Who]
     only_proc: set[Who]
     settled_s: float
     """How long it took until both agreed, or this was clear."""
+    compared: bool = True
 
 
 def living(proc: Path = Path("/proc")) -> set[Who]:
@@ -57,7 +61,7 @@ def drift(
     """Compare both again and again until they agree on all who differed at first.
 
     Who still differs when all that had happened by then was told, and ``patience_s`` are over
-    (a tree after a loss is mended by then), is drift; so is who does after ``limit_s``.
+    (a tree after a loss is mended by then), is drift.
     """
     begun_s = _now_s()
     only_tree: set[Who] | None = None
@@ -74,8 +78,10 @@ def drift(
             )
         took_s = _now_s() - begun_s
         has_all = told.until_s > begun_s + _ARRIVAL_S and took_s > patience_s
-        if not (only_tree or only_proc) or has_all or took_s > limit_s:
+        if not (only_tree or only_proc) or has_all:
             return Drift(only_tree, only_proc, took_s)
+        if took_s > limit_s:
+            return Drift(set(), set(), took_s, compared=False)
         time.sleep(_AGAIN_S)
 
 

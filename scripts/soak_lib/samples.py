@@ -15,6 +15,7 @@ _HOUR_S = 3600.0
 _MB = 1e6
 _SHORTEST_TREND_S = 60.0
 _SHORTEST_S = 0.1
+_TOO_LATE = "because its records were too late"
 
 
 @dataclass(slots=True)
@@ -23,7 +24,7 @@ class Sample:
 
     Counts are of all since then. ``lag_…`` is of the records since the sample before: how long
     after the event they were handed out. ``only_…`` are counted once what was on its way had
-    arrived, which took ``settled_s``.
+    arrived, which took ``settled_s``; 0 if it had not within a limit (not ``compared``).
     """
 
     at_s: float
@@ -38,6 +39,7 @@ class Sample:
     only_tree: int
     only_proc: int
     settled_s: float
+    compared: bool
     gaps: int
     lost: int
     lost_of_churned: int
@@ -103,7 +105,9 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         """Whether the tracer ran to the end, lost nothing silently and has the tree of /proc."""
-        return not (self.failure or self.untold or self.drift) and bool(self.samples)
+        if self.failure or not self.samples or not self.samples[-1].compared:
+            return False
+        return not (self.untold or self.drift)
 
     def rows(self) -> list[Row]:
         """Return the table."""
@@ -119,6 +123,7 @@ class Outcome:
             Row("only in the tree, at worst", worst.only_tree, note=_when(worst)),
             Row("only in /proc, at worst", worst.only_proc, note=_when(worst)),
             Row("the same at the end", self.drift),
+            Row("samples not compared", sum(not one.compared for one in samples), note=_TOO_LATE),
             Row("until both agree, at worst", max(one.settled_s for one in samples), "s"),
             Row("gaps", last["gaps"]),
             Row("records said to be lost", last["lost"]),
@@ -148,7 +153,10 @@ FROM_TRACER = tuple(
     one.name
     for one in fields(Sample)
     if one.name
-    not in {"at_s", "rss_bytes", "peak_bytes", "spawned", "only_tree", "only_proc", "settled_s"}
+    not in {
+        *("at_s", "rss_bytes", "peak_bytes", "spawned"),
+        *("only_tree", "only_proc", "settled_s", "compared"),
+    }
 )
 """The members of a sample that the tracer says itself."""
 

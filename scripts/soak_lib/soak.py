@@ -55,9 +55,9 @@ if TYPE_CHECKING:
 
 _PROGRAM = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "proctree-bpf"
 _BETWEEN_S = 5.0
-# A tree that has lost something is mended within the patience; a tracer that is later than the
-# limit is one that does not come back.
-_PATIENCE_S, _LIMIT_S = 5.0, 60.0
+# A tree that has lost something is mended within the patience. A tracer that is later than the
+# limit is not waited for, but in the end.
+_PATIENCE_S, _LIMIT_S, _LAST_LIMIT_S = 5.0, 10.0, 60.0
 _MOST_BETWEEN_MOMENTS_S = 300.0
 
 
@@ -94,6 +94,7 @@ class _Run:
                     self._disturb(name, tracer)
                     when, name = next(due, (float("inf"), ""))
                 self._sample(tracer, churn)
+        self._sample(tracer, churn, _LAST_LIMIT_S)
         self._outcome.spawned = churn.spawned
         self._outcome.last = tracer.ask("stop")
 
@@ -119,22 +120,24 @@ class _Run:
             trouble = str(error)
         self._outcome.happened.append(Happened(at_s, name, trouble))
 
-    def _sample(self, tracer: Tracer, churn: Churn) -> None:
+    def _sample(self, tracer: Tracer, churn: Churn, limit_s: float = _LIMIT_S) -> None:
         rss, peak = tracer.memory()
         figures = tracer.ask("figures")
         at_s = self._now()
-        found = drift(tracer.living, patience_s=_PATIENCE_S, limit_s=_LIMIT_S)
+        found = drift(tracer.living, patience_s=_PATIENCE_S, limit_s=limit_s)
         sample = Sample(
             at_s=at_s, rss_bytes=rss, peak_bytes=peak, spawned=churn.spawned,
             only_tree=len(found.only_tree), only_proc=len(found.only_proc),
-            settled_s=found.settled_s, **{name: figures[name] for name in FROM_TRACER},
+            settled_s=found.settled_s, compared=found.compared,
+            **{name: figures[name] for name in FROM_TRACER},
         )  # fmt: skip
         self._outcome.samples.append(sample)
+        drifted = sample.only_tree + sample.only_proc if found.compared else "?"
         text = (
             f"{at_s:.0f} s of {self._seconds:.0f} s: "
             f"{rates(self._outcome.samples)[-1]:.0f} events/s, "
             f"RSS {rss / 1e6:.0f} MB, lag {sample.lag_worst_s * 1e3:.0f} ms, "
-            f"drift {sample.only_tree + sample.only_proc}, lost {sample.lost}"
+            f"drift {drifted}, lost {sample.lost}"
         )
         _say(text, passing=True)
 

@@ -105,11 +105,14 @@ def test_memory_lag_and_cpu_are_measured(soaked: Soaked) -> None:
         assert 10e6 < one["rss_bytes"] <= one["peak_bytes"] < 1e9
         assert 0 <= one["lag_mean_s"] <= one["lag_worst_s"] < 60
     assert 0 < samples[-1]["cpu_s"] < samples[-1]["at_s"]
-    assert samples[-1]["lag_mean_s"] > 0
+    assert any(one["lag_mean_s"] > 0 for one in samples)
 
 
 def test_the_tree_agrees_with_proc_at_each_sample(soaked: Soaked) -> None:
-    assert {(one["only_tree"], one["only_proc"]) for one in soaked.found["samples"]} == {(0, 0)}
+    assert (
+        soaked.figure("only in the tree, at worst") == soaked.figure("only in /proc, at worst") == 0
+    )
+    assert all(one["compared"] for one in soaked.found["samples"])
 
 
 def test_what_could_be_disturbed_was_and_why_the_rest_was_not_is_said(soaked: Soaked) -> None:

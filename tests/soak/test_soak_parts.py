@@ -60,13 +60,13 @@ class TestDrift:
 
     def test_who_stays_in_one_alone_is_drift(self, lib: Any) -> None:
         found = self.look(lib, in_turn({A, B}), in_turn({A, C}))
-        assert (found.only_tree, found.only_proc) == ({B}, {C})
+        assert (found.only_tree, found.only_proc, found.compared) == ({B}, {C}, True)
 
-    def test_a_tracer_that_is_late_is_waited_for_up_to_a_limit(self, lib: Any) -> None:
+    def test_with_a_tracer_that_is_too_late_nothing_can_be_compared(self, lib: Any) -> None:
         drift = lib("drift")
         late = in_turn(drift.Told({A, B}, 0.0))
         found = drift.drift(late, in_turn({A}), patience_s=0.0, limit_s=0.5)
-        assert found.only_tree == {B}
+        assert (found.only_tree, found.only_proc, found.compared) == (set(), set(), False)
         assert found.settled_s > 0.5
 
     def test_proc_shows_the_living_without_zombies(self, lib: Any) -> None:
@@ -83,7 +83,10 @@ class TestFigures:
         samples = lib("samples")
         zeros = dict.fromkeys(samples.Sample.__slots__, 0)
         return samples.Outcome(
-            {"rate": 10.0}, [samples.Sample(**zeros)], spawned=100, last={**zeros, **last}
+            {"rate": 10.0},
+            [samples.Sample(**{**zeros, "compared": True})],
+            spawned=100,
+            last={**zeros, **last},
         )
 
     def test_what_is_missing_without_a_word_is_not_well(self, lib: Any) -> None:
@@ -98,6 +101,11 @@ class TestFigures:
         found = self.outcome(lib, ended=100)
         assert found.is_good
         found.samples[-1].only_tree = 1
+        assert not found.is_good
+
+    def test_nor_is_an_end_at_which_nothing_could_be_compared(self, lib: Any) -> None:
+        found = self.outcome(lib, ended=100)
+        found.samples[-1].compared = False
         assert not found.is_good
 
     def test_a_tracer_that_failed_is_not_well(self, lib: Any) -> None:
