@@ -28,6 +28,7 @@ from proctree_bpf.sources.choose import (
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.privilege import in_initial_pid_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -309,6 +310,7 @@ class Collector:
     def _pipeline_of(self, source: EventSource) -> Pipeline:
         tree = self.tree
         tree.origin.proc = source.proc if isinstance(source, LiveSource) else None
+        tree.origin.has_outside = tree.origin.proc is not None and not in_initial_pid_namespace()
         wanted = self._plan.filter_for(tree.pid_tree, tree.proc_cache)
 
         def start_kernel_filter(source: EventSource) -> KernelFilterController | None:
