@@ -237,5 +237,7 @@ def own_mounts() -> Iterator[Condition]:
     yield Condition("mounts of its own", words, lambda: "")
 
 
-CONDITIONS = {"memory": memory, "suspend": suspend}
-NAMES = (*MOMENTS, *CONDITIONS)
+MOUNTS = "mounts"
+"""Not asked for by itself, but by who mounts something."""
+CONDITIONS = {"memory": memory, "suspend": suspend, MOUNTS: own_mounts}
+NAMES = (*MOMENTS, "memory", "suspend")

@@ -119,20 +119,25 @@ class Outcome:
         samples = self.samples
         worst = max(samples, key=lambda one: one.only_tree + one.only_proc)
         last = self.last or asdict(samples[-1])
-        return [
+        not_compared = sum(not one.compared for one in samples)
+        rows = [
             Row("only in the tree, at worst", worst.only_tree, note=_when(worst)),
             Row("only in /proc, at worst", worst.only_proc, note=_when(worst)),
             Row("the same at the end", self.drift),
-            Row("samples not compared", sum(not one.compared for one in samples), note=_TOO_LATE),
+            Row("samples not compared", not_compared, note=_TOO_LATE if not_compared else ""),
             Row("until both agree, at worst", max(one.settled_s for one in samples), "s"),
             Row("gaps", last["gaps"]),
             Row("records said to be lost", last["lost"]),
             Row("behind the watermark", last["late"]),
-            Row("ends not told", self.missing, note=f"of {self.spawned} spawned"),
-            Row("of these, without a word", self.untold),
             Row("records called uncertain", last["uncertain"]),
             Row("repairs", last["repairs"]),
         ]
+        if self.last:  # it has worked off all that it had received
+            rows += [
+                Row("ends not told", self.missing, note=f"of {self.spawned} spawned"),
+                Row("of these, without a word", self.untold),
+            ]
+        return rows
 
     def as_json(self, machine: dict[str, Any]) -> dict[str, Any]:
         """Return all of it."""

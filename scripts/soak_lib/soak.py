@@ -5,7 +5,8 @@
 Two spawners make processes that end at once, at half the pace at which they would saturate two
 CPUs. A collector with its defaults, in a process of its own, watches. Every few seconds its
 memory is measured, how late its records are, what it says to have lost, and whether the living
-of its tree are those of /proc. Ctrl-C ends it early, with the figures so far.
+of its tree are those of /proc. Ctrl-C ends it early, with the figures so far; a second one at
+once, without.
 
 What can be disturbed, each some times, in turn:
 
@@ -40,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from churn import Churn, saturation
-from disturbances import CONDITIONS, MOMENTS, NAMES, NotHereError, own_mounts
+from disturbances import CONDITIONS, MOMENTS, MOUNTS, NAMES, NotHereError
 from drift import drift
 from machine import describe
 from plot import svg
@@ -51,6 +52,7 @@ from tracer import TracerEndedError, tracing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from disturbances import Condition
     from tracer import Tracer
 
 _PROGRAM = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "proctree-bpf"
@@ -155,39 +157,47 @@ def _possible(names: list[str], outcome: Outcome) -> list[str]:
     return found
 
 
+def _rate(options: argparse.Namespace, outcome: Outcome, directory: Path) -> float:
+    if options.rate:
+        return float(options.rate)
+    _say("measuring how many processes a second saturate two CPUs")
+    outcome.asked["saturation_per_s"] = saturated = saturation(directory)
+    return saturated / 2
+
+
+def _conditions(
+    names: list[str], outcome: Outcome, until_the_end: ExitStack
+) -> dict[str, Condition]:
+    """Return the conditions that this machine can have; note why not the others."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = until_the_end.enter_context(CONDITIONS[name]())
+        except NotHereError as error:
+            outcome.refused[name] = str(error)
+        else:
+            outcome.conditions[name] = found[name].what
+    return found
+
+
 def _soak(options: argparse.Namespace, outcome: Outcome, ended: threading.Event) -> None:
     with ExitStack() as until_the_end:
         directory = Path(until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         build(directory)
-        rate = options.rate
-        if not rate:
-            _say("measuring how many processes a second saturate two CPUs")
-            outcome.asked["saturation_per_s"] = saturated = saturation(directory)
-            rate = saturated / 2
-        outcome.asked["rate"] = rate
+        outcome.asked["rate"] = rate = _rate(options, outcome, directory)
         moments = _possible([name for name in options.disturb if name in MOMENTS], outcome)
-        conditions = [CONDITIONS[name] for name in options.disturb if name in CONDITIONS]
-        if "remount" in moments:
-            conditions.append(own_mounts)
-        before: list[str] = []
-        reports = {}
-        for condition in conditions:
-            try:
-                made = until_the_end.enter_context(condition())
-            except NotHereError as error:
-                outcome.refused[condition.__name__] = str(error)
-            else:
-                before += made.before
-                outcome.conditions[condition.__name__] = made.what
-                reports[condition.__name__] = made.report
+        wanted = [name for name in options.disturb if name in CONDITIONS]
+        wanted += [MOUNTS] if "remount" in moments else []
+        conditions = _conditions(wanted, outcome, until_the_end)
+        before = [word for one in conditions.values() for word in one.before]
         try:
             with tracing(f"{directory}/name-", before, directory / "err") as tracer:
                 outcome.asked["source"] = tracer.source
                 _Run(options, outcome, ended).go(tracer, Churn(directory, rate), moments)
         except TracerEndedError as error:
             outcome.failure = str(error)
-        for name, report in reports.items():
-            if said := report():
+        for name, condition in conditions.items():
+            if said := condition.report():
                 outcome.conditions[name] += f" ({said})"
 
 
@@ -234,12 +244,22 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.exit("soak: root is needed; run it with sudo")
     ended = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        if ended.is_set():
+            raise KeyboardInterrupt
+        ended.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, end)
     machine = _machine()
     asked = {"minutes": options.minutes, "seconds_between": options.seconds_between}
     outcome = Outcome({**asked, "disturb": options.disturb})
-    _soak(options, outcome, ended)
+    try:
+        _soak(options, outcome, ended)
+    except KeyboardInterrupt:
+        _say("ended at once, without figures")
+        return 128 + signal.SIGINT
     _say("done" if outcome.is_good else "done, and not all is well")
     sys.stdout.write(markdown(outcome, machine))
     if options.json:
