@@ -28,6 +28,11 @@ _HOLD_S = 2.0
 _STOP_S = 5.0
 _SHIFT_S = 100_000
 LIMIT_BYTES = 200 * 1000 * 1000
+# The limit, the highest use, and how often the limit was met: of version 2 and of version 1.
+_MEMORY_FILES = (
+    ("memory.max", "memory.peak", "memory.events"),
+    ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt"),
+)
 
 
 class NotHereError(Exception):
@@ -169,26 +174,18 @@ def memory() -> Iterator[Condition]:
 
 
 def _memory_group() -> tuple[Path, str, str, str]:
-    """Make a cgroup below our own; return it and the names of its files, for either version."""
+    """Make a cgroup below our own, or below all; return it and the names of its files."""
     for line in Path("/proc/self/cgroup").read_text("utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        mount = _mounted("cgroup2" if not controllers else "memory")
-        if mount is None:
-            continue
-        within = mount / path.lstrip("/")
-        own = within if within.is_dir() else mount  # of another cgroup namespace
-        directory = own / f"proctree-bpf-soak-{os.getpid()}"
-        with suppress(OSError):
-            directory.mkdir()
-            for names in (
-                ("memory.max", "memory.peak", "memory.events"),
-                ("memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt"),
-            ):
-                if (directory / names[0]).exists():
-                    return directory, *names
-            directory.rmdir()
+        mount = {"": _mounted("cgroup2"), "memory": _mounted("memory")}.get(controllers)
+        for place in (mount / path.lstrip("/"), mount) if mount is not None else ():
+            directory = place / f"proctree-bpf-soak-{os.getpid()}"
+            with suppress(OSError):
+                directory.mkdir()
+                for names in _MEMORY_FILES:
+                    if (directory / names[0]).exists():
+                        return directory, *names
+                directory.rmdir()
     raise NotHereError("there is no cgroup below which memory can be limited")
 
 

@@ -79,7 +79,7 @@ def traced() -> Traced:
     with tracing(*ALL_AS_JSON, before=CONTAINER) as trace:
         first = below(trace.pid)
         enter = ["nsenter", "--pid", "--mount", "--cgroup", "--target", str(first)]
-        command = [*enter, "sh", "-c", "sleep 600 & read x; kill $!; exit 7", "entered"]
+        command = [*enter, "sh", "-c", "sleep 600 & read x; kill $!; wait; exit 7", "entered"]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as entered:
             shell = _child_of(entered.pid)
             found = inside(shell), inside(_child_of(shell))
