@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from support.proc_truth import identity, status_field
-from support.program import PROGRAM, Result, actions, environment, run, tracing
+from support.program import PROGRAM, Result, actions, environment, json_lines, run, tracing
 from support.refused_sources import ALL_AS_JSON, below, said
 from support.waiting import PATIENCE_S, wait_until
 
@@ -110,13 +110,16 @@ class TestRefusals:
         assert result.out == ""
         assert "only bpf reports cgroups" in result.sentence()
 
-    def test_a_command_is_traced_by_what_is_left(self) -> None:
-        words = ("-f", "jsonl", "-o", "/dev/stdout", "--", "sh", "-c", "sleep 0.5; exit 7")
-        result = run("trace", *words, before=CONTAINER)
+    def test_a_command_is_traced_by_what_is_left(self, tmp_path: Path) -> None:
+        out = tmp_path / "records"
+        until_told = f"""sleep 600 & until grep -q '"sleep","600"' {out}; do sleep 0.1; done"""
+        command = ["sh", "-c", f"{until_told}; kill $!; wait; exit 7"]
+        result = run("trace", "-f", "jsonl", "-o", str(out), "--", *command, before=CONTAINER)
         assert result.code == 7, result.err
-        sleep = [r for r in result.records() if r["process"]["name"] == "sleep"]
-        assert actions(sleep) == ["exec", "exit"]
-        assert sleep[0]["process"]["parent"]["name"] == "sh"
+        records = json_lines(out.read_text())
+        *_, told = [r for r in records if r["process"]["args"] == ["sleep", "600"]]
+        assert told["event"]["action"] == "exit"
+        assert told["process"]["parent"]["name"] == "sh"
 
 
 class TestWalker:
