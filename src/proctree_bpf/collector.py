@@ -304,13 +304,13 @@ class Collector:
                 pipeline.close()
                 raise
             self._pipeline = pipeline
+            self.tree.origin.has_outside = _has_outside(source)
             return pipeline
         raise refusals[0]
 
     def _pipeline_of(self, source: EventSource) -> Pipeline:
         tree = self.tree
         tree.origin.proc = source.proc if isinstance(source, LiveSource) else None
-        tree.origin.has_outside = tree.origin.proc is not None and not in_initial_pid_namespace()
         wanted = self._plan.filter_for(tree.pid_tree, tree.proc_cache)
 
         def start_kernel_filter(source: EventSource) -> KernelFilterController | None:
@@ -322,3 +322,10 @@ class Collector:
             own = DescendantSet(procfs.read_key(os.getpid()))
             selection = replace(selection, hides=own.includes)
         return Pipeline(source, tree.tracker, self._listeners, selection, is_shared=True)
+
+
+def _has_outside(source: EventSource) -> bool:
+    """Tell whether what a source tells of is a container, and not all of a machine."""
+    if isinstance(source, ReplaySource):
+        return bool(source.header.get("has_outside"))
+    return isinstance(source, LiveSource) and not in_initial_pid_namespace()

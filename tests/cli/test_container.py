@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from proctree_bpf import Answer, Collector
 from support.proc_truth import identity, status_field
 from support.program import PROGRAM, Result, actions, environment, json_lines, run, tracing
 from support.refused_sources import ALL_AS_JSON, below, said
@@ -183,3 +184,13 @@ def test_nobody_is_said_not_to_come_from_one_who_may_be_outside() -> None:
     assert first[1:] == snapshot[1:] == ["unknown", "unknown"]
     assert itself[2] == born[2] == "unknown"
     assert by_key == "no"
+
+
+def test_nor_by_a_recording_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "recording"
+    recorded = run("trace", "-d", "0", "--record", str(path), before=CONTAINER)
+    assert recorded.code == 0, recorded.err
+    with Collector(source=f"replay:{path}") as replayed:
+        assert replayed.wait(PATIENCE_S)
+    assert replayed.is_descendant(1, "sh") is Answer.YES
+    assert replayed.is_descendant(1, "nobody") is Answer.UNKNOWN
