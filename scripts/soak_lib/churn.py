@@ -1,4 +1,4 @@
-"""Processes that come and go at a pace: two spawners that rest between, and are restarted."""
+"""Processes that come and go at a pace: by two spawners, which are restarted now and then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 SPAWNERS = 2
 _SATURATION_S = 1.5
-_SPAWNING_US = 150
 _NO_END = 50_000_000
 # A spawner that is left alone, because we were killed, ends by itself: after so many seconds.
 _AT_MOST_S = 120
@@ -37,27 +36,19 @@ def saturation(directory: Path) -> float:
 
 
 class Churn:
-    """Spawns ``rate`` processes a second, as well as pauses allow; corrected each round."""
+    """Spawns ``rate`` processes a second, at even distances."""
 
     def __init__(self, directory: Path, rate: float) -> None:
         self._directory = directory
-        self._rate = rate
-        # Less what spawning takes; the first round shows what it really does.
-        self._pause_us = max(0.0, SPAWNERS / rate * 1e6 - _SPAWNING_US)
+        self._count = int(rate * _AT_MOST_S)
+        self._interval_us = max(1, round(SPAWNERS / rate * 1e6))
         self.spawned = 0
 
     @contextmanager
     def round(self) -> Iterator[None]:
         """Spawn while the block runs; then count what was spawned."""
-        count = int(self._rate * _AT_MOST_S)
-        with _spawners(self._directory, count, int(self._pause_us)) as load:
+        with _spawners(self._directory, self._count, -self._interval_us) as load:
             try:
                 yield
             finally:
-                burst = load.stop()
-                self.spawned += len(burst.spawned)
-                self._correct(burst.per_second)
-
-    def _correct(self, per_second: float) -> None:
-        late_us = SPAWNERS * 1e6 * (1 / self._rate - 1 / max(per_second, 1.0))
-        self._pause_us = max(0.0, self._pause_us + late_us)
+                self.spawned += len(load.stop().spawned)

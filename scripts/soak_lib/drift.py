@@ -19,7 +19,10 @@ _ARRIVAL_S = 0.1
 
 
 class Told(NamedTuple):
-    """Who lives by what a tracer has told, and until when (CLOCK_BOOTTIME) it has told."""
+    """Who lives by what a tracer has told, and until when (CLOCK_BOOTTIME) it has told all.
+
+    That is 0 while its tree calls itself uncertain, because of a loss that is not mended yet.
+    """
 
     living: set[Who]
     until_s: float
@@ -60,8 +63,8 @@ def drift(
 ) -> Drift:
     """Compare both again and again until they agree on all who differed at first.
 
-    Who still differs when all that had happened by then was told, and ``patience_s`` are over
-    (a tree after a loss is mended by then), is drift.
+    Who still differs when all that had happened by then was told, and ``patience_s`` are over,
+    is drift.
     """
     begun_s = _now_s()
     only_tree: set[Who] | None = None

@@ -15,7 +15,7 @@ _HOUR_S = 3600.0
 _MB = 1e6
 _SHORTEST_TREND_S = 60.0
 _SHORTEST_S = 0.1
-_TOO_LATE = "because its records were too late"
+_TOO_LATE = "records too late, or a loss not mended yet"
 
 
 @dataclass(slots=True)

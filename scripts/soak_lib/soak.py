@@ -57,8 +57,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "proctree-bpf"
 _BETWEEN_S = 5.0
-# A tree that has lost something is mended within the patience. A tracer that is later than the
-# limit is not waited for, but in the end.
+# A tracer that is later than the limit, or mends its tree later, is not waited for, but in the end.
 _PATIENCE_S, _LIMIT_S, _LAST_LIMIT_S = 5.0, 10.0, 60.0
 _MOST_BETWEEN_MOMENTS_S = 300.0
 
@@ -86,19 +85,24 @@ class _Run:
     def go(self, tracer: Tracer, churn: Churn, moments: list[str]) -> None:
         """Sample until the time is over, or somebody ends it."""
         self._begun = time.monotonic()
+        self._sample(tracer, churn)
+        self._begun = time.monotonic()
         due = self._due(moments)
         when, name = next(due, (float("inf"), ""))
-        self._sample(tracer, churn)
-        while not self._ended.is_set() and self._now() < self._seconds:
+        while not self._ended.is_set() and (self._now() < self._seconds or self._is_owing(moments)):
             with churn.round():
                 self._ended.wait(min(self._between_s, max(0.0, self._seconds - self._now())))
-                if when <= self._now() < self._seconds and not self._ended.is_set():
+                if when <= self._now() and not self._ended.is_set():
                     self._disturb(name, tracer)
-                    when, name = next(due, (float("inf"), ""))
+                    when, name = next(due)
                 self._sample(tracer, churn)
         self._sample(tracer, churn, _LAST_LIMIT_S)
         self._outcome.spawned = churn.spawned
         self._outcome.last = tracer.ask("stop")
+
+    def _is_owing(self, moments: list[str]) -> bool:
+        """Tell whether anything that was to happen has not: samples may take long."""
+        return len(self._outcome.happened) < len(moments)
 
     def _now(self) -> float:
         return time.monotonic() - self._begun

@@ -70,7 +70,9 @@ def _figures(collector: Collector, ears: Ears) -> dict[str, Any]:
 
 
 def _living(collector: Collector, ears: Ears) -> dict[str, Any]:
-    until_s = ears.until_ns / 1e9  # first: the tree may know more by now, never less
+    # First, because the tree may know more by now, but not less. One that is uncertain has told
+    # all of nothing.
+    until_s = 0.0 if collector.tree.tracker.uncertain else ears.until_ns / 1e9
     keys = (process.key for process in collector.tree.find(live_only=True))
     return {"until_s": until_s, "living": [(key.pid, key.ticks) for key in keys]}
 

@@ -79,8 +79,8 @@ def build(directory: Path) -> None:
 class Load:
     """So many spawners at work, each on one of two CPUs; ``prefixes`` are put before them.
 
-    Each waits ``pause_us`` after each process. In a process group of their own, Ctrl-C does not
-    reach them.
+    Each rests for ``pause_us`` after each process; -N: it begins one every N microseconds. In a
+    process group of their own, Ctrl-C does not reach them.
     """
 
     def __init__(
