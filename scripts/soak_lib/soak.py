@@ -60,6 +60,7 @@ _BETWEEN_S = 5.0
 # A tracer that is later than the limit, or mends its tree later, is not waited for, but in the end.
 _PATIENCE_S, _LIMIT_S, _LAST_LIMIT_S = 5.0, 10.0, 60.0
 _MOST_BETWEEN_MOMENTS_S = 300.0
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def _say(text: str, *, passing: bool = False) -> None:
@@ -251,10 +252,12 @@ def main() -> int:
 
     def end(_number: int, _frame: object) -> None:
         if ended.is_set():
+            for number in _ENDING:  # what was begun is undone in peace
+                signal.signal(number, signal.SIG_IGN)
             raise KeyboardInterrupt
         ended.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, end)
     machine = _machine()
     asked = {"minutes": options.minutes, "seconds_between": options.seconds_between}

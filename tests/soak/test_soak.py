@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
@@ -17,7 +18,7 @@ import pytest
 from support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 LIB = ROOT / "scripts" / "soak_lib"
@@ -46,9 +47,12 @@ def command(directory: Path, *words: str) -> list[str]:
     return [*start, *words, "--rate", "200", "--seconds-between", "1", *files]
 
 
-def begin(directory: Path, *words: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
+@contextmanager
+def soaking(
+    directory: Path, *words: str, before: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
     with (directory / "out").open("w") as out, (directory / "err").open("w") as err:
-        return subprocess.Popen(
+        running = subprocess.Popen(
             [*before, *command(directory, *words)],
             stdout=out,
             stderr=err,
@@ -56,14 +60,27 @@ def begin(directory: Path, *words: str, before: Sequence[str] = ()) -> subproces
             # Where the package is not installed, its sources are used.
             env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(directory)},
         )
+    try:
+        yield running
+    finally:
+        while running.poll() is None:  # the second signal ends it at once
+            running.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(1)
 
 
 def finish(directory: Path, running: subprocess.Popen[str]) -> Soaked:
-    code = running.wait(PATIENCE_S * 3)
+    """Wait for the end: a tracer that is late, because the machine is busy, is waited for."""
+    wait_until(
+        f"it ends, having said: {(directory / 'err').read_text()}",
+        lambda: running.poll() is not None,
+        PATIENCE_S * 5,
+    )
     out, err = (directory / "out").read_text(), (directory / "err").read_text()
     assert "Traceback" not in err
     found = json.loads((directory / "json").read_bytes())
-    return Soaked(code, out, err, found, ET.parse(directory / "svg").getroot())  # noqa: S314
+    picture = ET.parse(directory / "svg").getroot()  # noqa: S314 - our own
+    return Soaked(running.returncode, out, err, found, picture)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +90,8 @@ def soaked() -> Soaked:
         directory = Path(name)
         without = ["setpriv", "--bounding-set=-sys_time"]
         words = ("0.07", "--disturb", "clock,remount,suspend")
-        found = finish(directory, begin(directory, *words, before=without))
+        with soaking(directory, *words, before=without) as running:
+            found = finish(directory, running)
         assert {path.name for path in directory.iterdir()} == {"out", "err", "json", "svg"}
         return found
 
@@ -147,13 +165,24 @@ def test_progress_is_told(soaked: Soaked) -> None:
 
 
 def test_ctrl_c_ends_it_with_the_figures_so_far(tmp_path: Path) -> None:
-    running = begin(tmp_path, "60")
-    wait_until("it has sampled", lambda: (tmp_path / "err").read_text().count("drift") > 1)
-    running.send_signal(signal.SIGINT)
-    soaked = finish(tmp_path, running)
+    with soaking(tmp_path, "60") as running:
+        wait_until("it has sampled", lambda: (tmp_path / "err").read_text().count("drift") > 1)
+        running.send_signal(signal.SIGINT)
+        soaked = finish(tmp_path, running)
     assert soaked.code == 0, (soaked.out, soaked.err)
     assert soaked.figure("of these, without a word") == 0
     assert {path.name for path in tmp_path.iterdir()} == {"out", "err", "json", "svg"}
+
+
+def test_a_second_one_ends_it_at_once_without_any(tmp_path: Path) -> None:
+    with soaking(tmp_path, "60") as running:
+        wait_until("it has sampled", lambda: "drift" in (tmp_path / "err").read_text())
+        while running.poll() is None:
+            running.send_signal(signal.SIGINT)
+    assert running.returncode in (0, 128 + signal.SIGINT)
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    assert {path.name for path in tmp_path.iterdir()} >= {"out", "err"}
+    assert not list(tmp_path.glob("soak-*"))
 
 
 @pytest.mark.parametrize(
