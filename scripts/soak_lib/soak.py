@@ -243,12 +243,8 @@ def _machine() -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "peers"}
 
 
-def main() -> int:
-    """Soak, and write what was found."""
-    options = _options(sys.argv[1:])
-    if os.geteuid() != 0:
-        sys.exit("soak: root is needed; run it with sudo")
-    ended = threading.Event()
+def _let_signals_end(ended: threading.Event) -> None:
+    """Have the first one set the event, and the second raise KeyboardInterrupt."""
 
     def end(_number: int, _frame: object) -> None:
         if ended.is_set():
@@ -259,21 +255,35 @@ def main() -> int:
 
     for number in _ENDING:
         signal.signal(number, end)
+
+
+def _measure(options: argparse.Namespace, ended: threading.Event) -> int:
     machine = _machine()
     asked = {"minutes": options.minutes, "seconds_between": options.seconds_between}
     outcome = Outcome({**asked, "disturb": options.disturb})
-    try:
-        _soak(options, outcome, ended)
-    except KeyboardInterrupt:
-        _say("ended at once, without figures")
-        return 128 + signal.SIGINT
+    _soak(options, outcome, ended)
     _say("done" if outcome.is_good else "done, and not all is well")
     sys.stdout.write(markdown(outcome, machine))
+    sys.stdout.flush()
     if options.json:
         options.json.write_text(json.dumps(outcome.as_json(machine), indent=1) + "\n")
     if options.svg:
         options.svg.write_text(svg(outcome))
     return int(not outcome.is_good)
+
+
+def main() -> int:
+    """Soak, and write what was found."""
+    options = _options(sys.argv[1:])
+    if os.geteuid() != 0:
+        sys.exit("soak: root is needed; run it with sudo")
+    ended = threading.Event()
+    _let_signals_end(ended)
+    try:
+        return _measure(options, ended)
+    except KeyboardInterrupt:
+        _say("ended at once, without figures")
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":
