@@ -243,13 +243,17 @@ def _machine() -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "peers"}
 
 
+def _ignore_signals() -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _let_signals_end(ended: threading.Event) -> None:
     """Have the first one set the event, and the second raise KeyboardInterrupt."""
 
     def end(_number: int, _frame: object) -> None:
         if ended.is_set():
-            for number in _ENDING:  # what was begun is undone in peace
-                signal.signal(number, signal.SIG_IGN)
+            _ignore_signals()  # what was begun is undone in peace
             raise KeyboardInterrupt
         ended.set()
 
@@ -284,6 +288,8 @@ def main() -> int:
     except KeyboardInterrupt:
         _say("ended at once, without figures")
         return 128 + signal.SIGINT
+    finally:
+        _ignore_signals()
 
 
 if __name__ == "__main__":
