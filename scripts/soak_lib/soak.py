@@ -93,7 +93,8 @@ class _Run:
         while not self._ended.is_set() and (self._now() < self._seconds or self._is_owing(moments)):
             with churn.round():
                 self._ended.wait(min(self._between_s, max(0.0, self._seconds - self._now())))
-                if when <= self._now() and not self._ended.is_set():
+                is_wanted = when < self._seconds or self._is_owing(moments)
+                if when <= self._now() and is_wanted and not self._ended.is_set():
                     self._disturb(name, tracer)
                     when, name = next(due)
                 self._sample(tracer, churn)
