@@ -27,6 +27,7 @@ from proctree_bpf.sources.choose import (
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.system import procfs
+from proctree_bpf.sources.system.privilege import in_initial_pid_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -302,6 +303,7 @@ class Collector:
                 pipeline.close()
                 raise
             self._pipeline = pipeline
+            self.tree.origin.has_outside = _has_outside(source)
             return pipeline
         raise refusals[0]
 
@@ -318,3 +320,10 @@ class Collector:
         if self._exclude_self and not isinstance(source, ReplaySource):
             selection = selection.without(DescendantSet(procfs.read_key(os.getpid())))
         return Pipeline(source, tree.tracker, self._listeners, selection, is_shared=True)
+
+
+def _has_outside(source: EventSource) -> bool:
+    """Tell whether what a source tells of is a container, and not all of a machine."""
+    if isinstance(source, ReplaySource):
+        return bool(source.header.get("has_outside"))
+    return isinstance(source, LiveSource) and not in_initial_pid_namespace()

@@ -42,6 +42,8 @@ class Origin:
     def __init__(self, tracker: Tracker, proc: str | None) -> None:
         self.tracker = tracker
         self.proc = proc
+        self.has_outside = False
+        """Whether who created the first process is not seen: it is outside of this container."""
         self.wall_offset_ns: int | None = None
 
     @property

@@ -19,6 +19,7 @@ from proctree_bpf.process import Origin, Process
 from proctree_bpf.sources.base import MOUNT_PROC
 from proctree_bpf.sources.system import place, procfs
 from proctree_bpf.sources.system.forks import owned_by
+from proctree_bpf.sources.system.privilege import in_initial_pid_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -113,6 +114,7 @@ class ProcessTree:
             reason = f"{proc} cannot be listed ({error.strerror or error})"
             raise SourceUnavailableError(reason, MOUNT_PROC, Refusal.UNSUPPORTED) from error
         tree.origin.proc = proc
+        tree.origin.has_outside = proc == procfs.PROC and not in_initial_pid_namespace()
         return tree
 
     # Feeding it
@@ -232,7 +234,8 @@ class ProcessTree:
 
         Returns:
             NO only if every creator up to the first process was seen, and no exec of them can
-            have been lost; else UNKNOWN.
+            have been lost; else UNKNOWN. In a container with PIDs of its own, any name may be
+            that of one outside.
 
         """
         with self._table.lock:
@@ -240,7 +243,9 @@ class ProcessTree:
             if record is None:
                 return Answer.UNKNOWN
             if isinstance(ancestor, str):
-                return lineage.ancestry(self.pid_tree, record.key, ancestor)
+                answer = lineage.ancestry(self.pid_tree, record.key, ancestor)
+                is_seen = answer is not Answer.NO or not self.origin.has_outside
+                return answer if is_seen else Answer.UNKNOWN
             above = self._find(ancestor)
             return Answer.UNKNOWN if above is None else _came_from(record, above)
 

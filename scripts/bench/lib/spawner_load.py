@@ -77,10 +77,21 @@ def build(directory: Path) -> None:
 
 
 class Load:
-    """So many spawners at work, each on one of two CPUs; ``prefixes`` are put before them."""
+    """So many spawners at work, each on one of two CPUs; ``prefixes`` are put before them.
+
+    Each rests for ``pause_us`` after each process; -N: it begins one every N microseconds. In a
+    process group of their own, Ctrl-C does not reach them.
+    """
 
     def __init__(
-        self, directory: Path, count: int, spawners: int = 2, prefixes: Sequence[list[str]] = ()
+        self,
+        directory: Path,
+        count: int,
+        spawners: int = 2,
+        prefixes: Sequence[list[str]] = (),
+        *,
+        pause_us: int = 0,
+        process_group: int | None = None,
     ) -> None:
         cpus = sorted(os.sched_getaffinity(0))[:2]
         each = count // spawners
@@ -91,9 +102,10 @@ class Load:
         for n, truth in enumerate(self._truths):
             truth.write_bytes(b"")
             words = [str(directory / "spawner"), str(directory), MARK, str(n * each), str(each)]
-            words += [str(cpus[n % len(cpus)]), "0", str(truth)]
+            words += [str(cpus[n % len(cpus)]), str(pause_us), str(truth)]
             before = prefixes[n] if prefixes else []
-            self._spawners.append(subprocess.Popen([*before, *words]))
+            spawner = subprocess.Popen([*before, *words], process_group=process_group)
+            self._spawners.append(spawner)
 
     def wait(self) -> Burst:
         """Wait until all are done; return what they did."""

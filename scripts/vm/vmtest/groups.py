@@ -46,6 +46,7 @@ LEFT_OUT: Mapping[str, str] = {
     r"kernel/test_second_start\.py::(?!test_the_programs_)": "what is kept is the same on each "
     "kernel, and each test compiles the programs anew",
     r"kernel/test_deep_chain\.py": "how much of a chain is written is the same on each kernel",
+    r"kernel/test_many_tracers\.py": "each of its ten programs takes ten seconds to start there",
     r"kernel/test_front_door\.py": "what programs are told is made of the same events on each "
     "kernel, and the library takes ten seconds to start there",
     r"kernel/test_host_forks\.py": "what a child leaves alone is the same on each kernel, and the "

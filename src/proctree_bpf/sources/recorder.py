@@ -10,6 +10,7 @@ from proctree_bpf.codecs import recording
 from proctree_bpf.sources.system import procfs
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.clock import wall_offset_ns as clock_offset_ns
+from proctree_bpf.sources.system.privilege import in_initial_pid_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,7 @@ class Recorder:
             "kernel": system.release,
             "machine": system.machine,
             "boot_id": procfs.boot_id(),
+            "has_outside": not in_initial_pid_namespace(),
             "boottime_ns": boottime_ns(),
             "wall_offset_ns": self._offset_ns,
             **facts,

@@ -56,7 +56,7 @@ def _check_facts(header: dict[str, Any]) -> None:
     spots = header.get("blind_spots", [])
     if not isinstance(spots, list) or not all(isinstance(spot, str) for spot in spots):
         raise DecodeError("its header's blind spots are no sentences")
-    for name, kind in (("boot_id", str), ("wall_offset_ns", int)):
+    for name, kind in (("boot_id", str), ("has_outside", bool), ("wall_offset_ns", int)):
         if type(header.get(name, kind())) is not kind:
             raise DecodeError(f"its header's {name} is not what it should be")
     if abs(header.get("wall_offset_ns", 0)) > _MOST_NS:

@@ -38,11 +38,17 @@ def how_to_gain() -> str:
     return f"run it with sudo{where}"
 
 
+def own_pid_namespace() -> int | None:
+    """Return what tells our PID namespace from all others; None for the initial one."""
+    with suppress(OSError):
+        inode = Path("/proc/self/ns/pid").stat().st_ino
+        return None if inode == _INITIAL_PID_NS else inode
+    return None
+
+
 def in_initial_pid_namespace() -> bool:
     """Tell whether PIDs here are the ones that the kernel's side of a source uses."""
-    with suppress(OSError):
-        return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NS
-    return True
+    return own_pid_namespace() is None
 
 
 def in_initial_user_namespace() -> bool:

@@ -11,6 +11,7 @@ import errno
 import os
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from pwd import getpwnam, getpwuid
 from threading import Lock
@@ -23,6 +24,7 @@ from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import PidNode, ProcInfo
 from proctree_bpf.errors import DecodeError
 from proctree_bpf.sources.system.clock import boottime_ns, shift
+from proctree_bpf.sources.system.privilege import own_pid_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,10 +71,20 @@ def uid_of_user(name: str) -> int | None:
 
 
 def boot_id() -> str:
-    """Return this boot's id (random(4)), or an empty string where it cannot be read."""
+    """Return this boot's id (random(4)), or an empty string where it cannot be read.
+
+    PIDs of a container are not the host's, nor another container's: there it is an id of this
+    boot and this PID namespace.
+    """
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        of_boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        namespace = own_pid_namespace()
+        return of_boot if namespace is None else _mixed(f"{of_boot} {namespace}")
     return ""
+
+
+def _mixed(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _read(name: str, directory: int, limit: int = 65_536) -> bytes:
