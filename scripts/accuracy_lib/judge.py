@@ -1,0 +1,197 @@
+"""Compares what was told with what is true, fact by fact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from matching import kinds, match
+from tally import Tally
+from truth import EXEC, EXIT, FORK, Program, held_between
+from wanted import Want, Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from matching import Matched
+    from sources import Source
+    from told import Record, Told
+    from truth import Event, Life, Truth
+
+T = TypeVar("T")
+ROWS = (
+    "processes", "forks", "execs", "exits", "names", "arguments", "executables", "users",
+    "creators", "parents", "exit statuses", "chains", "times", "order",
+)  # fmt: skip
+
+
+class Judge:
+    """Judges one run.
+
+    Args:
+        truth: what happened.
+        told: what was told of it.
+        source: which source told it.
+        terms: the filter, as the product has it.
+
+    """
+
+    def __init__(self, truth: Truth, told: Told, source: Source, terms: str = "") -> None:
+        self.rows = {name: Tally(name) for name in ROWS}
+        self._truth, self._source = truth, source
+        self._wanted = Wanted(terms, truth)
+        self._matched = match(told.records, truth, source)
+        self._judge()
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many events of each kind were not told."""
+        return {kind: self.rows[f"{kind}s"].absent for kind in kinds()}
+
+    def _judge(self) -> None:
+        wants = {e: self._wanted.of(e) for life in self._truth.lives[1:] for e in life.events}
+        self._judge_lives(wants, self._matched)
+        for event, want in wants.items():
+            record = self._matched.records.get(event)
+            row = self.rows[f"{event.kind}s"]
+            if record is None:
+                if want is Want.YES:
+                    row.add("absent")
+                    for fact in _facts_of(event):
+                        self.rows[fact].add("absent")
+            elif want is Want.NO:
+                row.add("wrong", example=f"not asked for: {_named(event)}")
+            else:
+                row.add("right")
+                self._judge_record(event, record)
+        for record in self._matched.spurious:
+            what = f"{record.action} of {record.pid} at {record.time_ns}, which did not happen"
+            self.rows[f"{record.action}s"].add("wrong", example=what)
+        self._judge_order()
+
+    def _judge_lives(self, wants: dict[Event, Want], matched: Matched) -> None:
+        row = self.rows["processes"]
+        for life in self._truth.lives[1:]:
+            wanted = {wants[event] for event in life.events}
+            if life in matched.lives:
+                is_wrong = wanted == {Want.NO}
+                row.add("wrong" if is_wrong else "right", example=f"not asked for: {life.pid}")
+            elif Want.YES in wanted:
+                row.add("absent")
+        strangers = {(record.pid, record.start_ns) for record in matched.spurious}
+        for pid, start_ns in strangers:
+            if not any(life.pid == pid for life in matched.lives):
+                row.add("wrong", example=f"{pid}, born at {start_ns}: there is no such process")
+
+    def _judge_record(self, event: Event, record: Record) -> None:
+        names, programs, users = self._expected(event, record)
+        # Where a source marks what it did not find out as inherited, it did not tell it.
+        has_execed = any(e.kind == EXEC and e.from_ns <= event.from_ns for e in event.life.events)
+        is_told = not (record.is_inherited and has_execed and self._source.may_inherit)
+        self._fact("names", event, record.name if is_told else None, names, record)
+        if programs:
+            args = _as_told([program.args for program in programs], record)
+            self._fact("arguments", event, record.args if is_told else None, args, record)
+            files = [program.executable for program in programs]
+            self._fact("executables", event, record.executable if is_told else None, files, record)
+        self._fact("users", event, record.uid, users, record)
+        self._judge_parent(event, record)
+        if event.kind == FORK and event.life.creator is not None:
+            self._fact("creators", event, record.creator, [event.life.creator.pid], record)
+        if event.kind == EXIT and event.status is not None:
+            self._fact("exit statuses", event, record.status, [event.status], record)
+        self._fact("chains", event, *_chains(event, record), record)
+        if self._source.tells_times:
+            is_then = event.from_ns <= record.time_ns <= event.to_ns
+            self._fact("times", event, is_then, [True], record)
+        else:
+            self.rows["times"].add("absent")
+
+    def _expected(
+        self, event: Event, record: Record
+    ) -> tuple[list[bytes], list[Program], list[int]]:
+        """Return what may be told: one of each, or all that held while a source may have looked."""
+        life = event.life
+        if self._source.tells_times:
+            return [event.name], [event.program] if event.program else [], [event.uid]
+        until_ns = record.time_ns
+        from_ns = until_ns - 2 * self._source.looks_every_ns
+        return (
+            held_between(life.names, from_ns, until_ns),
+            held_between(life.programs, from_ns, until_ns),
+            held_between(life.users, from_ns, until_ns),
+        )
+
+    def _judge_parent(self, event: Event, record: Record) -> None:
+        parents: Collection[int] = event.parents
+        if record.parent not in parents:
+            between = {life.pid for life in event.life.ancestors()}
+            if len(parents) > 1 and record.parent in between:
+                return  # it was handed on more than once just then
+        self._fact("parents", event, record.parent, parents, record)
+
+    def _fact(
+        self, name: str, event: Event, told: T | None, true: Collection[T], record: Record
+    ) -> None:
+        row = self.rows[name]
+        if told is None:
+            row.add("absent")
+        elif told in true:
+            row.add("right")
+        else:
+            example = f"{_named(event)}: {told!r}, not {' or '.join(map(repr, true))}"
+            row.add("doubted" if record.is_uncertain else "wrong", example=example)
+
+    def _judge_order(self) -> None:
+        """Nothing is told before what had ended when it began."""
+        row = self.rows["order"]
+        told: dict[Life, int] = {}
+        latest_ns = 0
+        for record, event in self._matched.in_order:
+            if self._source.tells_times:
+                is_late = event.to_ns < latest_ns
+                latest_ns = max(latest_ns, event.from_ns)
+            else:
+                rank = (FORK, EXEC, EXIT).index(event.kind)
+                is_late = told.get(event.life, 0) > rank
+                told[event.life] = rank
+            name = "doubted" if record.is_uncertain else "wrong"
+            row.add(name if is_late else "right", example=f"too late: {_named(event)}")
+
+
+def _facts_of(event: Event) -> list[str]:
+    facts = ["names", "users", "parents", "chains", "times", "order"]
+    if event.program is not None:
+        facts += ["arguments", "executables"]
+    if event.kind == FORK:
+        facts.append("creators")
+    if event.kind == EXIT:
+        facts.append("exit statuses")
+    return facts
+
+
+def _as_told(
+    wanted: list[tuple[bytes, ...]], record: Record
+) -> list[tuple[bytes, ...] | None]:
+    """Return arguments as they are told, cut where the record says that it is cut."""
+    if not record.is_truncated or record.args is None:
+        return list(wanted)
+    whole = b"\0".join(record.args)
+    return [record.args if b"\0".join(args).startswith(whole) else args for args in wanted]
+
+
+def _chains(
+    event: Event, record: Record
+) -> tuple[tuple[int, ...] | None, list[tuple[int, ...]]]:
+    """Return the chain that was told, up to the root of the forest, and the true one."""
+    true = tuple(life.pid for life in event.life.ancestors())
+    told = tuple(link.pid for link in record.chain)
+    if record.is_cut:
+        return told[: len(true)], [true[: len(told)]]
+    root = true[-1]
+    if root not in told:
+        return None if record.chain and record.chain[-1].name is None else told, [true]
+    return told[: len(true)], [true]
+
+
+def _named(event: Event) -> str:
+    return f"{event.kind} of {event.life.pid} at {event.from_ns}"

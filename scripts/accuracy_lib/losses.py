@@ -1,0 +1,49 @@
+"""What was lost, and whether that was told: forest and load beside the gaps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from matching import kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spawner_load import Spawned
+    from told import Told
+
+
+class Loss(NamedTuple):
+    """Of one kind of event: how many were told as lost, and how many are known to be missing."""
+
+    kind: str
+    told: int
+    missing: int
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether more is missing than was told. Others' events may be lost, too."""
+        return self.missing > self.told
+
+
+def missing_of_load(told: Told, spawned: list[Spawned]) -> dict[str, int]:
+    """Count what was not told of a load: each that was spawned is born, execs and ends."""
+    spawners = {one.creator for one in spawned}
+    missing = dict.fromkeys(kinds(), len(spawned))
+    for record in told.records:
+        if record.parent in spawners and record.pid not in spawners:
+            missing[record.action] -= 1
+    return missing
+
+
+def losses(
+    told: Told, missing: Mapping[str, int], of_load: Mapping[str, int]
+) -> list[Loss]:
+    """Return what was lost, by kind."""
+    counts = {kind: 0 for kind in kinds()}
+    for lost in told.lost:
+        if lost.kind in counts:
+            counts[lost.kind] += lost.count or 0
+    return [
+        Loss(kind, count, missing[kind] + of_load.get(kind, 0)) for kind, count in counts.items()
+    ]
