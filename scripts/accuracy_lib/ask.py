@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 _EVERY_S = 0.1
 _PAIRS = 200
 _REPAIRED_S = 15.0
+# A load is not to push out those who are asked about.
+_CAPACITY = 1_000_000
 
 
 def _collector(source: str, perf_pages: int, terms: str) -> Collector:
     if source == "bpf" and perf_pages and not terms:
-        return Collector(BpfSource(BpfOptions(perf_pages=perf_pages)))
-    return Collector(source, terms or None)
+        return Collector(BpfSource(BpfOptions(perf_pages=perf_pages)), capacity=_CAPACITY)
+    return Collector(source, terms or None, capacity=_CAPACITY)
 
 
 class _Asker:

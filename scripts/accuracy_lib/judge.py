@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from truth import Event, Life, Truth
 
 T = TypeVar("T")
+_MOST_SHOWN = 100
 ROWS = (
     "processes", "forks", "execs", "exits", "names", "arguments", "executables", "users",
     "creators", "parents", "exit statuses", "chains", "times", "order",
@@ -84,22 +85,24 @@ class Judge:
 
     def _judge_record(self, event: Event, record: Record) -> None:
         names, programs, users = self._expected(event, record)
-        # Where a source marks what it did not find out as inherited, it did not tell it.
-        has_execed = any(e.kind == EXEC and e.from_ns <= event.from_ns for e in event.life.events)
-        is_told = not (record.is_inherited and has_execed and self._source.may_inherit)
-        self._fact("names", event, record.name if is_told else None, names, record)
+        # Some sources mark what they did not find out as inherited from the creator.
+        doubt = record.is_inherited and self._source.may_inherit
+        self._fact("names", event, record.name, names, record, doubt)
         if programs:
             args = _as_told([program.args for program in programs], record)
-            self._fact("arguments", event, record.args if is_told else None, args, record)
+            self._fact("arguments", event, record.args, args, record, doubt)
             files = [program.executable for program in programs]
-            self._fact("executables", event, record.executable if is_told else None, files, record)
-        self._fact("users", event, record.uid, users, record)
+            self._fact("executables", event, record.executable, files, record, doubt)
+        self._fact("users", event, record.uid, users, record, doubt)
         self._judge_parent(event, record)
         if event.kind == FORK and event.life.creator is not None:
-            self._fact("creators", event, record.creator, [event.life.creator.pid], record)
+            creators, doubt = [event.life.creator.pid], record.is_creator_observed
+            self._fact("creators", event, record.creator, creators, record, doubt)
         if event.kind == EXIT and event.status is not None:
             self._fact("exit statuses", event, record.status, [event.status], record)
-        self._fact("chains", event, *_chains(event, record), record)
+        told, true = _chains(event, record)
+        doubt = record.is_creator_observed or any(link.is_observed for link in record.chain)
+        self._fact("chains", event, told, [true], record, doubt)
         if self._source.tells_times:
             is_then = event.from_ns <= record.time_ns <= event.to_ns
             self._fact("times", event, is_then, [True], record)
@@ -113,8 +116,8 @@ class Judge:
         life = event.life
         if self._source.tells_times:
             return [event.name], [event.program] if event.program else [], [event.uid]
-        until_ns = record.time_ns
-        from_ns = until_ns - 2 * self._source.looks_every_ns
+        from_ns = record.time_ns - self._source.looks_within_ns
+        until_ns = record.time_ns + self._source.looks_within_ns
         return (
             held_between(life.names, from_ns, until_ns),
             held_between(life.programs, from_ns, until_ns),
@@ -130,16 +133,18 @@ class Judge:
         self._fact("parents", event, record.parent, parents, record)
 
     def _fact(
-        self, name: str, event: Event, told: T | None, true: Collection[T], record: Record
-    ) -> None:
+        self, name: str, event: Event, told: T | None, true: Collection[T], record: Record,
+        doubt: bool = False,  # noqa: FBT001, FBT002 - all its callers have it by that name
+    ) -> None:  # fmt: skip
         row = self.rows[name]
         if told is None:
             row.add("absent")
         elif told in true:
             row.add("right")
         else:
-            example = f"{_named(event)}: {told!r}, not {' or '.join(map(repr, true))}"
-            row.add("doubted" if record.is_uncertain else "wrong", example=example)
+            example = f"{_named(event)}: {_short(told)}, not {' or '.join(map(_short, true))}"
+            is_doubted = doubt or record.is_uncertain
+            row.add("doubted" if is_doubted else "wrong", example=example)
 
     def _judge_order(self) -> None:
         """Nothing is told before what had ended when it began."""
@@ -179,18 +184,20 @@ def _as_told(
     return [record.args if b"\0".join(args).startswith(whole) else args for args in wanted]
 
 
-def _chains(
-    event: Event, record: Record
-) -> tuple[tuple[int, ...] | None, list[tuple[int, ...]]]:
+def _chains(event: Event, record: Record) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
     """Return the chain that was told, up to the root of the forest, and the true one."""
     true = tuple(life.pid for life in event.life.ancestors())
     told = tuple(link.pid for link in record.chain)
     if record.is_cut:
-        return told[: len(true)], [true[: len(told)]]
-    root = true[-1]
-    if root not in told:
-        return None if record.chain and record.chain[-1].name is None else told, [true]
-    return told[: len(true)], [true]
+        return told[: len(true)], true[: len(told)]
+    if record.chain and record.chain[-1].name is None and told == true[: len(told)]:
+        return None, true  # it says that it does not know more
+    return told[: len(true)], true
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _named(event: Event) -> str:

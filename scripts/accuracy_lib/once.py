@@ -157,7 +157,7 @@ class Run:
     def _losses(self, told: Told, missing: dict[str, int]) -> list[Loss]:
         is_all = not (self._plan.filter or self._plan.is_command)
         of_load = missing_of_load(told, self._spawned) if is_all and self._spawned else {}
-        return losses(told, missing, of_load)
+        return losses(told, missing, of_load) if self._source.counts_losses else []
 
 
 def _tell_root(forest: Forest, look_at: Any) -> None:

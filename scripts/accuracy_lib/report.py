@@ -77,6 +77,8 @@ def sum_up(outcomes: Sequence[Outcome]) -> tuple[list[list[str]], list[list[str]
         questions.append([title, *map(_number, sums)])
     lost = [["lost", "told", "missing here"]]
     for number, loss in enumerate(outcomes[0].losses):
+        if not any(outcome.losses[number].told or outcome.losses[number].missing for outcome in outcomes):
+            continue
         told = sum(outcome.losses[number].told for outcome in outcomes)
         missing = sum(outcome.losses[number].missing for outcome in outcomes)
         lost.append([loss.kind, _number(told), _number(missing)])
@@ -116,7 +118,7 @@ def plain(title: str, outcomes: Sequence[Outcome]) -> str:
     """Return the tables as text for a terminal."""
     lines = [title, headline(outcomes)]
     for table in sum_up(outcomes):
-        lines += ["", *_plain(table)]
+        lines += ["", *_plain(table)] if table[1:] else []
     for outcome in outcomes:
         lines += [f"  seed {outcome.seed}: {example}" for example in examples_of(outcome)]
         lines.append(f"  seed {outcome.seed}: {repair_of(outcome)}")
@@ -144,7 +146,7 @@ def section(title: str, command: str, outcomes: Sequence[Outcome]) -> str:
     """Return the tables as a section of a page."""
     lines = [f"## {title}", "", f"`{command}`", "", f"{headline(outcomes)}.", ""]
     for table in sum_up(outcomes):
-        lines += [*_markdown(table), ""]
+        lines += [*_markdown(table), ""] if table[1:] else []
     for outcome in outcomes:
         lines += [f"- seed {outcome.seed}: {example}" for example in examples_of(outcome)]
     return "\n".join([*lines, ""]).rstrip("\n") + "\n"

@@ -16,8 +16,10 @@ class Source(NamedTuple):
     tells_times: bool
     """Whether its records have the times of what happened; else those at which it looked."""
     may_inherit: bool
-    """Whether what is marked as inherited may be only what was not found out."""
-    looks_every_ns: int = 0
+    """Whether what it marks as inherited may be only what was not found out."""
+    counts_losses: bool = True
+    looks_within_ns: int = 0
+    """How far from the time of a record it may have looked, on a busy machine."""
 
 
 SOURCES = {
@@ -26,6 +28,6 @@ SOURCES = {
         Source("bpf", 0, tells_times=True, may_inherit=False),
         Source("proc-connector", _TICK_NS, tells_times=True, may_inherit=True),
         Source("proc-walker", _TICK_NS, tells_times=False, may_inherit=True,
-               looks_every_ns=100_000_000),
+               counts_losses=False, looks_within_ns=400_000_000),
     )
 }  # fmt: skip

@@ -22,6 +22,8 @@ class Link(NamedTuple):
 
     pid: int
     name: bytes | None
+    is_observed: bool = False
+    """Whether it was only seen as the parent, perhaps after it had adopted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +48,8 @@ class Record:
     """Whether there are more arguments than it has."""
     is_inherited: bool
     is_uncertain: bool
+    is_creator_observed: bool = False
+    """Whether its creator was only seen as its parent."""
 
 
 class Lost(NamedTuple):
@@ -96,6 +100,11 @@ def status_of(code: int | None, signal: int | None, *, dumped: bool) -> int | No
     return None if code is None else code << 8
 
 
+def file_of(path: bytes | None) -> bytes | None:
+    """Return a path without what the kernel puts behind that of a file that is gone."""
+    return None if path is None else path.removesuffix(b" (deleted)")
+
+
 def _record(whole: dict[str, Any], offset_ns: int) -> Record:
     process, ours = whole["process"], whole["proctree"]
     raw = _reader(escaped=bool(ours.get("escaped")))
@@ -112,16 +121,20 @@ def _record(whole: dict[str, Any], offset_ns: int) -> Record:
         start_ns=ours["start_time_ns"],
         parent=parent["pid"] if parent else None,
         name=raw(process["name"]),
-        executable=raw(process["executable"]),
+        executable=file_of(raw(process["executable"])),
         args=None if args is None else tuple(map(raw, args)),
         uid=None if user is None else int(user),
         creator=creator["pid"] if creator else None,
         status=status,
-        chain=tuple(Link(link["pid"], raw(link["name"])) for link in ours["chain"]),
+        chain=tuple(
+            Link(link["pid"], raw(link["name"]), link.get("observed", False))
+            for link in ours["chain"]
+        ),
         is_cut="chain_truncated" in ours,
         is_truncated=ours["truncated"],
         is_inherited=ours["inherited"],
         is_uncertain="uncertain" in ours,
+        is_creator_observed=bool(creator and creator.get("observed")),
     )
 
 

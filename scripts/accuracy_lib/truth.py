@@ -96,6 +96,11 @@ def _bytes(word: str) -> bytes:
     return bytes.fromhex(word[1:])
 
 
+def _file(word: str) -> bytes:
+    """Return a path without what the kernel puts behind that of a file that is gone."""
+    return _bytes(word).removesuffix(b" (deleted)")
+
+
 @dataclass(slots=True)
 class _Ending:
     """What is known of the end of a process so far."""
@@ -127,7 +132,7 @@ class Truth:
 
     def _root(self, words: list[str]) -> None:
         pid, born, ns, uid = map(int, words[:4])
-        program = Program(_bytes(words[5]), tuple(map(_bytes, words[6:])))
+        program = Program(_file(words[5]), tuple(map(_bytes, words[6:])))
         life = Life(pid, 0, born, None)
         life.users.append(Change(0, born, uid))
         life.names.append(Change(0, born, _bytes(words[4])))
@@ -164,7 +169,7 @@ class Truth:
         pid, born, from_ns, parent, to_ns, parent_now, uid = map(int, words[:7])
         life = self._by_key[pid, born]
         name = _bytes(words[7])
-        program = Program(_bytes(words[8]), tuple(map(_bytes, words[9:])))
+        program = Program(_file(words[8]), tuple(map(_bytes, words[9:])))
         life.names.append(Change(from_ns, to_ns, name))
         life.programs.append(Change(from_ns, to_ns, program))
         parents = frozenset((parent, parent_now))
