@@ -23,8 +23,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path[1:1] = [str(Path(__file__).resolve().parents[1] / "bench" / "lib")]
-
 import page
 import report
 from context import python_of
@@ -32,8 +30,9 @@ from figures import NotRunError
 from forest import build
 from once import Run
 from plan import ROOT, Plan
-from sources import SOURCES
 from wanted import TERMS
+
+from sources import SOURCES
 
 if TYPE_CHECKING:
     from once import Outcome
@@ -48,7 +47,13 @@ def _options(words: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--seed", type=int, default=1, metavar="N", help="what the forest is made from (%(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="what the forest is made from (%(default)s)",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="so many, from --seed on (%(default)s)")
     add("--source", choices=SOURCES, default="bpf", help="where events come from (%(default)s)")
     add("--filter", default="", metavar="TERMS", help=f"trace with a filter: {', '.join(TERMS)}, "
@@ -64,7 +69,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     add("--pace", type=int, metavar="MS", help="up to so long a process waits before it ends "
         "(0; with proc-walker 600)")  # fmt: skip
     add("--questions", type=int, default=1_000_000, metavar="N",
-        help="ask about so many pairs at most, beside all that are related (%(default)s)")  # fmt: skip
+        help="ask about so many pairs, beside all that are related (%(default)s)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write all figures there")
     add("--markdown", type=Path, metavar="FILE", help="put the table into that page")
     add("--program", metavar="PATH", default=str(ROOT / ".venv" / "bin" / "proctree-bpf"),
@@ -132,7 +137,3 @@ def main() -> int:
     if options.markdown:
         page.write(options.markdown, title, report.section(title, page.command_of(words), outcomes))
     return 1 if any(map(report.wrong_of, outcomes)) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -89,8 +89,9 @@ class _Lives:
         found = [
             number
             for number in self._by_pid.get(pid, ())
-            if self.lives[number][1] - self._allowed <= start_ns
-            and start_ns <= self.lives[number][2] + self._allowed
+            if self.lives[number][1] - self._allowed
+            <= start_ns
+            <= self.lives[number][2] + self._allowed
         ]
         return found[0] if len(found) == 1 else None
 

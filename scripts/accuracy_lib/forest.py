@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from figures import NotRunError
+from truth import Truth
 
 _SOURCES = Path(__file__).parent / "forest"
 _PROGRAMS = (
@@ -47,11 +49,21 @@ class Forest:
     """The command that grows a forest, and where the truth of it is written."""
 
     def __init__(self, directory: Path, seed: int, size: int, pace_ms: int) -> None:
-        self.truth = directory / f"truth-{seed}"
-        self.truth.touch(exist_ok=False)
+        self.file = directory / f"truth-{seed}"
+        self.file.touch(exist_ok=False)
+        self._began_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         numbers = (seed, size, pace_ms)
-        program, truth = str(directory / "forest"), str(self.truth)
+        program, truth = str(directory / "forest"), str(self.file)
         self.command = [program, truth, *map(str, numbers), str(directory)]
+
+    def truth(self) -> Truth:
+        """Return the truth of it, once it has grown.
+
+        Raises:
+            RuntimeError: something in it went wrong.
+
+        """
+        return Truth(self.file.read_bytes(), self._began_ns)
 
     def grow(self) -> None:
         """Run it to its end.

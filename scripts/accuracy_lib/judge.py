@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from matching import kinds, match
 from tally import Tally
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from matching import Matched
-    from sources import Source
     from told import Record, Told
     from truth import Event, Life, Truth
+
+    from sources import Source
 
 T = TypeVar("T")
 _MOST_SHOWN = 100
@@ -23,6 +24,13 @@ ROWS = (
     "processes", "forks", "execs", "exits", "names", "arguments", "executables", "users",
     "creators", "parents", "exit statuses", "chains", "times", "order",
 )  # fmt: skip
+
+
+class _About(NamedTuple):
+    """A record and the event that it is about."""
+
+    event: Event
+    record: Record
 
 
 class Judge:
@@ -84,30 +92,36 @@ class Judge:
                 row.add("wrong", example=f"{pid}, born at {start_ns}: there is no such process")
 
     def _judge_record(self, event: Event, record: Record) -> None:
+        about = _About(event, record)
+        self._judge_program(about)
+        self._judge_parent(about)
+        if event.kind == FORK and event.life.creator is not None:
+            doubt = record.is_creator_observed
+            creators = [event.life.creator.pid]
+            self._fact("creators", about, record.creator, creators, doubt=doubt)
+        if event.kind == EXIT and event.status is not None:
+            self._fact("exit statuses", about, record.status, [event.status])
+        told, true = _chains(event, record)
+        doubt = record.is_creator_observed or any(link.is_observed for link in record.chain)
+        self._fact("chains", about, told, [true], doubt=doubt)
+        if self._source.tells_times:
+            is_then = event.from_ns <= record.time_ns <= event.to_ns
+            self._fact("times", about, is_then, [True])
+        else:
+            self.rows["times"].add("absent")
+
+    def _judge_program(self, about: _About) -> None:
+        event, record = about
         names, programs, users = self._expected(event, record)
         # Some sources mark what they did not find out as inherited from the creator.
         doubt = record.is_inherited and self._source.may_inherit
-        self._fact("names", event, record.name, names, record, doubt)
+        self._fact("names", about, record.name, names, doubt=doubt)
         if programs:
             args = _as_told([program.args for program in programs], record)
-            self._fact("arguments", event, record.args, args, record, doubt)
+            self._fact("arguments", about, record.args, args, doubt=doubt)
             files = [program.executable for program in programs]
-            self._fact("executables", event, record.executable, files, record, doubt)
-        self._fact("users", event, record.uid, users, record, doubt)
-        self._judge_parent(event, record)
-        if event.kind == FORK and event.life.creator is not None:
-            creators, doubt = [event.life.creator.pid], record.is_creator_observed
-            self._fact("creators", event, record.creator, creators, record, doubt)
-        if event.kind == EXIT and event.status is not None:
-            self._fact("exit statuses", event, record.status, [event.status], record)
-        told, true = _chains(event, record)
-        doubt = record.is_creator_observed or any(link.is_observed for link in record.chain)
-        self._fact("chains", event, told, [true], record, doubt)
-        if self._source.tells_times:
-            is_then = event.from_ns <= record.time_ns <= event.to_ns
-            self._fact("times", event, is_then, [True], record)
-        else:
-            self.rows["times"].add("absent")
+            self._fact("executables", about, record.executable, files, doubt=doubt)
+        self._fact("users", about, record.uid, users, doubt=doubt)
 
     def _expected(
         self, event: Event, record: Record
@@ -124,26 +138,31 @@ class Judge:
             held_between(life.users, from_ns, until_ns),
         )
 
-    def _judge_parent(self, event: Event, record: Record) -> None:
-        parents: Collection[int] = event.parents
-        if record.parent not in parents:
+    def _judge_parent(self, about: _About) -> None:
+        event, record = about
+        if record.parent not in event.parents and len(event.parents) > 1:
             between = {life.pid for life in event.life.ancestors()}
-            if len(parents) > 1 and record.parent in between:
+            if record.parent in between:
                 return  # it was handed on more than once just then
-        self._fact("parents", event, record.parent, parents, record)
+        self._fact("parents", about, record.parent, event.parents)
 
     def _fact(
-        self, name: str, event: Event, told: T | None, true: Collection[T], record: Record,
-        doubt: bool = False,  # noqa: FBT001, FBT002 - all its callers have it by that name
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        told: _About,
+        value: T | None,
+        true: Collection[T],
+        *,
+        doubt: bool = False,
+    ) -> None:
         row = self.rows[name]
-        if told is None:
+        if value is None:
             row.add("absent")
-        elif told in true:
+        elif value in true:
             row.add("right")
         else:
-            example = f"{_named(event)}: {_short(told)}, not {' or '.join(map(_short, true))}"
-            is_doubted = doubt or record.is_uncertain
+            example = f"{_named(told.event)}: {_short(value)}, not {' or '.join(map(_short, true))}"
+            is_doubted = doubt or told.record.is_uncertain
             row.add("doubted" if is_doubted else "wrong", example=example)
 
     def _judge_order(self) -> None:
@@ -174,9 +193,7 @@ def _facts_of(event: Event) -> list[str]:
     return facts
 
 
-def _as_told(
-    wanted: list[tuple[bytes, ...]], record: Record
-) -> list[tuple[bytes, ...] | None]:
+def _as_told(wanted: list[tuple[bytes, ...]], record: Record) -> list[tuple[bytes, ...] | None]:
     """Return arguments as they are told, cut where the record says that it is cut."""
     if not record.is_truncated or record.args is None:
         return list(wanted)

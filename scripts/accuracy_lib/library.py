@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from plan import Plan
-    from sources import Source
     from truth import Life
+
+    from sources import Source
 
 _ASK = Path(__file__).parent / "ask.py"
 _PATIENCE_S = 300.0

@@ -38,7 +38,9 @@ def differences(
     lived = {pid: ticks for pid, ticks in before.items() if after.get(pid) == ticks}
     ticks_told = {pid: start_ns // _TICK_NS for pid, start_ns in told.items()}
     missing = [
-        f"{pid} lives and is not told" for pid, ticks in lived.items() if ticks_told.get(pid) != ticks
+        f"{pid} lives and is not told"
+        for pid, ticks in lived.items()
+        if ticks_told.get(pid) != ticks
     ]
     ghosts = [
         f"{pid} is told and does not live"

@@ -36,14 +36,12 @@ def missing_of_load(told: Told, spawned: list[Spawned]) -> dict[str, int]:
     return missing
 
 
-def losses(
-    told: Told, missing: Mapping[str, int], of_load: Mapping[str, int]
-) -> list[Loss]:
+def losses(told: Told, missing: Mapping[str, int], of_load: Mapping[str, int]) -> list[Loss]:
     """Return what was lost, by kind."""
-    counts = {kind: 0 for kind in kinds()}
+    counts = dict.fromkeys(kinds(), 0)
     for lost in told.lost:
         if lost.kind in counts:
-            counts[lost.kind] += lost.count or 0
+            counts[lost.kind] += lost.events or 0
     return [
         Loss(kind, count, missing[kind] + of_load.get(kind, 0)) for kind, count in counts.items()
     ]

@@ -11,9 +11,10 @@ from truth import EXEC, EXIT, FORK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sources import Source
     from told import Record
     from truth import Event, Life, Truth
+
+    from sources import Source
 
 
 @dataclass(slots=True)
@@ -86,9 +87,7 @@ def _take(matched: Matched, record: Record, events: list[Event]) -> None:
     matched.spurious.append(record)
 
 
-def _match_execs(
-    matched: Matched, told: list[Record], events: list[Event], source: Source
-) -> None:
+def _match_execs(matched: Matched, told: list[Record], events: list[Event], source: Source) -> None:
     """By their times, which no two execs of a process share; else the latest one before it."""
     if source.tells_times:
         for record in told:

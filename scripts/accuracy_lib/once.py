@@ -16,9 +16,9 @@ from judge import Judge
 from library import library
 from losses import losses, missing_of_load
 from running_tool import wait_for
-from sources import SOURCES
 from tracer import Tracer
-from truth import Truth
+
+from sources import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spawner_load import Load, Spawned
     from tally import Tally
     from told import Told
+    from truth import Truth
 
 _ENDLESS = 10_000_000
 _SEEDS_APART = 1_000_000
@@ -84,7 +85,7 @@ class Run:
                 if running.status:
                     raise RuntimeError(f"the trace ended with {running.status}")
             self._stop(load)
-        self._truths.append(Truth(forest.truth.read_bytes()))
+        self._truths.append(forest.truth())
 
     def _run_beside(self, library_pid: int, look_at: Any) -> None:
         with self._tracer.running() as running:
@@ -99,7 +100,7 @@ class Run:
                     thread.start()
                     forest.grow()
                     thread.join()
-                    self._truths.append(Truth(forest.truth.read_bytes()))
+                    self._truths.append(forest.truth())
                     number += 1
                 stop.join()
                 self._stop(load)
@@ -161,8 +162,8 @@ class Run:
 
 
 def _tell_root(forest: Forest, look_at: Any) -> None:
-    wait_for("the forest begins", lambda: bool(forest.truth.stat().st_size))
-    with forest.truth.open("rb") as lines:
+    wait_for("the forest begins", lambda: bool(forest.file.stat().st_size))
+    with forest.file.open("rb") as lines:
         look_at(int(lines.readline().split()[1]))
 
 

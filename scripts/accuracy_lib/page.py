@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 _HEAD = """\
 # How often the tree is right
 
-Written by `scripts/accuracy --markdown`; [how it is done](../scripts/accuracy_lib/README.md). Random forests of processes say
-themselves what they do, `wait(2)` how they ended; the program traces them, and the library is asked who came from whom.
+Written by `scripts/accuracy --markdown`; [how it is done](../scripts/accuracy_lib/README.md).
+Random forests of processes say themselves what they do, and `wait(2)` says how they ended; the
+program traces them, and the library is asked who came from whom.
 
-- *precision*: of what was told without doubt, the share that is right. *recall*: of what happened, the share that was told
-  right. Both are rounded down: 1.000000 is all of them.
-- *doubted*: wrong, but in a record that says so (`proctree.uncertain`). *not told*: null, or its record was lost.
-- *lost*: the events that gaps tell of, from the whole machine, beside those that are known to be missing here.
+- *precision*: of what was told without doubt, the share that is right. *recall*: of what happened,
+  the share that was told right. Both are rounded down: 1.000000 is all of them.
+- *doubted*: wrong, but in a record that says that it may be (`proctree.uncertain`, `inherited`
+  where the source may not know, an observed creator). *not told*: null, or its record was lost.
+- *lost*: the events that gaps tell of, from the whole machine, beside those that are known to be
+  missing here.
 """
 _DROPPED = ("--json", "--markdown", "--program")
 
@@ -61,8 +64,9 @@ def write(path: Path, title: str, section: str) -> None:
     """Put a section into the page, in the place of the one of the same title."""
     before = path.read_text("utf-8") if path.exists() else _HEAD
     head, *sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
-    machine = f"\n{os.cpu_count()} CPUs, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}.\n"
-    text = section.rstrip("\n") + "\n" + machine
+    kernel, python = platform.release().split("-")[0], platform.python_version()
+    machine = f"{os.cpu_count()} CPUs, Linux {kernel}, Python {python}."
+    text = f"{section.rstrip()}\n\n{machine}\n"
     kept = [text if one.startswith(f"## {title}\n") else one for one in sections]
     if text not in kept:
         kept.append(text)

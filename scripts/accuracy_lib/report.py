@@ -77,7 +77,9 @@ def sum_up(outcomes: Sequence[Outcome]) -> tuple[list[list[str]], list[list[str]
         questions.append([title, *map(_number, sums)])
     lost = [["lost", "told", "missing here"]]
     for number, loss in enumerate(outcomes[0].losses):
-        if not any(outcome.losses[number].told or outcome.losses[number].missing for outcome in outcomes):
+        if not any(
+            outcome.losses[number].told or outcome.losses[number].missing for outcome in outcomes
+        ):
             continue
         told = sum(outcome.losses[number].told for outcome in outcomes)
         missing = sum(outcome.losses[number].missing for outcome in outcomes)

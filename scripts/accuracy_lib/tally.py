@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 _MOST_EXAMPLES = 5
 
@@ -39,7 +39,7 @@ class Tally:
         whole = self.right + self.wrong + self.doubted + self.absent
         return self.right / whole if whole else None
 
-    def __iadd__(self, other: Tally) -> Tally:
+    def __iadd__(self, other: Tally) -> Self:
         for name in ("right", "wrong", "doubted", "absent"):
             self.add(name, getattr(other, name))
         self.examples = (self.examples + other.examples)[:_MOST_EXAMPLES]
@@ -82,7 +82,7 @@ class Answers:
         if not is_right and len(self.examples) < _MOST_EXAMPLES:
             self.examples.append(f"{answer}: {example}")
 
-    def __iadd__(self, other: Answers) -> Answers:
+    def __iadd__(self, other: Answers) -> Self:
         for name in ("right_yes", "right_no", "wrong_yes", "wrong_no", "unknown"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.examples = (self.examples + other.examples)[:_MOST_EXAMPLES]

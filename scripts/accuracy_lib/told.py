@@ -56,7 +56,7 @@ class Lost(NamedTuple):
     """A gap: so many events of a kind; None if the source cannot tell."""
 
     kind: str | None
-    count: int | None
+    events: int | None
 
 
 @dataclass(slots=True)

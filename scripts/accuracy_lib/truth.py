@@ -112,12 +112,17 @@ class _Ending:
 class Truth:
     """All lives of a forest, in the order in which they said so; the root is the first.
 
+    Args:
+        text: what they wrote.
+        began_ns: a time (CLOCK_BOOTTIME) before the root was born.
+
     Raises:
         RuntimeError: the forest is not as it should be, so nothing can be judged by it.
 
     """
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, began_ns: int) -> None:
+        self._began_ns = began_ns
         self.lives: list[Life] = []
         self._by_key: dict[tuple[int, int], Life] = {}
         self._by_ns_pid: dict[tuple[int, int], Life] = {}
@@ -133,7 +138,7 @@ class Truth:
     def _root(self, words: list[str]) -> None:
         pid, born, ns, uid = map(int, words[:4])
         program = Program(_file(words[5]), tuple(map(_bytes, words[6:])))
-        life = Life(pid, 0, born, None)
+        life = Life(pid, self._began_ns, born, None)
         life.users.append(Change(0, born, uid))
         life.names.append(Change(0, born, _bytes(words[4])))
         life.programs.append(Change(0, born, program))

@@ -104,7 +104,9 @@ def _has_joined(event: Event, joined: _Joined, own: _Joined) -> Want:
 
 
 def _names_of(life: Life, names: set[bytes]) -> _Joined:
-    found = [_Joined(change.from_ns, change.to_ns) for change in life.names if change.value in names]
+    found = [
+        _Joined(change.from_ns, change.to_ns) for change in life.names if change.value in names
+    ]
     return found[0] if found else _NEVER
 
 
