@@ -28,12 +28,7 @@ class Loss(NamedTuple):
 
 def missing_of_load(told: Told, spawned: list[Spawned]) -> dict[str, int]:
     """Count what was not told of a load: each that was spawned is born, execs and ends."""
-    spawners = {one.creator for one in spawned}
-    missing = dict.fromkeys(kinds(), len(spawned))
-    for record in told.records:
-        if record.parent in spawners and record.pid not in spawners:
-            missing[record.action] -= 1
-    return missing
+    return {kind: len(spawned) - told.of_load.get(kind, 0) for kind in kinds()}
 
 
 def losses(told: Told, missing: Mapping[str, int], of_load: Mapping[str, int]) -> list[Loss]:

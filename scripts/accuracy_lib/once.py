@@ -136,7 +136,7 @@ class Run:
             thread.join()
 
     def _judge(self, answers: dict[str, Any]) -> Outcome:
-        told = self._tracer.told()
+        told = self._tracer.told({one.creator for one in self._spawned})
         rows: dict[str, Tally] = {}
         missing: dict[str, int] = {}
         for truth in self._truths:

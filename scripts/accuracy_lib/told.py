@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
 _ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
+# The program's own order of fields; a line of another is read as JSON.
+_ABOUT = re.compile(r'.*?"action":"(\w+)"\},"process":\{"pid":(\d+),.*"parent":\{"pid":(\d+),')
 _SECOND_NS = 1_000_000_000
 _CORE_DUMPED = 0x80
 _ASCII_END = 0x80
@@ -65,6 +67,8 @@ class Told:
 
     records: list[Record] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
+    of_load: dict[str, int] = field(default_factory=dict)
+    """How many records of each action are about what a load spawned."""
 
 
 def nanoseconds(stamp: str) -> int:
@@ -147,11 +151,17 @@ def _offset_of(objects: list[dict[str, Any]]) -> int:
     return 0
 
 
-def read_told(lines: Iterable[str]) -> Told:
-    """Read JSON lines."""
-    objects = [json.loads(line) for line in lines]
-    offset_ns = _offset_of(objects)
+def read_told(lines: Iterable[str], spawners: Container[str] = ()) -> Told:
+    """Read JSON lines. Those about what ``spawners`` (PIDs) spawned are only counted."""
     told = Told()
+    objects = []
+    for line in lines:
+        found = _ABOUT.match(line) if spawners else None
+        if found is None or found[2] in spawners or found[3] not in spawners:
+            objects.append(json.loads(line))
+        else:
+            told.of_load[found[1]] = told.of_load.get(found[1], 0) + 1
+    offset_ns = _offset_of(objects)
     for whole in objects:
         if whole["event"]["action"] == "gap":
             gap = whole["proctree"]["gap"]

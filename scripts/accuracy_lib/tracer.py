@@ -11,7 +11,7 @@ from running_tool import says_it_traces, tool
 from told import Told, read_told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from plan import Plan
@@ -52,10 +52,10 @@ class Tracer:
                 running.await_ready(says_it_traces(self._err))
             yield running
 
-    def told(self) -> Told:
-        """Return what it told."""
+    def told(self, spawners: Iterable[int]) -> Told:
+        """Return what it told; what these PIDs spawned is only counted."""
         with self._records.open(encoding="ascii") as lines:
-            return read_told(lines)
+            return read_told(lines, {str(pid) for pid in spawners})
 
     def stats(self) -> dict[str, Any]:
         """Return its statistics."""
