@@ -110,12 +110,16 @@ def _ask_all(live: Collector, lives: _Lives, task: dict[str, Any]) -> dict[str, 
         answer = live.is_descendant(known[who], known[above]).value
         pairs.add(answer, truth=above in lives.above[who], example=f"{known[who]} {known[above]}")
     named = Answers("is_descendant, by name")
+    outdated = 0
     for who, process in known.items():
         true = {task["names"][number] for number in lives.above[who]}
+        once = {name for number in lives.above[who] for name in task["former_names"][number]}
         for name in task["asked_names"]:
             answer = live.is_descendant(process, name).value
             named.add(answer, truth=name in true, example=f"{process} {name!r}")
-    return {"pairs": pairs.as_dict(), "names": named.as_dict(), "known": len(known)}
+            outdated += answer == "yes" and name not in true and name in once
+    names = named.as_dict() | {"outdated_yes": outdated}
+    return {"pairs": pairs.as_dict(), "names": names, "known": len(known)}
 
 
 def _pairs(lives: _Lives, task: dict[str, Any]) -> list[tuple[int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,10 +30,9 @@ class Library:
         self._plan, self._source, self._directory = plan, source, directory
         self._err = directory / "library-err"
         words = [plan.python, "-B", str(_ASK), source.name, str(plan.perf_pages), plan.filter]
-        env = {**os.environ, "PYTHONPATH": str(_ASK.parents[2] / "src")}
         with self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True, env=env
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True
             )
 
     def await_ready(self) -> None:
@@ -62,8 +60,7 @@ class Library:
 
         """
         numbers = {life: number for number, life in enumerate(lives)}
-        names = [life.names[-1].value if life.names else b"" for life in lives]
-        as_text = [name.decode("utf-8", "surrogateescape") for name in names]
+        had = [[_text(change.value) for change in life.names] or [""] for life in lives]
         task = {
             "start_ns": self._source.start_ns,
             "seed": self._plan.seed,
@@ -73,8 +70,9 @@ class Library:
                  -1 if life.creator is None else numbers[life.creator]]
                 for life in lives
             ],
-            "names": as_text,
-            "asked_names": sorted({*as_text, "nobody"} - {""}),
+            "names": [names[-1] for names in had],
+            "former_names": had,
+            "asked_names": sorted({"nobody", *(name for names in had for name in names)} - {""}),
         }  # fmt: skip
         path = self._directory / "questions"
         path.write_text(json.dumps(task), "ascii")
@@ -92,6 +90,10 @@ class Library:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
 
 
 @contextmanager

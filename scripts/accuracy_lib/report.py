@@ -123,6 +123,8 @@ def plain(title: str, outcomes: Sequence[Outcome]) -> str:
         lines += ["", *_plain(table)] if table[1:] else []
     for outcome in outcomes:
         lines += [f"  seed {outcome.seed}: {example}" for example in examples_of(outcome)]
+        if outdated := outcome.answers["names"]["outdated_yes"]:
+            lines.append(f"  seed {outcome.seed}: {outdated} yes of a name that was had before")
         lines.append(f"  seed {outcome.seed}: {repair_of(outcome)}")
     return "\n".join([*lines, ""])
 
@@ -149,6 +151,9 @@ def section(title: str, command: str, outcomes: Sequence[Outcome]) -> str:
     lines = [f"## {title}", "", f"`{command}`", "", f"{headline(outcomes)}.", ""]
     for table in sum_up(outcomes):
         lines += [*_markdown(table), ""] if table[1:] else []
+    outdated = sum(outcome.answers["names"]["outdated_yes"] for outcome in outcomes)
+    if outdated:
+        lines += [f"By name, {_number(outdated)} wrong yes are of a name that was had before.", ""]
     for outcome in outcomes:
         lines += [f"- seed {outcome.seed}: {example}" for example in examples_of(outcome)]
     return "\n".join([*lines, ""]).rstrip("\n") + "\n"
