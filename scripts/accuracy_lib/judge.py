@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from matching import kinds, match
+from matching import match
 from tally import Tally
-from truth import EXEC, EXIT, FORK, Program, held_between
+from truth import EXIT, FORK, KINDS, held_between
 from wanted import Want, Wanted
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from matching import Matched
     from told import Record, Told
-    from truth import Event, Life, Truth
+    from truth import Event, Life, Program, Truth
 
     from sources import Source
 
@@ -54,7 +54,7 @@ class Judge:
     @property
     def missing(self) -> dict[str, int]:
         """How many events of each kind were not told."""
-        return {kind: self.rows[f"{kind}s"].absent for kind in kinds()}
+        return {kind: self.rows[f"{kind}s"].absent for kind in KINDS}
 
     def _judge(self) -> None:
         wants = {e: self._wanted.of(e) for life in self._truth.lives[1:] for e in life.events}
@@ -175,7 +175,7 @@ class Judge:
                 is_late = event.to_ns < latest_ns
                 latest_ns = max(latest_ns, event.from_ns)
             else:
-                rank = (FORK, EXEC, EXIT).index(event.kind)
+                rank = KINDS.index(event.kind)
                 is_late = told.get(event.life, 0) > rank
                 told[event.life] = rank
             name = "doubted" if record.is_uncertain else "wrong"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from matching import kinds
+from truth import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,12 +28,12 @@ class Loss(NamedTuple):
 
 def missing_of_load(told: Told, spawned: list[Spawned]) -> dict[str, int]:
     """Count what was not told of a load: each that was spawned is born, execs and ends."""
-    return {kind: len(spawned) - told.of_load.get(kind, 0) for kind in kinds()}
+    return {kind: len(spawned) - told.of_load.get(kind, 0) for kind in KINDS}
 
 
 def losses(told: Told, missing: Mapping[str, int], of_load: Mapping[str, int]) -> list[Loss]:
     """Return what was lost, by kind."""
-    counts = dict.fromkeys(kinds(), 0)
+    counts = dict.fromkeys(KINDS, 0)
     for lost in told.lost:
         if lost.kind in counts:
             counts[lost.kind] += lost.events or 0

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from truth import EXEC, EXIT, FORK
+from truth import EXEC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,8 +105,3 @@ def _ordered(matched: Matched, records: Iterable[Record]) -> Matched:
     of = {id(record): event for event, record in matched.records.items()}
     matched.in_order = [(record, of[id(record)]) for record in records if id(record) in of]
     return matched
-
-
-def kinds() -> tuple[str, ...]:
-    """Return the kinds of events that are judged."""
-    return (FORK, EXEC, EXIT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-FORK, EXEC, EXIT = "fork", "exec", "exit"
+FORK, EXEC, EXIT = KINDS = ("fork", "exec", "exit")
+"""The kinds of events that are judged, in the order in which a process has them."""
 NEVER_NS = 1 << 62
 T = TypeVar("T")
 # The forest's own programs end with these where something failed that must not.
