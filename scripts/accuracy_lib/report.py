@@ -154,6 +154,4 @@ def section(title: str, command: str, outcomes: Sequence[Outcome]) -> str:
     outdated = sum(outcome.answers["names"]["outdated_yes"] for outcome in outcomes)
     if outdated:
         lines += [f"By name, {_number(outdated)} wrong yes are of a name that was had before.", ""]
-    for outcome in outcomes:
-        lines += [f"- seed {outcome.seed}: {example}" for example in examples_of(outcome)]
     return "\n".join([*lines, ""]).rstrip("\n") + "\n"
