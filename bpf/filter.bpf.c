@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
  * Leaves out what does not run under the processes that are followed.
  *
@@ -11,20 +11,20 @@
  * The hand-over, without a window in which a child can slip through:
  *
  * 1. After attaching, everything is sent; births, names and ends are noted in procs.
- * 2. The reader reads /proc, applies what came meanwhile, and clears the doubt.
+ * 2. The reader reads /proc, applies what came meanwhile, and clears the fallback.
  * 3. When all that happened before that has been applied, it writes a seed for each
  *    process that it knows to live and for those above it, and only then sets filtering.
  * 4. A child that was born meanwhile has no seed, so the answer is looked for with its
  *    creators, in procs and in seeds, at the first event for which it is needed. If it is
  *    followed, its ancestors are announced then.
- * 5. What cannot be decided here raises a doubt: from that very record on everything is
+ * 5. What cannot be decided here makes it fall back: from that very sample on everything is
  *    sent again. The reader then looks at /proc and at procs, and begins at 2.
  *
  * procs keeps a process that has ended while any that it created is kept, so the way up
  * is whole also behind a double fork. An entry is removed by whoever drops the last
  * reference and finds the entry still there; so it happens once. Nobody counts the children
  * that a process had before its entry was made, so one that was there before us stays. While
- * there is a doubt, nothing is removed: the reader must find whoever it did not know. It then
+ * it has fallen back, nothing is removed: the reader must find whoever it did not know. It then
  * removes the dead that have no children itself, from below.
  */
 
@@ -36,8 +36,8 @@ enum verdict {
 	DROPS = 0,
 	SENDS = 1,
 	JOINS = 2, /* is followed, and its ancestors are to be announced */
-	JOINS_LATE = 3, /* as well, and raises a doubt */
-	DOUBTS = 16, /* plus a pt_why */
+	JOINS_LATE = 3, /* as well, and makes it fall back */
+	FALLS_BACK = 16, /* plus a pt_fallback_reason */
 };
 
 enum answer {
@@ -59,39 +59,39 @@ BPF_PERCPU_ARRAY(file_at_hand, struct pt_file, COPIES);
 #endif
 BPF_ARRAY(control, struct pt_control, 1);
 BPF_PERCPU_ARRAY(left_out, u64, 1); /* events */
-BPF_ARRAY(doubt, struct pt_doubt, 1);
+BPF_ARRAY(fallback, struct pt_fallback, 1);
 
 /* The generation of the seeds while the filter is in force, else 0. */
 INLINE u32 generation_in_force(void)
 {
 	u32 zero = 0;
 	struct pt_control *set = control.lookup(&zero);
-	struct pt_doubt *d = doubt.lookup(&zero);
-	if (!set || !d || !set->filtering || d->why)
+	struct pt_fallback *f = fallback.lookup(&zero);
+	if (!set || !f || !set->filtering || f->reason)
 		return 0;
 	return set->generation;
 }
 
-/* To be called before the record is stamped. The clock is read before why is: so also where
- * two CPUs doubt at once, since_ns is earlier than any record that only a doubt lets pass. */
-INLINE void doubt_if(u32 verdict)
+/* To be called before the sample is stamped. The clock is read before reason is: so also where
+ * two CPUs fall back at once, since_ns is earlier than any sample that only that lets pass. */
+INLINE void fall_back_if(u32 verdict)
 {
 	u32 zero = 0;
-	if (verdict < DOUBTS)
+	if (verdict < FALLS_BACK)
 		return;
 	u64 now_ns = bpf_ktime_get_boot_ns();
-	struct pt_doubt *d = doubt.lookup(&zero);
-	if (!d || d->why)
+	struct pt_fallback *f = fallback.lookup(&zero);
+	if (!f || f->reason)
 		return;
-	d->since_ns = now_ns;
-	d->why = verdict - DOUBTS;
+	f->since_ns = now_ns;
+	f->reason = verdict - FALLS_BACK;
 }
 
-INLINE int is_doubting(void)
+INLINE int has_fallen_back(void)
 {
 	u32 zero = 0;
-	struct pt_doubt *d = doubt.lookup(&zero);
-	return d && d->why;
+	struct pt_fallback *f = fallback.lookup(&zero);
+	return f && f->reason;
 }
 
 INLINE u32 drop(void)
@@ -252,7 +252,7 @@ INLINE u32 filter_fork(struct pt_key creator, struct pt_key key, char *comm, str
 			verdict = JOINS_LATE;
 	}
 	if (procs.update(&key, &fresh) != 0)
-		return DOUBTS + PT_TABLE_FULL;
+		return FALLS_BACK + PT_TABLE_FULL;
 	if (generation && answer == NO && !fresh.followed)
 		return drop();
 	return verdict;
@@ -265,7 +265,7 @@ INLINE u32 verdict_on(struct pt_proc *p, u32 generation, u32 answer, int joins, 
 	if (!p->followed && joins) {
 		p->followed = 1;
 		if (late)
-			return generation ? JOINS_LATE : DOUBTS + PT_JOINED_LATE;
+			return generation ? JOINS_LATE : FALLS_BACK + PT_JOINED_LATE;
 		return generation ? JOINS : SENDS;
 	}
 	if (!generation)
@@ -283,7 +283,7 @@ INLINE u32 filter_exec(struct pt_key key, char *comm, struct user user, int righ
 	u32 generation = generation_in_force(), answer = UNKNOWN;
 	struct pt_proc *p = entry_of(&key);
 	if (!p)
-		return DOUBTS + PT_TABLE_FULL;
+		return FALLS_BACK + PT_TABLE_FULL;
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	note(p, comm, user);
@@ -300,11 +300,11 @@ INLINE u32 filter_rename(struct pt_key key, char *comm, char *before)
 	u32 generation = generation_in_force(), answer = UNKNOWN;
 	struct pt_proc *p = entry_of(&key);
 	if (!p)
-		return DOUBTS + PT_TABLE_FULL;
+		return FALLS_BACK + PT_TABLE_FULL;
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	__builtin_memcpy(before, p->comm, PT_COMM_LEN);
-	/* No record of its own told what it runs. */
+	/* No sample of its own told what it runs. */
 	int late = generation || p->has_children;
 	u32 verdict = verdict_on(p, generation, answer, is_wanted(comm), late);
 	__builtin_memcpy(p->comm, comm, PT_COMM_LEN); /* a thread may see it, and ask no more */
@@ -342,7 +342,7 @@ INLINE u32 filter_exit(struct pt_key key, struct pt_proc *p, char *comm, u64 tas
 	u32 generation = generation_in_force(), answer = UNKNOWN;
 	/* There before us, and nothing was noted: this is the last that is told of its user. */
 	if (!p)
-		return joins ? DOUBTS + PT_TABLE_FULL : SENDS;
+		return joins ? FALLS_BACK + PT_TABLE_FULL : SENDS;
 	if (generation)
 		answer = is_followed(&key, p, generation);
 	if (joins || p->followed || p->has_children) /* else nobody will ask */
@@ -358,7 +358,7 @@ INLINE void note_exit(struct pt_key key, struct pt_proc *p)
 	if (!p)
 		return;
 	/* Of one that has ended, a single reference is that of a child. */
-	if (p->refs == 1 && !p->exited_ns && !is_doubting()) {
+	if (p->refs == 1 && !p->exited_ns && !has_fallen_back()) {
 		struct pt_key creator = p->creator;
 		u32 uncounted = p->uncounted;
 		if (procs.delete(&key) == 0 && !uncounted)
@@ -369,7 +369,7 @@ INLINE void note_exit(struct pt_key key, struct pt_proc *p)
 	if (!p || p->exited_ns)
 		return;
 	p->exited_ns = bpf_ktime_get_boot_ns();
-	if (!is_doubting())
+	if (!has_fallen_back())
 		release(key);
 }
 
@@ -410,15 +410,15 @@ INLINE void note_told(struct pt_key *who, u32 generation)
 
 /* Tells the reader of a process that joins and of those above it, nearest first, up to
  * one of which all that is above is told already: another CPU may be at it only now, and
- * what it tells would come too late. before: the name that it had, if the record that
- * follows tells of a new one. Returns the verdict on that record. */
+ * what it tells would come too late. before: the name that it had, if the sample that
+ * follows tells of a new one. Returns the verdict on that sample. */
 INLINE u32 announce(void *ctx, struct pt_key own, char *before, u32 kind, u32 verdict)
 {
 	u32 generation = generation_in_force();
 	struct pt_key key = own;
 
 	if (!generation)
-		return verdict; /* another CPU doubts since */
+		return verdict; /* another CPU has fallen back since */
 
 /* In part: of a loop's turns the verifier takes none for another, and forgets what it could have
  * compared each with; of copies of the code it does not. */
@@ -443,26 +443,26 @@ INLINE u32 announce(void *ctx, struct pt_key own, char *before, u32 kind, u32 ve
 				goto told;
 			p->announced = generation;
 			if (!send_met(ctx, &key, p, before && !step ? before : p->comm, kind))
-				return DOUBTS + PT_TOO_DEEP;
+				return FALLS_BACK + PT_TOO_DEEP;
 			key = p->creator;
 		}
 		if (!key.tgid)
 			goto told;
 	}
-	return DOUBTS + PT_TOO_DEEP;
+	return FALLS_BACK + PT_TOO_DEEP;
 told:
 	note_told(&own, generation);
 	return verdict;
 }
 
-/* What is to be told before the record of an event, and of a doubt that it raises. */
+/* What is to be told before the sample of an event, and what may make it fall back. */
 INLINE void prepare(void *ctx, struct pt_key own, char *before, u32 kind, u32 verdict)
 {
 	if (verdict == JOINS || verdict == JOINS_LATE) {
-		u32 after = verdict == JOINS ? SENDS : DOUBTS + PT_JOINED_LATE;
+		u32 after = verdict == JOINS ? SENDS : FALLS_BACK + PT_JOINED_LATE;
 		verdict = announce(ctx, own, before, kind, after);
 	}
-	doubt_if(verdict);
+	fall_back_if(verdict);
 }
 
 /* An orphan's parent is not among its ancestors if another adopted it; its name is shown. */

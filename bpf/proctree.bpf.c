@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: MIT
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * Sends one record per fork, exec and exit of a process, and per rename of a
+ * Sends one sample per fork, exec and exit of a process, and per rename of a
  * thread group leader, through one perf buffer.
  *
  * Compiled by BCC without kernel headers. Every kernel structure is reached by
@@ -309,7 +309,7 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[0];
 #ifdef IN_EXECVE_MASK
-	/* exec renames too; its own record follows at once. */
+	/* exec renames too; its own sample follows at once. */
 	if (read_u8(task, IN_EXECVE_OFF) & IN_EXECVE_MASK)
 		return 0;
 #endif

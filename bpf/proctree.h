@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Wire format between proctree.bpf.c and codecs/sample_decoder.py.
  *
@@ -13,7 +13,7 @@
 #define PT_COMM_LEN 16
 
 /* How often each program is attached; more than once where it may be skipped: see
- * sending.bpf.c. Each copy counts its own records, of kinds from PT_KINDS * its number on. */
+ * sending.bpf.c. Each copy counts its own samples, of kinds from PT_KINDS * its number on. */
 #ifndef COPIES
 #define COPIES 1
 #endif
@@ -36,7 +36,7 @@ enum pt_kind {
 #define PT_EXE_INCOMPLETE 0x0004 /* more path components than the walk allows */
 #define PT_FILENAME_TRUNCATED 0x0008
 
-/* Room for the two paths of an exec record. Powers of two: used as masks. */
+/* Room for the two paths of an exec sample. Powers of two: used as masks. */
 #define PT_EXE_ROOM 4096
 #define PT_FILENAME_ROOM 4096
 
@@ -47,7 +47,7 @@ struct pt_key {
 	__u64 tgid;
 };
 
-/* 24 bytes. seq counts the records of one kind begun on one CPU, from 1. */
+/* 24 bytes. seq counts the samples of one kind begun on one CPU, from 1. */
 struct pt_header {
 	__u64 seq;
 	__u64 time_ns; /* CLOCK_BOOTTIME */
@@ -131,7 +131,7 @@ struct pt_met {
 	char comm[PT_COMM_LEN]; /* ends with PT_NO_NAME if it is as it was before us */
 };
 
-/* One per CPU. begun is counted before the record is stamped and submitted. */
+/* One per CPU. begun is counted before the sample is stamped and submitted. */
 struct pt_counters {
 	__u64 begun[PT_KINDS * COPIES];
 	__u64 failed[PT_KINDS * COPIES];
@@ -174,7 +174,7 @@ struct pt_proc {
 	char comm[PT_COMM_LEN]; /* ends with PT_NO_NAME while none was noted */
 };
 
-/* A program file that is looked for: the components of its path as in an exec record, then
+/* A program file that is looked for: the components of its path as in an exec sample, then
  * zeros. A longer path is not looked for here. */
 #define PT_FILE_ROOM 256
 struct pt_file {
@@ -187,15 +187,15 @@ struct pt_control {
 	__u32 generation; /* of the seeds */
 };
 
-/* Set by the BPF side when it can no longer decide; cleared by the reader. While why is
+/* Set by the BPF side when it can no longer decide; cleared by the reader. While reason is
  * not 0, everything is sent. */
-struct pt_doubt {
-	__u64 since_ns; /* of the record that made it doubt */
-	__u64 why;
+struct pt_fallback {
+	__u64 since_ns; /* of the sample that made it fall back */
+	__u64 reason;
 };
 
-enum pt_why {
-	PT_SURE = 0,
+enum pt_fallback_reason {
+	PT_NO_FALLBACK = 0,
 	PT_JOINED_LATE = 1, /* by exec after it had children, or by a rename */
 	PT_TABLE_FULL = 2,
 	PT_TOO_DEEP = 3,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* How to read what is needed of a task; no maps. Offsets (OFF_*) come from the loader. */
 #ifndef READING_H
 #define READING_H

@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: MIT
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
- * The buffer that all records go through, and how they are counted. The loader puts
+ * The buffer that all samples go through, and how they are counted. The loader puts
  * this, filter.bpf.c where it is wanted, and proctree.bpf.c one after another, because
  * BCC knows its maps in one file only.
  */
@@ -16,11 +16,11 @@ BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
  * times, and for each event the first copy that is not skipped tells of it, and leaves a
  * note for those after it. The others return at once, so each is skipped some ten times less
  * often than the one before it; only what all were skipped for, none has told. A copy
- * is never run twice at once on a CPU, so what each has for itself (counters, scratch record)
+ * is never run twice at once on a CPU, so what each has for itself (counters, scratch sample)
  * has one writer.
  *
  * A note is lost if another event needs its slot before the next copy has seen it: then
- * a record comes twice; the reader drops a second fork or exit. The last copy takes a note
+ * a sample comes twice; the reader drops a second fork or exit. The last copy takes a note
  * away; if it was skipped, what the first is skipped for later can be taken for told, if it
  * is of the same kind and the task has the same number.
  */
@@ -81,7 +81,7 @@ INLINE void leave_note(u64 what)
 #endif
 
 /* Counts before it stamps: whoever reads the counters after taking a time T
- * knows of every record stamped before T, also of one still on its way. */
+ * knows of every sample stamped before T, also of one still on its way. */
 INLINE struct pt_counters *begin(struct pt_header *h, u32 kind)
 {
 	u32 zero = 0;

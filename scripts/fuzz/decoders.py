@@ -32,7 +32,7 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
     from proctree_bpf.codecs.cn_proc import NetlinkMessageIter, What
     from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
     from proctree_bpf.codecs.proc_files import Stat, parse_stat, parse_status
-    from proctree_bpf.codecs.recording import FrameKind, ProcAnswers, SnapshotPart
+    from proctree_bpf.codecs.recording import FrameKind, SnapshotPart
     from proctree_bpf.codecs.sample_decoder import (
         EXEC,
         EXIT,
@@ -97,7 +97,7 @@ def _frames() -> list[bytes]:
     counters = CpuCounters((1, 1, 1, 1), (0, 0, 0, 0))
     readings = [(_STAT, _INFO)]
     received = Received(_datagrams(), overrun=False, monotonic_ns=10**9, boottime_ns=10**9)
-    looks = ProcAnswers([_STAT, None, (_STAT, _INFO)])
+    looks = [_STAT, None, (_STAT, _INFO)]
     return [
         recording.encode_snapshot(SnapshotPart(10**9, 10**9, True, readings)),  # noqa: FBT003
         recording.encode_drain(Drain(2 * 10**9, [counters], [(0, r) for r in _samples()])),

@@ -53,7 +53,9 @@ class SourceUnavailableError(ProctreeError):
 
     """
 
-    def __init__(self, reason: str, remedy: str, refusal: Refusal, log: str = "") -> None:
+    def __init__(
+        self, reason: str, remedy: str, refusal: Refusal = Refusal.UNSUPPORTED, log: str = ""
+    ) -> None:
         super().__init__(f"{reason}; {remedy}")
         self.reason = reason
         self.remedy = remedy

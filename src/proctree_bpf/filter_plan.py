@@ -137,10 +137,8 @@ class FilterPlan:
         """Return the filter over a tree; None if all is wanted."""
         if not self.questions:
             return None
-        return BoundFilter(
-            self.questions, tree, cache, include_self=self._wanted.include_self,
-            by_parent=self._wanted.by_parent, in_cgroup=self._cgroups,
-        )  # fmt: skip
+        wanted = replace(self._wanted, questions=tuple(self.questions))
+        return BoundFilter(wanted, tree, cache, self._cgroups)
 
     def check_source(self, source: EventSource) -> None:
         """Refuse a source that does not report what the filter asks for.

@@ -22,10 +22,8 @@ from proctree_bpf.streams.gap_queue import GapQueue
 from proctree_bpf.streams.reorder import ReorderBuffer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from proctree_bpf.core.events import Gap, ProcEvent
-    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.compact import AnyEvent
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.tracker import Tracker
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.pipeline_ports import StopFlag
@@ -230,7 +228,7 @@ class Pipeline:
         self.source.close()
 
     def summary(self) -> dict[str, Any]:
-        """Return what the statistics file says: shapes are in docs/architecture.md."""
+        """Return what the statistics file says: its members are in docs/statistics.md."""
         tracked = self.tracker.stats
         return {
             "source": self.source.name,
@@ -258,7 +256,7 @@ class Pipeline:
 
     def _take_over(self, delivery: Delivery) -> None:
         self.ended = delivery.end
-        self._order.push(delivery.events)
+        self._order.push(delivery.received)
         self._watermark_ns = max(self._watermark_ns, delivery.watermark_ns)
         if delivery.fallback is not None and self.filter_controller is not None:
             self.filter_controller.fell_back(delivery.fallback)
@@ -327,33 +325,28 @@ class Pipeline:
         for gap in self._gaps.pop_until(time_ns):
             self._sink.gap(gap)
 
-    def _applied(
-        self, events: list[ProcEvent]
-    ) -> Iterable[tuple[ProcEvent, TrackedProcess | None]]:
-        """Apply events one by one, each when the next is asked for."""
-        if not self._is_shared:
-            return self.tracker.take_all(events)
-        return ((event, self.tracker.take_locked(event)) for event in events)
-
-    def _write(self, events: list[ProcEvent]) -> None:
+    def _write(self, events: list[AnyEvent]) -> None:
         """Apply events, and write those that are wanted, each as it left its process."""
         selection, gaps, sink = self._selection, self._gaps, self._sink
-        hides, wanted, kinds = selection.hides, selection.wanted, selection.kinds
+        hides, wanted = selection.hides, selection.wanted
         tracker, stats = self.tracker, self.stats
-        told: ProcessEvent | None
-        for event, process in self._applied(events):
+        written = stats.written
+        take = tracker.take_locked if self._is_shared else tracker.take
+        for event in events:
+            process = take(event)
             if gaps.next_ns <= event.timestamp_ns:
                 self._write_gaps_until(event.timestamp_ns)
-            told = None if process is None else ProcessEvent(event, process, tracker.uncertain)
             # Both are asked for every event: they follow who begets whom.
             hidden = hides(event)
-            admitted = told is not None and (wanted is None or wanted.admits(told))
+            if process is None:
+                stats.hidden += hidden
+                continue
+            told = ProcessEvent(event, process, tracker.uncertain)
+            admitted = wanted is None or wanted.admits(told)
             if hidden:
                 stats.hidden += 1
-            elif told is None:
-                continue
             elif not admitted:
                 stats.filtered += 1
-            elif (kind := kinds.get(type(event))) is not None:
-                stats.written[kind] += 1
+            elif event.kind in written:
+                written[event.kind] += 1
                 sink.write(told)

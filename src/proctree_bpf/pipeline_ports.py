@@ -10,7 +10,7 @@ from proctree_bpf.core.events import EVENT_KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource, Waiting
@@ -36,7 +36,7 @@ class RecordFilter(Protocol):
         """Tell whether a record is wanted; asked for each event, in order."""
 
 
-def _hides_nothing(_event: ProcEvent) -> bool:
+def _hides_nothing(_event: AnyEvent) -> bool:
     return False
 
 
@@ -57,7 +57,7 @@ class Selection:
 
     """
 
-    hides: Callable[[ProcEvent], bool] = _hides_nothing
+    hides: Callable[[AnyEvent], bool] = _hides_nothing
     wanted: RecordFilter | None = None
     kinds: Mapping[type, str] = field(default_factory=lambda: EVENT_KINDS)
     start_kernel_filter: Callable[[EventSource], KernelFilterController | None] = _no_kernel_filter

@@ -105,7 +105,7 @@ class ProcessTree:
 
         """
         if proc == procfs.PROC:
-            place.require_proc()
+            place.require(place.proc_trouble())
         tree = cls(capacity=capacity, ttl_s=ttl_s)
         try:
             tree.tracker.merge_snapshot(procfs.read_snapshot(proc))

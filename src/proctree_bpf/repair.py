@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.core.snapshot_merger import InFlight
 from proctree_bpf.sources.system import procfs
 
@@ -86,7 +87,9 @@ class TreeRepair:
         if snapshot is None:
             return 0
         self._intake.take_received()  # what came meanwhile
-        return self._tracker.merge_snapshot(snapshot.entries, InFlight(self._order.held()))
+        return self._tracker.merge_snapshot(
+            snapshot.entries, InFlight(map(value_of, self._order.held()))
+        )
 
     def begin(self) -> None:
         """Read ``/proc`` if that was requested, and enough time has passed since the last time.
@@ -127,13 +130,16 @@ class TreeRepair:
                 snapshot.entries,
                 snapshot.begun_ns,
                 snapshot.ended_ns,
-                InFlight(self._order.held()),
+                self._in_flight(),
                 unreported=unreported,
                 ends=snapshot.ends,
             )
             self._tracker.uncertain = self.is_needed
             self._survey()
         controller.caught_up(self._source.now_ns())
+
+    def _in_flight(self) -> InFlight:
+        return InFlight(map(value_of, self._order.held()))
 
     def _read(self, not_before_ns: int = 0) -> ProcSnapshot | None:
         snapshot = self._source.read_snapshot(self._intake.keep_up, not_before_ns)

@@ -6,63 +6,21 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.program import (
-    AS_NOBODY,
-    NOBODY,
-    PROGRAM,
-    actions,
-    environment,
-    json_lines,
-    run,
-    tracing,
-)
+from support.program import AS_NOBODY, PROGRAM, actions, environment, json_lines, run, tracing
+from support.traced_command import QUICK, of_command
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.kernel
 
 _SOURCES = ("bpf", "proc-connector", "proc-walker")
-# Starts at once, for what does not depend on the source.
-_QUICK = ("--source", "proc-connector", "-o", os.devnull)
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a run ended, in bytes."""
-
-    code: int
-    out: bytes
-    err: bytes
-
-
-def of_command(
-    *words: str | bytes,
-    before: Sequence[str] = (),
-    stdin: bytes = b"",
-    env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
-) -> Run:
-    """Run ``trace`` with these words."""
-    done = subprocess.run(
-        [*before, *PROGRAM, "trace", *words],
-        input=stdin,
-        capture_output=True,
-        env=environment(env),
-        pass_fds=pass_fds,
-        timeout=60,
-        check=False,
-    )
-    assert b"Traceback" not in done.stderr
-    return Run(done.returncode, done.stdout, done.stderr)
 
 
 def traced(tmp_path: Path, *words: str, source: str = "bpf") -> tuple[int, list[dict[str, Any]]]:
@@ -80,23 +38,23 @@ def names(records: Sequence[dict[str, Any]], action: str) -> list[str]:
 class TestExitStatus:
     @pytest.mark.parametrize("code", [0, 1, 2, 77, 126, 127, 128, 255])
     def test_the_commands_is_ours(self, code: int) -> None:
-        assert of_command(*_QUICK, "--", "sh", "-c", f"exit {code}").code == code
+        assert of_command(*QUICK, "--", "sh", "-c", f"exit {code}").code == code
 
     @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "KILL", "PIPE", "TERM", "USR1", "XFSZ"])
     def test_a_signal_is_128_and_its_number(self, name: str) -> None:
         script = f"ulimit -c 0; kill -{name} $$"
-        code = of_command(*_QUICK, "--", "sh", "-c", script).code
+        code = of_command(*QUICK, "--", "sh", "-c", script).code
         assert code == 128 + signal.Signals[f"SIG{name}"]
 
     def test_it_is_the_commands_whatever_those_say_who_end_later(self) -> None:
         script = "(sleep 0.2; exit 9) & exit 4"
-        assert of_command(*_QUICK, "--", "sh", "-c", script).code == 4
+        assert of_command(*QUICK, "--", "sh", "-c", script).code == 4
 
     def test_a_reader_of_stdout_that_has_gone_does_not_change_it(self) -> None:
         read, write = os.pipe()
         os.close(read)
         done = subprocess.run(
-            [*PROGRAM, "trace", *_QUICK, "--", "false"],
+            [*PROGRAM, "trace", *QUICK, "--", "false"],
             stdout=write, env=environment(), timeout=60, check=False,
         )  # fmt: skip
         os.close(write)
@@ -142,7 +100,7 @@ class TestWhatCannotBeRun:
         script = tmp_path / "script"
         script.write_text('echo "$1"; exit 5\n')
         script.chmod(0o755)
-        done = of_command(*_QUICK, "--", str(script), "an argument")
+        done = of_command(*QUICK, "--", str(script), "an argument")
         assert (done.code, done.out) == (5, b"an argument\n")
 
     def test_path_is_searched_as_a_shell_does(self, tmp_path: Path) -> None:
@@ -150,21 +108,21 @@ class TestWhatCannotBeRun:
             (tmp_path / name).mkdir()
             (tmp_path / name / "tool").write_text(f"echo {name}\n")
         path = f"{tmp_path}/nonsuch:{tmp_path}/first:{tmp_path}/second:{os.environ['PATH']}"
-        assert of_command(*_QUICK, "--", "tool", env={"PATH": path}).code == 126
+        assert of_command(*QUICK, "--", "tool", env={"PATH": path}).code == 126
         (tmp_path / "second" / "tool").chmod(0o755)
-        assert of_command(*_QUICK, "--", "tool", env={"PATH": path}).out == b"second\n"
+        assert of_command(*QUICK, "--", "tool", env={"PATH": path}).out == b"second\n"
 
 
 class TestTheCommandLine:
     @pytest.mark.parametrize("words", [("--", "echo"), ("echo",)], ids=["with --", "without"])
     def test_all_that_follows_the_command_is_the_commands(self, words: tuple[str, ...]) -> None:
         arguments = ["-d", "0", "--", "", "--help", "a b", "\u6f22"]
-        done = of_command(*_QUICK, *words, *arguments)
+        done = of_command(*QUICK, *words, *arguments)
         assert done.out.decode() == " ".join(arguments) + "\n"
 
     def test_arguments_may_be_any_bytes(self) -> None:
         words = b"".join(bytes([n]) for n in range(1, 256))
-        assert of_command(*_QUICK, "--", "printf", "%s", words).out == words
+        assert of_command(*QUICK, "--", "printf", "%s", words).out == words
 
     def test_debug_is_ours_only_in_front_of_the_command(self) -> None:
         result = run("trace", "--", "/nonsuch", "--debug")
@@ -187,7 +145,7 @@ class TestTheCommandLine:
 class TestStandardStreams:
     def test_stdin_and_stdout_pass_through_unchanged(self) -> None:
         data = os.urandom(3_000_000)
-        done = of_command(*_QUICK, "--", "cat", stdin=data)
+        done = of_command(*QUICK, "--", "cat", stdin=data)
         assert done.out == data
 
     def test_records_and_messages_go_to_stderr(self) -> None:
@@ -220,131 +178,10 @@ class TestStandardStreams:
 
     def test_a_closed_stdin_is_closed_for_the_command_too(self) -> None:
         closed = ["sh", "-c", 'exec "$@" <&-', "sh"]
-        listed = of_command(*_QUICK, "--", "ls", "/proc/self/fd", before=closed).out.split()
+        listed = of_command(*QUICK, "--", "ls", "/proc/self/fd", before=closed).out.split()
         assert listed == subprocess.run(
             [*closed, "ls", "/proc/self/fd"], capture_output=True, check=True
         ).stdout.split()  # fmt: skip
-
-
-# What a program inherits, as the program itself sees it; Python changes what it ignores.
-_INHERITED = """
-import json, os
-status = dict(line.split(':\\t') for line in open('/proc/self/status') if ':\\t' in line)
-kept = 'SigBlk Umask NoNewPrivs CapInh CapAmb CapPrm CapEff CapBnd Groups Uid Gid Seccomp'
-print(json.dumps({
-    'status': {name: status[name] for name in kept.split()},
-    'group': os.getpgrp(), 'session': os.getsid(0), 'cwd': os.getcwd(), 'nice': os.nice(0),
-    'fds': sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1],
-    'limits': open('/proc/self/limits').read(),
-    'environ': open('/proc/self/environ', encoding='latin-1').read(),
-    'oom': open('/proc/self/oom_score_adj').read(),
-}))
-"""
-
-
-def inherits(before: Sequence[str], prefix: Sequence[str], env: Mapping[str, str]) -> Any:
-    read, write = os.pipe()
-    os.set_inheritable(read, True)  # noqa: FBT003 - the standard library's signature
-
-    def seen_by(*program: str) -> str:
-        return subprocess.run(
-            [*before, *prefix, *program],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=env, pass_fds=[read], timeout=60, check=True, text=True,
-        ).stdout  # fmt: skip
-
-    try:
-        found = json.loads(seen_by(sys.executable, "-I", "-c", _INHERITED))
-        found["signals"] = seen_by("grep", "Sig[BIC]", "/proc/self/status")
-    finally:
-        os.close(read)
-        os.close(write)
-    return found
-
-
-class TestInheritance:
-    @pytest.mark.parametrize(
-        "before",
-        [
-            (),
-            ("nohup",),
-            ("sh", "-c", 'trap "" INT QUIT USR1 CHLD; exec "$@"', "sh"),
-            ("sh", "-c", 'umask 027; ulimit -n 77; cd /; exec "$@"', "sh"),
-            ("setsid", "--wait"),
-            ("nice", "-n", "5"),
-            AS_NOBODY,
-        ],
-        ids=["nothing", "nohup", "ignored signals", "limits", "session", "nice", "nobody"],
-    )
-    def test_the_command_inherits_what_it_would_without_us(self, before: Sequence[str]) -> None:
-        env = {"PATH": os.environ["PATH"], "ODD": "\udcff\n=", "HOME": "/x"}
-        bare = inherits(before, (), env)
-        ours = inherits(before, [*PROGRAM, "trace", *_QUICK, "--"], env)
-        if "setsid" in before:  # another session each time: only that it is a new one is the same
-            for found in (bare, ours):
-                assert found.pop("group") == found.pop("session") != os.getsid(0)
-        assert ours == bare
-
-    def test_a_broken_pipe_ends_it_as_it_would_without_us(self) -> None:
-        done = of_command(*_QUICK, "--", "bash", "-c", "yes | head -1; echo ${PIPESTATUS[*]}")
-        assert done.out == b"y\n141 0\n"
-
-
-class TestUser:
-    SUDO: ClassVar = {"SUDO_UID": str(NOBODY), "SUDO_GID": str(NOBODY), "SUDO_USER": "nobody"}
-
-    def test_under_sudo_it_runs_as_who_called_it(self) -> None:
-        left = {**self.SUDO, "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh"}
-        seen = "id; echo $HOME $USER $LOGNAME $SHELL $SUDO_UID; grep Cap[^IB] /proc/self/status"
-        done = of_command(*_QUICK, "--", "sh", "-c", seen, env=left)
-        assert done.out.decode().splitlines() == [
-            "uid=65534(nobody) gid=65534(nogroup) groups=65534(nogroup)",
-            f"/root root root /bin/sh {NOBODY}",
-            *(f"Cap{name}:\t{0:016x}" for name in ("Prm", "Eff", "Amb")),
-        ]
-
-    @pytest.mark.parametrize("user", ["games", "daemon", "root"])
-    def test_another_may_be_chosen_with_all_groups(self, user: str) -> None:
-        done = of_command(*_QUICK, "--as-user", user, "--", "id", env=self.SUDO)
-        assert done.out == subprocess.run(["id", user], capture_output=True, check=True).stdout
-
-    def test_without_sudo_it_runs_as_the_caller(self) -> None:
-        assert of_command(*_QUICK, "--", "id", "-u").out == b"0\n"
-        nobody = of_command(*_QUICK, "--", "id", "-u", before=AS_NOBODY, env={"SUDO_UID": "0"})
-        assert (nobody.code, nobody.out) == (0, f"{NOBODY}\n".encode())
-
-    def test_a_user_without_a_name_is_possible(self) -> None:
-        left = {"SUDO_UID": "4000000000", "SUDO_GID": "4000000001"}
-        done = of_command(*_QUICK, "--", "id", env=left)
-        assert done.out == b"uid=4000000000 gid=4000000001 groups=4000000001\n"
-
-    @pytest.mark.parametrize(
-        "left",
-        [{"SUDO_UID": text} for text in ("", "-1", "x", "1 ", "4294967295", "9" * 5000, "\u0661")]
-        + [{"SUDO_UID": "65534", "SUDO_GID": "4294967295"}, {"SUDO_UID": "4000000000"}],
-        ids=lambda left: ",".join(left.values())[:12],
-    )
-    def test_what_sudo_cannot_have_left_is_refused(self, left: dict[str, str]) -> None:
-        result = run("trace", "--", "true", env=left)
-        assert (result.code, result.out) == (2, "")
-        assert "SUDO_" in result.sentence()
-
-    def test_only_root_may_choose(self) -> None:
-        result = run("trace", "--as-user", "games", "--", "true", before=AS_NOBODY)
-        assert (result.code, result.out) == (77, "")
-        assert "sudo" in result.sentence()
-
-    def test_one_who_does_not_exist_is_a_usage_error(self) -> None:
-        result = run("trace", "--as-user", "no such", "--", "true")
-        assert (result.code, result.out) == (2, "")
-        assert "'no such'" in result.sentence()
-
-    def test_files_are_found_with_the_users_rights(self, tmp_path: Path) -> None:
-        (tmp_path / "tool").symlink_to("/bin/true")
-        tmp_path.chmod(0o700)
-        result = run("trace", "--as-user", "nobody", "--", f"{tmp_path}/tool")
-        assert result.code == 126
-        assert "Permission denied" in result.sentence()
 
 
 # Leaves a daemon behind: its parent ends, and it has a session of its own.
@@ -368,7 +205,7 @@ class TestWhatIsTraced:
         self, tmp_path: Path, source: str
     ) -> None:
         done = tmp_path / "done"
-        options = (*_QUICK[2:], "--source", source, "--wait", "command")
+        options = (*QUICK[2:], "--source", source, "--wait", "command")
         assert of_command(*options, "--", "sh", "-c", _DAEMON.format(1, done)).code == 3
         assert not done.exists()
         wait_until("the daemon goes on", done.exists)
@@ -428,7 +265,7 @@ class TestBeingStopped:
         assert (last["event"]["action"], last["process"]["exit_code"]) == ("exit", 9)
 
     def test_a_command_that_does_not_heed_it_is_left_alone(self) -> None:
-        with tracing(*_QUICK, "--", "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000") as trace:
+        with tracing(*QUICK, "--", "sh", "-c", "trap '' TERM; echo $$; exec sleep 1000") as trace:
             pid = int(wait_until("the command runs", trace.out))
             result = trace.stop(signal.SIGTERM)
         try:
@@ -439,9 +276,7 @@ class TestBeingStopped:
             os.kill(pid, signal.SIGKILL)
 
     def test_those_it_left_are_not_waited_for_then(self) -> None:
-        with tracing(
-            *_QUICK, "--", "sh", "-c", "setsid sleep 1000 & echo $!; exec sleep 1001"
-        ) as t:
+        with tracing(*QUICK, "--", "sh", "-c", "setsid sleep 1000 & echo $!; exec sleep 1001") as t:
             pid = int(wait_until("the command runs", t.out))
             result = t.stop(signal.SIGTERM)
         os.kill(pid, signal.SIGKILL)
@@ -450,7 +285,7 @@ class TestBeingStopped:
     def test_an_interrupt_that_only_we_get_is_ignored_while_it_runs(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "gate")
         script = f"echo set up; read x < {tmp_path}/gate; exit 5"
-        with tracing(*_QUICK, "--", "sh", "-c", script) as trace:
+        with tracing(*QUICK, "--", "sh", "-c", script) as trace:
             wait_until("the command is set up", trace.out)
             for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
                 trace.process.send_signal(number)
@@ -473,7 +308,7 @@ class TestBeingStopped:
 
     def test_a_time_limit_after_its_end_gives_its_exit_status(self) -> None:
         script = "setsid sleep 1000 >&- & echo $!; exit 6"
-        with tracing("-d", "0.5", *_QUICK, "--", "sh", "-c", script) as trace:
+        with tracing("-d", "0.5", *QUICK, "--", "sh", "-c", script) as trace:
             result = trace.wait()
         os.kill(int(result.out), signal.SIGKILL)
         assert result.code == 6

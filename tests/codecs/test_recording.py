@@ -17,9 +17,9 @@ from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import (
     FORMAT,
     MAGIC,
+    Answers,
     Frame,
     FrameKind,
-    ProcAnswers,
     SnapshotPart,
     decode_recording,
     encode_drain,
@@ -59,7 +59,7 @@ _INFOS = st.builds(
 )
 _READINGS = st.tuples(_STATS, _INFOS)
 _PARTS = st.builds(SnapshotPart, _U64, _U64, st.booleans(), st.lists(_READINGS, max_size=4))
-_LOOKS = st.lists(st.none() | _STATS | _READINGS, max_size=5).map(ProcAnswers)
+_LOOKS = st.lists(st.none() | _STATS | _READINGS, max_size=5)
 _RECEIVED = st.builds(
     Received, st.lists(st.binary(max_size=90), max_size=4), st.booleans(), _U64, _U64, st.booleans()
 )
@@ -103,19 +103,17 @@ class TestRoundTrips:
 
     @given(_RECEIVED, _LOOKS)
     @unhurried
-    def test_what_the_connector_sent_comes_back(
-        self, received: Received, looks: ProcAnswers
-    ) -> None:
+    def test_what_the_connector_sent_comes_back(self, received: Received, looks: Answers) -> None:
         assert _content(encode_received(received, looks)) == (received, looks)
 
     @given(_WALKS, _LOOKS)
     @unhurried
-    def test_a_walk_comes_back(self, walk: Walk, looks: ProcAnswers) -> None:
+    def test_a_walk_comes_back(self, walk: Walk, looks: Answers) -> None:
         assert _content(encode_walk(walk, looks)) == (walk, looks)
 
     @given(st.lists(st.tuples(_WALKS, _LOOKS), max_size=6))
     @unhurried
-    def test_frames_come_back_in_their_order(self, walks: list[tuple[Walk, ProcAnswers]]) -> None:
+    def test_frames_come_back_in_their_order(self, walks: list[tuple[Walk, Answers]]) -> None:
         data = b"".join(encode_walk(*walk) for walk in walks)
         frames = decode_recording(encode_header({"source": "x"}) + data + encode_end()).frames
         assert [frame.content for frame in frames[1:]] == walks
@@ -127,8 +125,8 @@ _FRAMES = {
     "snapshot": encode_snapshot(SnapshotPart(3, 4, last=True, readings=[(_STAT, _INFO)])),
     "drain": encode_drain(Drain(5, [CpuCounters((1, 2), (3, 4))], [(0, b"record")])),
     "received": encode_received(Received([b"x"], overrun=True, monotonic_ns=1, boottime_ns=2),
-                                ProcAnswers([_STAT, None, (_STAT, _INFO)])),
-    "walk": encode_walk(Walk(9, [_STAT]), ProcAnswers([])),
+                                [_STAT, None, (_STAT, _INFO)]),
+    "walk": encode_walk(Walk(9, [_STAT]), []),
 }  # fmt: skip
 every_frame = pytest.mark.parametrize("kind", list(_FRAMES))
 

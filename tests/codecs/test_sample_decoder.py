@@ -310,7 +310,7 @@ int main(int argc, char **argv)
 	case 's': printf("%zu %zu %zu %zu %zu %zu %d %d", sizeof(struct pt_header), sizeof(f),
 		sizeof(e), sizeof(x), sizeof(r), sizeof(m), PT_WIRE_VERSION, PT_KINDS); break;
 	case 't': printf("%zu %zu %zu %zu %zu %zu", sizeof(struct pt_key), sizeof(struct pt_seed),
-		sizeof(struct pt_proc), sizeof(struct pt_control), sizeof(struct pt_doubt),
+		sizeof(struct pt_proc), sizeof(struct pt_control), sizeof(struct pt_fallback),
 		sizeof(struct pt_counters));
 	}
 	return 0;

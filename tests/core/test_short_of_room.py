@@ -11,6 +11,7 @@ from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import Filter
 
 S = 1_000_000_000
 CAPACITY = 20
@@ -22,7 +23,7 @@ class Crowd:
     def __init__(self, terms: str) -> None:
         params = CacheParams(CAPACITY)
         self.tracker = Tracker(PidTree(params), ProcCache(params), {0: "root"}.get)
-        self.filter = BoundFilter.parse(terms, self.tracker.tree, self.tracker.cache)
+        self.filter = BoundFilter(Filter.parse(terms), self.tracker.tree, self.tracker.cache)
         self.filter.survey()
         self.now_ns = S
         self.next_pid = 1

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STEP_NS = 1_234_567
 # Python 3.11 to 3.14 differ by less than a third.
-CEILINGS = {"decode": 3 * 125, "apply": 3 * 305, "write": 3 * 1_140}
+CEILINGS = {"decode": 3 * 105, "apply": 3 * 210, "write": 3 * 590}
 MANY = 400
 
 

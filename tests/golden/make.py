@@ -25,8 +25,8 @@ _MOST_BYTES = 150_000
 _TRIES = 4
 _UNHEEDED_SCRIPT = """
 from proctree_bpf.cli import main
-from proctree_bpf.cli.tracing import filter_plan
-filter_plan._needs_every_event = lambda _: False
+from proctree_bpf.cli.tracing import start
+start._needs_every_event = lambda _: False
 main()
 """
 _UNHEEDED = [sys.executable, "-P", "-c", _UNHEEDED_SCRIPT]

@@ -8,54 +8,63 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf import BpfOptions, BpfSource, Exit, PidTree, ProcCache, ProcessEvent
+from proctree_bpf import BpfSource, Exit, PidTree, ProcCache, ProcessEvent
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.rings import backlog
+from support.live_collector import as_identity
+from support.proc_truth import identity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from proctree_bpf import Gap, ProcEvent
+    from support.proc_truth import Identity
 
 pytestmark = pytest.mark.kernel
 
 
 @pytest.fixture
 def source() -> Iterator[BpfSource]:
-    source = BpfSource(BpfOptions(perf_pages=256))
+    source = BpfSource()
     source.open()
     yield source
     source.close()
 
 
-def children_that_end(count: int) -> list[int]:
-    """Create processes, one after another; return their PIDs once all have ended."""
-    pids = []
+def children_that_end(count: int) -> list[Identity]:
+    """Create processes, one after another; return who they were once all have ended."""
+    ended = []
     for _ in range(count):
+        held, release = os.pipe()
         pid = os.fork()
         if not pid:
+            os.close(release)
+            os.read(held, 1)
             os._exit(0)
+        ended.append(identity(pid))
+        os.close(release)
+        os.close(held)
         os.waitpid(pid, 0)
-        pids.append(pid)
-    return pids
+    return ended
 
 
-def ended_in(events: Iterable[ProcEvent], pids: Collection[int]) -> list[int]:
+def ended_in(events: Iterable[ProcEvent], who: Collection[Identity]) -> list[Identity]:
     """Return which of these ended, in the order of their ends."""
-    ends = [event for event in events if isinstance(event, Exit) and event.key.pid in pids]
-    return [event.key.pid for event in sorted(ends, key=attrgetter("timestamp_ns"))]
+    ends = [event for event in events if isinstance(event, Exit)]
+    ends.sort(key=attrgetter("timestamp_ns"))
+    return [found for end in ends if (found := as_identity(end.key)) in who]
 
 
 def test_to_receive_empties_the_rings_and_delivers_nothing(source: BpfSource) -> None:
-    pids = children_that_end(20)
+    who = children_that_end(20)
     assert source.receive().ring_fill > 0
     before = source.undelivered()
     waiting = source.receive()
     assert waiting.late_ns > 0
     assert waiting.memory_fill > 0
-    assert before >= 2 * len(pids)
-    assert ended_in(source.poll().events, pids) == pids
+    assert before >= 2 * len(who)
+    assert ended_in(source.poll().events, who) == who
     assert source.receive().late_ns == 0
 
 
@@ -65,9 +74,9 @@ def test_what_was_received_first_is_delivered_first(source: BpfSource) -> None:
     for _ in range(3):
         pieces.append(children_that_end(5))
         source.receive()
-    for pids in pieces:
+    for who in pieces:
         delivery = source.poll_some()
-        assert ended_in(delivery.events, pids) == pids
+        assert ended_in(delivery.events, who) == who
         assert not delivery.gaps
 
 
@@ -87,19 +96,19 @@ def test_without_room_in_memory_it_stays_in_the_rings_and_none_is_lost(
     assert not delivery.gaps
     assert not following.gaps
     both = delivery.events + following.events
-    assert ended_in(both, {*first, *later}) == first + later
+    assert ended_in(both, first + later) == first + later
 
 
 class Ends:
-    """A sink that keeps the PIDs of those that ended."""
+    """A sink that keeps the events of ends."""
 
     def __init__(self) -> None:
-        self.pids: list[int] = []
+        self.events: list[ProcEvent] = []
         self.gaps: list[Gap] = []
 
-    def write(self, process_event: ProcessEvent) -> None:
-        if isinstance(process_event.event, Exit):
-            self.pids.append(process_event.event.key.pid)
+    def write(self, told: ProcessEvent) -> None:
+        if told.as_received.kind == "exit":
+            self.events.append(told.event)
 
     def gap(self, gap: Gap) -> None:
         self.gaps.append(gap)
@@ -112,7 +121,7 @@ class Ends:
 
 
 def test_a_pipeline_that_is_behind_writes_all_that_was_before_its_end_and_nothing_after() -> None:
-    source, ends = BpfSource(BpfOptions(perf_pages=256)), Ends()
+    source, ends = BpfSource(), Ends()
     pipeline = Pipeline(source, Tracker(PidTree(), ProcCache()), ends)
     pipeline.start()
     before = []
@@ -123,6 +132,5 @@ def test_a_pipeline_that_is_behind_writes_all_that_was_before_its_end_and_nothin
     after = children_that_end(5)
     pipeline.finish()
     pipeline.close()
-    assert [pid for pid in ends.pids if pid in before] == before
-    assert not set(after) & set(ends.pids) - set(before)
+    assert ended_in(ends.events, before + after) == before
     assert ends.gaps == []

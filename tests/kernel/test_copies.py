@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork, SourceUnavailableError
+from proctree_bpf.codecs import kernel_layout
 from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.sample_decoder import MAX_COPIES
 from proctree_bpf.filters.kernel_port import KernelFilterSpec
-from proctree_bpf.sources import bpf
 from proctree_bpf.sources.loading import compiling
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
 from support.waiting import wait_until
@@ -47,7 +47,7 @@ def source(monkeypatch: pytest.MonkeyPatch, first: int) -> Iterator[BpfSource]:
     def attach(program: BpfProgram) -> None:
         program._attach_copies(program._functions[first:])
 
-    monkeypatch.setattr(bpf, "layout_macros", macros)
+    monkeypatch.setattr(kernel_layout, "layout_macros", macros)
     if first:
         monkeypatch.setattr(BpfProgram, "attach", attach)
     source = BpfSource(
@@ -120,7 +120,7 @@ def test_of_copies_that_were_loaded_nothing_stays_when_another_one_is_refused(
     def macros(btf: Btf) -> dict[str, int]:
         return {**layout_macros(btf), "COPIES": MAX_COPIES}
 
-    monkeypatch.setattr(bpf, "layout_macros", macros)
+    monkeypatch.setattr(kernel_layout, "layout_macros", macros)
     monkeypatch.setattr(compiling, "bpf_directory", lambda: tmp_path / "bpf")
     before = _open_files()
     with pytest.raises(SourceUnavailableError, match="did not load"):

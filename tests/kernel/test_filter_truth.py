@@ -177,7 +177,7 @@ def test_of_a_command_the_kernel_leaves_out_what_the_command_did_not_start(
         assert stats["lost"] == 0
         if stats["kernel_filter"]["times_on"]:
             break
-    assert stats["kernel_filter"] == {"times_on": 1, "doubts": {}, "given_up": None}
+    assert stats["kernel_filter"] == {"times_on": 1, "fallbacks": {}, "given_up": None}
     assert stats["dropped_in_kernel"] > 100
     by_user, stats = _run_under_noise(helpers, tmp_path, "user", nap)
     assert (stats["lost"], stats["kernel_filter"]) == (0, None)

@@ -13,7 +13,7 @@ import pytest
 from proctree_bpf import Exec
 from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.filters.kernel_port import Seed
-from proctree_bpf.sources.loading.bpf_syscall import Elements, create_map
+from proctree_bpf.sources.loading.bpf_syscall import create_map
 from proctree_bpf.sources.loading.bpf_table import BpfTable
 from proctree_bpf.sources.system.clock import boottime_ns
 
@@ -135,12 +135,11 @@ def test_a_large_table_is_walked_to_its_end(large: BpfTable) -> None:
 def test_a_walk_that_never_ends_is_not_taken_for_the_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def one_more(elements: Elements) -> int:
+    def one_more(table: BpfTable, _which: bytes) -> int:
         """Answer as the kernel where each key is gone when the next one is asked for."""
-        elements.next_key.raw = b"\1" * 4
+        table._next_key.raw = b"\1" * 4
         return 0
 
-    monkeypatch.setattr(Elements, "first", one_more)
-    monkeypatch.setattr(Elements, "step", one_more)
+    monkeypatch.setattr(BpfTable, "_read_next_key", one_more)
     with pytest.raises(OSError, match="faster than it can be read"):
         BpfTable(-1, 4, 1).keys()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
-from proctree_bpf.codecs.perf_buffer import PERF_RECORD_SAMPLE, take_samples
+from proctree_bpf.codecs.sample_decoder import PERF_RECORD_SAMPLE, take_samples
 from proctree_bpf.sources.loading import bpf_program
 from proctree_bpf.sources.rings import perf_rings
 from proctree_bpf.sources.rings.perf_ring import OfflineError

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import BpfOptions, BpfSource, Exec, Exit, Fork
+from proctree_bpf.codecs import kernel_layout
 from proctree_bpf.codecs.kernel_layout import layout_macros
 from proctree_bpf.codecs.sample_decoder import MAX_COPIES
 from proctree_bpf.filters.kernel_port import KernelFilterSpec
-from proctree_bpf.sources import bpf
 from support.polled_source import events_until_now
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_the_kernel_knows_the_types_of_what_the_programs_read(
     def macros(btf: Btf) -> dict[str, int]:
         return {**layout_macros(btf), "COPIES": copies}
 
-    monkeypatch.setattr(bpf, "layout_macros", macros)
+    monkeypatch.setattr(kernel_layout, "layout_macros", macros)
     with _opened(sought) as source:
         assert source.filter_refusal is None
         assert _kinds(source) == {_TRACING}
@@ -84,7 +84,7 @@ def test_where_it_does_not_the_programs_read_by_a_helper(
         return {**found, "TYPE_OF_sched_process_fork": found["TYPE_OF_task_rename"],
                 "TYPE_OF_task_rename": fork}  # fmt: skip
 
-    monkeypatch.setattr(bpf, "layout_macros", macros)
+    monkeypatch.setattr(kernel_layout, "layout_macros", macros)
     with _opened(sought) as source:
         assert source.filter_refusal is None
         assert _kinds(source) == {_RAW_TRACEPOINT}

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from proctree_bpf import Exec, Exit, Fork, ProcessKey, Rename, build_chain_string
 from proctree_bpf.core.events import Setid
+from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.process_event import ProcessEvent
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.sinks.fields import FIELDS, View
 from proctree_bpf.sinks.layout import Layout
 from proctree_bpf.sinks.lines.chain import ChainSink
@@ -107,3 +110,24 @@ def test_a_chain_goes_with_the_name_of_an_ancestor(most: int | None) -> None:
     before, _, after = out.getvalue().splitlines()
     assert "20|a|" in before
     assert "20|new|" in after
+
+
+def test_a_process_that_there_is_no_room_for_has_those_above_it_all_the_same() -> None:
+    params, chains, table = CacheParams(2), io.StringIO(), io.StringIO()
+    tracker = Tracker(PidTree(params), ProcCache(params), {0: "root"}.get)
+    view = View(TraceClock(0, utc=True, started_ns=1))
+    sinks = (
+        ChainSink(chains, tracker.tree, tracker.cache),
+        TableSink(table, tracker.tree, view, Layout, ("comm", "ancestry")),
+    )
+    creator = ProcessKey(0)
+    for pid in (1, 2, 3):
+        key = ProcessKey(pid, pid * 1_000_000_000)
+        told = tracker.apply(Fork(key.start_time_ns, key, creator, comm=f"p{pid}", uid=0))
+        assert told is not None
+        creator = key
+        for sink in sinks:
+            sink.write(told)
+    assert tracker.tree.get_node(creator) is None
+    assert chains.getvalue().splitlines()[-1] == "fork\t3|p3|root;2|p2|root;1|p1|root"
+    assert table.getvalue().splitlines()[-1].split() == ["p3", "p2", "<", "p1"]

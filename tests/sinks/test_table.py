@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import re
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf import Gap, ProcessEvent
-from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View
+from proctree_bpf import Gap
 from proctree_bpf.sinks.layout import Layout
-from proctree_bpf.sinks.lines.table import TableSink
-from proctree_bpf.sinks.wall_time import TraceClock
 from support.hostile_names import arguments, comms, unhurried
-from support.made_up_processes import SECOND_NS, MadeUpProcesses
+from support.made_up_processes import SECOND_NS
 from support.screen import cells
-from support.values import replace
+from support.table_page import Page
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_WALL_NS = 1_767_323_045 * SECOND_NS
 _CODED = re.compile(r"\x1b\[\d+m")
-
-
-class Page:
-    """A table sink and the scene that it shows."""
-
-    def __init__(
-        self,
-        columns: int | None = None,
-        *,
-        colour: bool = False,
-        fields: Sequence[str] = DEFAULT_FIELDS,
-        max_args: int | None = None,
-    ) -> None:
-        self.scene = MadeUpProcesses()
-        self.layout = Layout(columns, colour)
-        self.out = io.StringIO()
-        self.clock = TraceClock(_WALL_NS, utc=True)
-        self.sink = TableSink(
-            self.out,
-            self.scene.tree,
-            View(self.clock, max_args),
-            lambda: self.layout,
-            fields,
-            may_drop=fields is DEFAULT_FIELDS,
-        )
-
-    def show(self, *shown: ProcessEvent) -> list[str]:
-        """Return the rows of these records, without the header."""
-        for process_event in shown:
-            self.sink.write(process_event)
-        self.sink.flush()
-        return self.lines()[1:]
-
-    def lines(self) -> list[str]:
-        text = self.out.getvalue()
-        assert text == "" or text.endswith("\n")
-        return text.split("\n")[:-1]
 
 
 class TestContent:
@@ -227,71 +182,6 @@ class TestWidth:
         *_, before, after = page.lines()
         assert 120 < cells(before) <= 200
         assert cells(after) <= 120
-
-
-class TestFields:
-    def test_the_chosen_columns_come_in_the_chosen_order(self) -> None:
-        page = Page(60, fields=("pid", "exit", "user"))
-        page.scene.fork(20, uid=1000)
-        rows = page.show(page.scene.exec(20, "x", uid=1000), page.scene.exit(20, 3 << 8))
-        assert [row.split() for row in [page.lines()[0], *rows]] == [
-            ["PID", "EXIT", "USER"],
-            ["20", "ada"],
-            ["20", "3", "ada"],
-        ]
-
-    def test_every_column_shows_what_is_known(self) -> None:
-        page = Page(None, fields=tuple(FIELDS))
-        page.clock.started_ns = page.scene.now_ns
-        page.scene.fork(20, comm="cc", uid=1000, cgroup_id=4242)
-        page.scene.exec(20, "cc", comm="cc", uid=1000)
-        ended = page.scene.exit(20, 0, after_ns=SECOND_NS)
-        process = replace(ended.process, cpu_ns=250_000_000)
-        (row,) = page.show(replace(ended, process=process))
-        time, *rest = row.split()
-        assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", time)
-        assert rest == [
-            *("1.003", "exit", "20", "1", "ada", "1000", "cc", "0", "1.0s"),
-            *("250.0ms", "4242", "cc", "init"),
-        ]
-
-    def test_what_is_not_known_is_blank(self) -> None:
-        page = Page(None, fields=("pid", "cpu", "cgroup", "age", "exit"))
-        page.scene.fork(20)
-        (row,) = page.show(page.scene.exec(20, "x"))
-        assert row.split() == ["20"]
-
-    def test_no_chosen_column_is_left_out_of_a_narrow_table(self) -> None:
-        page = Page(50, fields=DEFAULT_FIELDS[:8])
-        page.show()
-        assert page.lines()[0].startswith("TIME(UTC)    EVENT     PID    PPID")
-
-    def test_a_command_need_not_be_the_last_column(self) -> None:
-        page = Page(40, fields=("command", "pid"))
-        page.scene.fork(20)
-        (row,) = page.show(page.scene.exec(20, "x" * 500))
-        assert row == "x" * 31 + "…      20"
-
-    def test_ancestry_alone_has_all_the_room(self) -> None:
-        page = Page(40, fields=("pid", "ancestry"))
-        last = page.scene.line_of("a", "b", "c")
-        (row,) = page.show(page.scene.fork(20, by=last))
-        assert row == "     20 c < b < a < init"
-
-
-def test_only_so_many_arguments_are_shown_as_were_asked_for() -> None:
-    page = Page(None, fields=("command",), max_args=1)
-    page.scene.fork(20)
-    rows = page.show(page.scene.exec(20, "cc", "-c", "x.c"), page.scene.exec(20, "ld", "x"))
-    assert rows == [f"{'cc -c …':40}".rstrip(), "ld x"]
-
-
-def test_seconds_count_from_the_start_of_the_trace() -> None:
-    page = Page(None, fields=("timestamp", "pid"))
-    page.clock.started_ns = page.scene.now_ns + SECOND_NS
-    page.scene.fork(20)
-    rows = page.show(page.scene.exec(20, "early"), page.scene.exit(20, after_ns=90 * SECOND_NS))
-    assert [row.split()[0] for row in rows] == ["0.000", "89.003"]
 
 
 class TestAncestry:

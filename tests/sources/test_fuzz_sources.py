@@ -18,7 +18,6 @@ from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import (
     MAGIC,
     FrameKind,
-    ProcAnswers,
     SnapshotPart,
     decode_recording,
     encode_drain,
@@ -211,7 +210,7 @@ _ANY_INFOS = st.builds(
     cpu_ns=_MAYBE,
 )  # fmt: skip
 _ANY_READINGS = st.tuples(_ANY_STATS, _ANY_INFOS)
-_ANY_LOOKS = st.lists(st.none() | _ANY_STATS | _ANY_READINGS, max_size=4).map(ProcAnswers)
+_ANY_LOOKS = st.lists(st.none() | _ANY_STATS | _ANY_READINGS, max_size=4)
 _ANY_PARTS = st.builds(
     SnapshotPart, _HUGE, _HUGE, st.just(value=True), st.lists(_ANY_READINGS, max_size=4)
 ).map(encode_snapshot)

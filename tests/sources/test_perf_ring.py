@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from proctree_bpf import SourceUnavailableError
-from proctree_bpf.codecs.perf_buffer import take_samples
+from proctree_bpf.codecs.sample_decoder import take_samples
 from proctree_bpf.sources.rings import perf_ring, perf_rings
 from proctree_bpf.sources.rings.perf_ring import Barrier, Ring
 from proctree_bpf.sources.rings.perf_rings import PerfRings, cpus_in

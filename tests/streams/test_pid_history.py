@@ -21,11 +21,6 @@ REAPED = 0
 THREAD = CHILD + 1
 
 
-@pytest.fixture
-def scene() -> FakeConnector:
-    return FakeConnector()
-
-
 def end(scene: FakeConnector, code: int, parent: int = REAPED, tid: int = 0) -> bytes:
     return scene.kernel.exit(CHILD, code << 8, parent=parent, tid=tid)
 

@@ -44,7 +44,7 @@ class FakeProcReader:
     def end(self, pid: int) -> None:
         """Let a process be dead, but not waited for."""
         stat, info = self.processes[pid]
-        zombie = replace(stat, state="Z")
+        zombie = stat._replace(state="Z")
         self.processes[pid] = zombie, replace(info, args_raw=None, executable=None)
 
     def stat(self, pid: int) -> Stat | None:

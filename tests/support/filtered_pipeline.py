@@ -14,6 +14,7 @@ from proctree_bpf.filters.kernel_controller import KernelFilterController, follo
 from proctree_bpf.filters.kernel_plan import plan_kernel_filter
 from proctree_bpf.filters.kernel_port import FallbackReason
 from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.system.clock import boottime_ns
@@ -51,8 +52,9 @@ class FilteredPipeline:
 
     def __init__(self, terms: str, slots: int = 65_536, *, in_kernel: bool = True) -> None:
         self.tree, self.cache = PidTree(), ProcCache()
-        self.wanted = BoundFilter.parse(terms, self.tree, self.cache)
-        spec, reason = plan_kernel_filter(self.wanted.questions, by_parent=False)
+        wanted = Filter.parse(terms)
+        self.wanted = BoundFilter(wanted, self.tree, self.cache)
+        spec, reason = plan_kernel_filter(wanted.questions, by_parent=False)
         assert spec is not None, reason
         options = BpfOptions(
             perf_pages=1024, kernel_filter_spec=spec if in_kernel else None, filter_slots=slots

@@ -15,14 +15,14 @@ from proctree_bpf import CacheParams, Exec, PidTree, ProcCache
 from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
+from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
 from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
 from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.replay import ReplaySource
-from proctree_bpf.streams.connector import SOURCE as CONNECTOR
+from proctree_bpf.streams.connector_count import SOURCE as CONNECTOR
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +160,7 @@ def _frame(cast: Cast, frame: Frame) -> bytes:
         samples = [(cpu, _record(cast, data)) for cpu, data in content.samples]
         return recording.encode_drain(content._replace(samples=samples))
     what, looks = content
-    looks = ProcAnswers([_answer(cast, answer) for answer in looks.answers])
+    looks = [_answer(cast, answer) for answer in looks]
     if frame.kind is FrameKind.WALK:
         stats = [_stat(cast, stat) for stat in what.stats]
         return recording.encode_walk(what._replace(stats=stats), looks)
@@ -169,7 +169,7 @@ def _frame(cast: Cast, frame: Frame) -> bytes:
 
 
 def _stat(cast: Cast, stat: Stat) -> Stat:
-    return replace(stat, comm=cast.name(Who(stat.pid, stat.start_ticks), stat.comm))
+    return stat._replace(comm=cast.name(Who(stat.pid, stat.start_ticks), stat.comm))
 
 
 def _answer(cast: Cast, answer: Any) -> Any:
@@ -272,6 +272,8 @@ def programs(data: bytes) -> set[str]:
             events = [decode(record).event for _, record in content.samples]
             found.update(event.executable for event in events if isinstance(event, Exec))
             continue
-        looked = content.readings if frame.kind is FrameKind.SNAPSHOT else content[1].answers
-        found.update(one[1].executable for one in looked if isinstance(one, tuple))
+        looked = content.readings if frame.kind is FrameKind.SNAPSHOT else content[1]
+        found.update(
+            one[1].executable for one in looked if one is not None and not isinstance(one, Stat)
+        )
     return {path for path in found if path is not None}

@@ -23,11 +23,12 @@ _ONLY_MARKED = """
 import sys
 from proctree_bpf.cli import main
 from proctree_bpf.cli.tracing import start
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.core.events import Exec, Exit, Fork
 class Marked(start.DescendantSet):
     shown = set()
     def includes(self, event):
-        shown = self.shown
+        shown, event = self.shown, value_of(event)
         if isinstance(event, Fork):
             (shown.add if event.creator.pid in shown else shown.discard)(event.child.pid)
         elif isinstance(event, Exec) and b"%s" in (event.args_raw or b""):

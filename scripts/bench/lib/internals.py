@@ -31,10 +31,11 @@ from proctree_bpf import (
 from proctree_bpf.cli.tracing.display_options import DisplayOptions, Format
 from proctree_bpf.cli.tracing.sink_factory import make_clock, make_sink
 from proctree_bpf.codecs.inputs import CpuCounters, Drain
-from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork
+from proctree_bpf.core.events import EVENT_KINDS, Exec, Exit, Fork, Rename
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.sources.base import Delivery
@@ -147,7 +148,7 @@ def new_pipeline(
         display = DisplayOptions()
         clock = make_clock(display, source, 0)
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
-    wanted = BoundFilter.parse(terms, tree, cache) if terms else None
+    wanted = BoundFilter(Filter.parse(terms), tree, cache) if terms else None
     kinds: dict[type, str] = EVENT_KINDS if style == "tree" else {Exec: "exec", Exit: "exit"}
     selection = Selection(hides=DescendantSet(_NOBODY).includes, wanted=wanted, kinds=kinds)
     pipeline = Pipeline(source, tracker, sink, selection)
@@ -285,7 +286,12 @@ class QueryTree:
     def questions(self) -> dict[str, Callable[[], object]]:
         """Return what can be asked, by a name."""
         tree, cache, deepest = self.tree, self.cache, self.deepest
+        is_watched = self._front.matching(f"ancestor={self.top_name}")
+        told = self._tracker.apply(Rename(self._now_ns + 1, deepest, "renamed"))
+        if told is None or not is_watched(told):
+            raise RuntimeError("what is below a watched ancestor is not found there")
         return {
+            "an ancestor that is watched, per event": lambda: is_watched(told),
             "is_descendant, yes at the top": lambda: is_descendant(tree, deepest, self.top_name),
             "is_descendant, no": lambda: is_descendant(tree, deepest, "nobody"),
             "chain string": lambda: build_chain_string(tree, cache, deepest),

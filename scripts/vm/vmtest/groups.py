@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-_CONTRACT = r"kernel/test_source_contract\.py::"
+_CONTRACT = r"kernel/test_source_contract(_calls)?\.py::"
 _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
     "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|reading|startup_race)\.py"
-    r"|kernel/test_resting\.py|kernel/test_(perf_rings|cpu_hotplug|second_start)\.py"
+    r"|kernel/test_resting\.py|kernel/test_(perf_rings|backlog|cpu_hotplug|second_start)\.py"
     rf"|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
     "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
     rf"|{_OF_ONE}proc-connector|{_CONTRACT}test_the_connector_",
@@ -46,6 +46,8 @@ LEFT_OUT: Mapping[str, str] = {
     r"kernel/test_second_start\.py::(?!test_the_programs_)": "what is kept is the same on each "
     "kernel, and each test compiles the programs anew",
     r"kernel/test_deep_chain\.py": "how much of a chain is written is the same on each kernel",
+    r"kernel/test_front_door\.py": "what programs are told is made of the same events on each "
+    "kernel, and the library takes ten seconds to start there",
     r"kernel/test_host_forks\.py": "what a child leaves alone is the same on each kernel, and the "
     "library takes ten seconds to start there",
     r"kernel/test_filter_writes\.py::test_a_large_": "a million entries take an emulated machine "

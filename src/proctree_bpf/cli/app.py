@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from proctree_bpf.cli import completion, usage_errors
+from proctree_bpf.cli import completion
 from proctree_bpf.cli.commands.chain import chain
 from proctree_bpf.cli.commands.children import children
 from proctree_bpf.cli.commands.descendants import descendants
@@ -23,23 +23,27 @@ from proctree_bpf.cli.commands.trace import trace
 from proctree_bpf.cli.commands.tree import tree
 from proctree_bpf.cli.errors import (
     SIGNAL_STATUS,
-    CliError,
     CommandEnded,
     EndedBySignal,
     ExitCode,
-    output_failed,
+    as_cli_error,
     show_origin,
     unexpected,
 )
 from proctree_bpf.cli.messages import say
 from proctree_bpf.cli.option_groups import with_option_groups
-from proctree_bpf.cli.output.standard import keep_standard_descriptors, reader_of_stdout_is_gone
+from proctree_bpf.cli.output.standard import keep_standard_descriptors, reader_is_gone
 from proctree_bpf.cli.tracing.filter_options import with_filter_options
+from proctree_bpf.core.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NAME = "proctree-bpf"
+# click's, or that of the copy which newer typers bring along.
+_ParserError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name=_NAME,
@@ -118,7 +122,7 @@ def main() -> None:
     except SystemExit as error:
         # typer ends with 1 when the reader of its help has gone.
         code = error.code if isinstance(error.code, int) else ExitCode.DONE
-        if code == ExitCode.NO and reader_of_stdout_is_gone():
+        if code == ExitCode.NO and reader_is_gone(1):
             code = ExitCode.DONE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         code = _status_of(error)
@@ -131,14 +135,24 @@ def _status_of(error: Exception) -> int:
         return error.status
     if isinstance(error, typer.Abort):
         return SIGNAL_STATUS + signal.SIGINT
-    if isinstance(error, usage_errors.ParserError):
-        return usage_errors.show(error)
+    if isinstance(error, _ParserError):
+        return _show_usage_error(error)
     show_origin(error)
-    if not isinstance(error, CliError):
-        # Outside of a command, only help and the like are written.
-        error = output_failed(error) if isinstance(error, OSError) else unexpected(error)
-    say(str(error))
-    return error.code
+    told = as_cli_error(error)
+    say(str(told))
+    return told.code
+
+
+def _show_usage_error(error: Any) -> int:
+    """Say what is wrong with the command line, and return the exit status that goes with it.
+
+    The message repeats words of the command line, and they may be anybody's. Without
+    words, it is the help.
+    """
+    if sys.argv[1:]:
+        error.message = visible(error.message)
+    error.show()
+    return int(error.exit_code)
 
 
 def _exit(code: int) -> NoReturn:

@@ -34,10 +34,6 @@ def check_request(environ: MutableMapping[str, str] = os.environ) -> None:
     """Let a shell ask, and nobody else.
 
     It asks without words. With words, the variable was left there by somebody, and is forgotten.
-
-    Raises:
-        CliError: it is no question of a shell's.
-
     """
     instruction = environ.get(_VARIABLE)
     if not instruction:

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from proctree_bpf.cli.messages import counted
-from proctree_bpf.errors import Refusal, SourceFailedError, SourceUnavailableError
+from proctree_bpf.errors import FilterError, Refusal, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.system.causes import forbidden, shortage, what_helps
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ class ExitCode(IntEnum):
 
 
 class CliError(Exception):
-    """An error to be told in one sentence, with the exit status that goes with it."""
+    """An error to be told in one sentence, with the exit status that goes with it.
+
+    Whatever in ``cli`` cannot do what it says raises one.
+    """
 
     def __init__(self, sentence: str, code: ExitCode) -> None:
         super().__init__(sentence)
@@ -101,12 +104,18 @@ def show_origin(error: Exception) -> None:
         traceback.print_exception(error)
 
 
+def _short_of(error: Exception) -> CliError | None:
+    """Say what the system has too little of, if that is what the error tells."""
+    short = shortage(error)
+    if short is None:
+        return None
+    return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
+
+
 def unexpected(error: Exception) -> CliError:
     """Say that something failed which should not have: no traceback reaches a user."""
-    short = shortage(error) if isinstance(error, OSError) else None
-    if short is not None:
-        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
-    return CliError(
+    lack = _short_of(error) if isinstance(error, OSError) else None
+    return lack or CliError(
         f"internal error: {error!r}; run again with --debug and report it as a bug.",
         ExitCode.INTERNAL,
     )
@@ -120,12 +129,7 @@ def no_proc(error: OSError) -> CliError:
 
 @contextmanager
 def calling(call: str) -> Iterator[None]:
-    """Name the system call that the kernel refuses in the block.
-
-    Raises:
-        CliError: it did.
-
-    """
+    """Let what the kernel refuses in the block be a CliError that names the system call."""
     try:
         yield
     except OSError as error:
@@ -137,12 +141,27 @@ def calling(call: str) -> Iterator[None]:
         ) from error
 
 
-def source_failed(error: SourceFailedError) -> CliError:
+def as_cli_error(error: Exception) -> CliError:
+    """Turn what may come out of a command into a sentence."""
+    match error:
+        case CliError():
+            return error
+        case FilterError():
+            code = ExitCode.UNAVAILABLE if error.is_unsupported else ExitCode.NO
+            return CliError(f"{error}.", code)
+        case SourceUnavailableError():
+            return no_source([error])
+        case SourceFailedError():
+            return _source_failed(error)
+        case OSError():  # outside of a command, only help and the like are written
+            return output_failed(error)
+        case _:
+            return unexpected(error)
+
+
+def _source_failed(error: SourceFailedError) -> CliError:
     """Say that a source broke while it ran."""
-    short = shortage(error)
-    if short is not None:
-        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
-    return CliError(
+    return _short_of(error) or CliError(
         f"the source of events has failed: {error.reason}; "
         f"what was written before is intact; {error.remedy}.",
         ExitCode.INTERNAL,
@@ -151,15 +170,12 @@ def source_failed(error: SourceFailedError) -> CliError:
 
 def output_failed(error: OSError, name: object = "the output", *, lost_lines: int = 0) -> CliError:
     """Say that what was written did not arrive."""
-    short = shortage(error)
-    if short is not None:
-        return CliError(f"{short.reason}; {short.remedy}.", ExitCode.UNAVAILABLE)
     why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
     missing = ""
     if lost_lines:
         verb = "is" if lost_lines == 1 else "are"
         missing = f", so at least {counted(lost_lines, 'line')} {verb} missing"
-    return CliError(
+    return _short_of(error) or CliError(
         f"{name} could not be written ({why}){missing}; what was written before is intact.",
         ExitCode.INTERNAL,
     )

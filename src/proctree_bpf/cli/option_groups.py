@@ -19,24 +19,29 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     A group is a keyword-only parameter. A field is an option if its annotation says so; other
     fields keep their defaults.
     """
+    for each in inspect.signature(command, eval_str=True).parameters.values():
+        group: Any = each.annotation
+        if isinstance(group, type) and is_dataclass(group):
+            command = replacing(command, each.name, list(_options_of(group)), group)
+    return command
+
+
+def replacing(
+    command: Callable[..., None],
+    name: str,
+    options: list[inspect.Parameter],
+    make: Callable[..., Any],
+) -> Callable[..., None]:
+    """Give a typer command options in the place of a parameter that is made of them."""
     signature = inspect.signature(command, eval_str=True)
-    groups: dict[str, Any] = {
-        each.name: each.annotation
-        for each in signature.parameters.values()
-        if is_dataclass(each.annotation)
-    }
-    options = {name: list(_options_of(group)) for name, group in groups.items()}
     parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():
-        parameters += options.get(parameter.name, [parameter])
+        parameters += options if parameter.name == name else [parameter]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(
-                **{option.name: values.pop(option.name) for option in options[name]}
-            )
-        command(**values)
+        made = make(**{option.name: values.pop(option.name) for option in options})
+        command(**values, **{name: made})
 
     wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -48,9 +53,11 @@ def _options_of(group: Any) -> Iterator[inspect.Parameter]:
     for field in fields(group):
         told = get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else ()
         if any(isinstance(each, ParameterInfo) for each in told):
-            yield inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=hints[field.name],
-            )
+            yield option_parameter(field.name, hints[field.name], field.default)
+
+
+def option_parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """Return an option as a parameter of a command."""
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

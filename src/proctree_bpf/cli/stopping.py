@@ -7,28 +7,20 @@ import select
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.errors import calling
 from proctree_bpf.cli.output.writers import WritingAbandoned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopper:
-    """Set by a signal, a time limit, or a reader that has gone away.
-
-    Attributes:
-        reader_gone: tells whether writing has become pointless.
-        pipe_closed: whether that has ended it.
-        is_writing: whether there is anything that a signal must not cut short.
-        final: the second signal's number, which ends it at once; 0 if there was none.
-
-    """
+    """Set by a signal, a time limit, or a reader that has gone away."""
 
     def __init__(self) -> None:
         # Not a threading.Event: a handler that sets one while its lock is held hangs.
@@ -39,9 +31,13 @@ class Stopper:
         self._poll.register(self._wakeup, select.POLLIN)
         self._deadline: float | None = None
         self.reader_gone: Callable[[], bool] = lambda: False
+        """Tells whether writing has become pointless."""
         self.pipe_closed = False
+        """Whether that has ended it."""
         self.is_writing = False
+        """Whether there is anything that a signal must not cut short."""
         self.final = 0
+        """The second signal's number, which ends it at once; 0 if there was none."""
 
     def set(self) -> None:
         """Stop; may be called from a signal handler."""
@@ -66,12 +62,7 @@ class Stopper:
         return self.final != 0
 
     def check(self) -> None:
-        """End what takes its time if we are to stop at once.
-
-        Raises:
-            WritingAbandoned: so it is.
-
-        """
+        """Raise WritingAbandoned if we are to stop at once."""
         if self.final:
             raise WritingAbandoned("the trace was cut short")
 
@@ -117,7 +108,14 @@ def stopped_by_signals(stop: Stopper) -> Iterator[None]:
     # nohup's wish is respected.
     hangup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     caught = [number for number in _STOP_SIGNALS if number != signal.SIGHUP or not hangup_ignored]
-    before = {number: signal.signal(number, on_signal) for number in caught}
+    with handled(dict.fromkeys(caught, on_signal)):
+        yield
+
+
+@contextmanager
+def handled(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    """Have signals handled so in the block, and as before after it."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -27,28 +27,13 @@ _MODIFIERS = frozenset({_KIND_TYPEDEF, _KIND_VOLATILE, _KIND_CONST, _KIND_RESTRI
 
 # 32-bit words that follow the 3-word btf_type, as (fixed, per vlen), by kind number;
 # include/uapi/linux/btf.h of Linux 6.18.
-_TAIL_WORDS: tuple[tuple[int, int], ...] = (
-    (0, 0),  # 0 void
-    (1, 0),  # 1 INT
-    (0, 0),  # 2 PTR
-    (3, 0),  # 3 ARRAY
-    (0, 3),  # 4 STRUCT
-    (0, 3),  # 5 UNION
-    (0, 2),  # 6 ENUM
-    (0, 0),  # 7 FWD
-    (0, 0),  # 8 TYPEDEF
-    (0, 0),  # 9 VOLATILE
-    (0, 0),  # 10 CONST
-    (0, 0),  # 11 RESTRICT
-    (0, 0),  # 12 FUNC
-    (0, 2),  # 13 FUNC_PROTO
-    (1, 0),  # 14 VAR
-    (0, 3),  # 15 DATASEC
-    (0, 0),  # 16 FLOAT
-    (1, 0),  # 17 DECL_TAG
-    (0, 0),  # 18 TYPE_TAG
-    (0, 3),  # 19 ENUM64
-)
+_TAIL_WORDS = (
+    (0, 0), (1, 0), (0, 0), (3, 0),  # void, INT, PTR, ARRAY
+    (0, 3), (0, 3), (0, 2), (0, 0),  # STRUCT, UNION, ENUM, FWD
+    (0, 0), (0, 0), (0, 0), (0, 0),  # TYPEDEF, VOLATILE, CONST, RESTRICT
+    (0, 0), (0, 2), (1, 0), (0, 3),  # FUNC, FUNC_PROTO, VAR, DATASEC
+    (0, 0), (1, 0), (0, 0), (0, 3),  # FLOAT, DECL_TAG, TYPE_TAG, ENUM64
+)  # fmt: skip
 # A chain of typedefs and qualifiers is never this long in a kernel; the bound only stops a
 # crafted file.
 _MAX_DEPTH = 32
@@ -72,12 +57,7 @@ class Member:
 
 
 class Btf:
-    """The types of one BTF blob.
-
-    Raises:
-        DecodeError: the bytes are not well-formed BTF of a known version.
-
-    """
+    """The types of one BTF blob; DecodeError if it is not well-formed, or of an unknown version."""
 
     def __init__(self, blob: bytes) -> None:
         try:

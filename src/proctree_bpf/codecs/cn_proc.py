@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.errors import DecodeError, ProctreeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 CN_IDX_PROC = 1
 CN_VAL_PROC = 1
@@ -131,73 +131,47 @@ class CnProcEvent:
         return self.pid != self.tgid
 
 
+_KINDS = {int(what): what for what in What}
 _TWO = struct.Struct("=II")
 _FOUR = struct.Struct("=IIII")
-_SIX = struct.Struct("=IIIIII")
-_COMM = struct.Struct("=II16s")
-
-Fields = dict[str, Any]
-
-
-def _fork(body: memoryview) -> Fields:
-    names = ("parent_pid", "parent_tgid", "pid", "tgid")
-    return dict(zip(names, _FOUR.unpack_from(body), strict=True))
+_COMM = struct.Struct("=16s")
+# The kinds that are about one thread, with how many values after its ids.
+_VALUES: dict[int, int] = {
+    What.EXEC: 0, What.SID: 0, What.COMM: 0, What.COREDUMP: 0,
+    What.UID: 2, What.GID: 2, What.PTRACE: 2, What.EXIT: 2,
+}  # fmt: skip
 
 
-def _task(body: memoryview) -> Fields:
+def _fields(what: int, body: memoryview) -> dict[str, Any]:
+    """Return what a kind of message says, by the names of ``CnProcEvent``."""
+    if what == What.NONE:
+        return {"values": _ERRNO.unpack_from(body)}
+    if what == What.FORK:
+        names = ("parent_pid", "parent_tgid", "pid", "tgid")
+        return dict(zip(names, _FOUR.unpack_from(body), strict=True))
+    count = _VALUES.get(what)
+    if count is None:
+        return {}
     pid, tgid = _TWO.unpack_from(body)
-    return {"pid": pid, "tgid": tgid}
-
-
-def _task_and_two(body: memoryview) -> Fields:
-    pid, tgid, first, second = _FOUR.unpack_from(body)
-    return {"pid": pid, "tgid": tgid, "values": (first, second)}
-
-
-def _comm(body: memoryview) -> Fields:
-    pid, tgid, raw = _COMM.unpack_from(body)
-    return {"pid": pid, "tgid": tgid, "comm": raw.partition(b"\0")[0]}
-
-
-def _coredump(body: memoryview) -> Fields:
-    # Kernels before 4.18 do not send the parent.
-    parent = _TWO.unpack_from(body, _TWO.size) if len(body) >= _FOUR.size else (0, 0)
-    return {**_task(body), "parent_pid": parent[0], "parent_tgid": parent[1]}
-
-
-def _exit(body: memoryview) -> Fields:
-    parent = _TWO.unpack_from(body, _FOUR.size) if len(body) >= _SIX.size else (0, 0)
-    return {**_task_and_two(body), "parent_pid": parent[0], "parent_tgid": parent[1]}
-
-
-def _acknowledgement(body: memoryview) -> Fields:
-    return {"values": _ERRNO.unpack_from(body)}
-
-
-_DECODERS: dict[int, Callable[[memoryview], Fields]] = {
-    What.NONE: _acknowledgement,
-    What.FORK: _fork,
-    What.EXEC: _task,
-    What.UID: _task_and_two,
-    What.GID: _task_and_two,
-    What.SID: _task,
-    What.PTRACE: _task_and_two,
-    What.COMM: _comm,
-    What.COREDUMP: _coredump,
-    What.EXIT: _exit,
-}
+    found: dict[str, Any] = {"pid": pid, "tgid": tgid}
+    rest = body[_TWO.size :]
+    if count:
+        found["values"] = _TWO.unpack_from(rest)
+        rest = rest[_TWO.size :]
+    if what == What.COMM:
+        found["comm"] = _COMM.unpack_from(rest)[0].partition(b"\0")[0]
+    elif what in (What.COREDUMP, What.EXIT) and len(rest) >= _TWO.size:  # not before Linux 4.18
+        found["parent_pid"], found["parent_tgid"] = _TWO.unpack_from(rest)
+    return found
 
 
 def _decode_event(payload: memoryview, seq: int) -> CnProcEvent:
     try:
         what, cpu, time_ns = _EVENT_HEADER.unpack_from(payload)
-        decoder = _DECODERS.get(what)
-        if decoder is None:
-            return CnProcEvent(what, cpu, time_ns, seq)
-        fields = decoder(payload[_EVENT_HEADER.size :])
+        found = _fields(what, payload[_EVENT_HEADER.size :])
     except struct.error as error:
         raise Truncated(f"proc_event of {len(payload)} bytes is cut short") from error
-    return CnProcEvent(What(what), cpu, time_ns, seq, **fields)
+    return CnProcEvent(_KINDS.get(what, what), cpu, time_ns, seq, **found)
 
 
 class NetlinkMessageIter:

@@ -65,8 +65,15 @@ _EXIT_ARITY_WITH_GROUP_DEAD = 3
 _PREEMPTIBLE_WITH = "tracepoint_srcu_srcu_data"
 
 
+TRACEPOINTS = {
+    "sched_process_fork": "on_fork",
+    "sched_process_exec": "on_exec",
+    "sched_process_exit": "on_exit",
+    "task_rename": "on_rename",
+}
+"""The tracepoints, and the program in bpf/proctree.bpf.c that is attached to each."""
+
 # By the types of their arguments, programs read with plain loads: see bpf/reading.h.
-_TRACEPOINTS = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
 _FARTHEST = 0x7FFF  # what a load can add to an address
 
 
@@ -77,10 +84,7 @@ class MissingFieldError(LookupError):
 def layout_macros(btf: Btf) -> dict[str, int]:
     """Return the macros that describe this kernel to the BPF program.
 
-    Raises:
-        MissingFieldError: a struct member is not there; the message names it.
-        DecodeError: the BTF is malformed.
-
+    MissingFieldError, which names it, if a struct member is not there.
     """
     macros = {}
     for name, alternatives in _MEMBERS.items():
@@ -107,7 +111,7 @@ def layout_macros(btf: Btf) -> dict[str, int]:
 def _types(btf: Btf, macros: Mapping[str, int]) -> dict[str, int]:
     """Return the tracepoints' types, and DIRECT, if this BTF allows programs to use them."""
     found = {}
-    for tracepoint in _TRACEPOINTS:
+    for tracepoint in TRACEPOINTS:
         type_id = btf.typedef_id(f"btf_trace_{tracepoint}")
         if type_id is None:
             return {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.core.model import ProcInfo
 from proctree_bpf.errors import DecodeError
 
@@ -18,8 +18,7 @@ _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(NamedTuple):
     """What the tree needs of ``/proc/PID/stat``; ``start_ticks`` is in USER_HZ since boot."""
 
     pid: int
@@ -29,6 +28,16 @@ class Stat:
     flags: int
     num_threads: int
     start_ticks: int
+
+    @property
+    def start_ns(self) -> int:
+        """When it started (CLOCK_BOOTTIME), floored to a tick."""
+        return self.start_ticks * TICK_NS
+
+    @property
+    def key(self) -> ProcessKey:
+        """Its identity."""
+        return ProcessKey(self.pid, self.start_ns)
 
     @property
     def leader_ended(self) -> bool:
@@ -46,8 +55,7 @@ class Stat:
         return self.leader_ended and self.num_threads <= 1
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """What the tree needs of ``/proc/PID/status``; ``ns_pid`` is the innermost PID."""
 
     tgid: int
@@ -74,12 +82,7 @@ def _number(raw: bytes, limit: int, what: str) -> int:
 def parse_stat(raw: bytes) -> Stat:
     """Parse ``/proc/PID/stat``.
 
-    The name may hold anything, also ``)``, spaces and newlines: it ends at the last
-    ``)``.
-
-    Raises:
-        DecodeError: not the content of such a file.
-
+    The name may hold anything, also ``)``, spaces and newlines: it ends at the last ``)``.
     """
     opening, closing = raw.find(b" ("), raw.rfind(b") ")
     if opening < 0 or closing < opening + 2:
@@ -99,12 +102,7 @@ def parse_stat(raw: bytes) -> Stat:
 
 
 def parse_status(raw: bytes) -> Status:
-    """Parse ``/proc/PID/status``.
-
-    Raises:
-        DecodeError: not the content of such a file.
-
-    """
+    """Parse ``/proc/PID/status``."""
     wanted = {b"Tgid", b"Uid", b"Gid", b"NSpid"}
     values: dict[bytes, list[bytes]] = {}
     for line in raw.split(b"\n"):

@@ -8,23 +8,25 @@ JSON, but for the drains of perf buffers, which are binary.
 
 from __future__ import annotations
 
-import base64
 import json
 import struct
 import zlib
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, get_type_hints
+
+import msgspec
 
 from proctree_bpf.codecs.inputs import CpuCounters, Drain, Received, Walk
-from proctree_bpf.codecs.proc_files import Stat
+from proctree_bpf.codecs.proc_files import Reading, Stat
 from proctree_bpf.core.model import ProcInfo
 from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from proctree_bpf.codecs.proc_files import Reading
+_T = TypeVar("_T")
 
 MAGIC = b"PTREC1\r\n"
 FORMAT = 3
@@ -60,10 +62,8 @@ class SnapshotPart(NamedTuple):
     readings: Sequence[Reading]
 
 
-class ProcAnswers(NamedTuple):
-    """The answers of ``/proc`` to the questions that arose while a frame was decoded."""
-
-    answers: Sequence[Stat | Reading | None]
+Answers: TypeAlias = Sequence[Stat | Reading | None]
+"""The answers of ``/proc`` to the questions that arose while a frame was decoded."""
 
 
 class Frame(NamedTuple):
@@ -86,7 +86,8 @@ def encode_header(header: dict[str, Any]) -> bytes:
 
 def encode_snapshot(part: SnapshotPart) -> bytes:
     """Return the frame of a part of a snapshot of ``/proc``."""
-    content = {**part._asdict(), "readings": [_from_reading(one) for one in part.readings]}
+    readings = [_from_reading(reading) for reading in part.readings]
+    content = _Part(part.begun_ns, part.ended_ns, part.last, readings)
     return encode_frame(FrameKind.SNAPSHOT, _json(content))
 
 
@@ -102,26 +103,15 @@ def encode_drain(drain: Drain) -> bytes:
     return encode_frame(FrameKind.DRAIN, b"".join(parts))
 
 
-def encode_received(received: Received, answers: ProcAnswers) -> bytes:
+def encode_received(received: Received, answers: Answers) -> bytes:
     """Return the frame of what was read from the proc connector."""
-    content = {
-        "datagrams": [_to_text(datagram) for datagram in received.datagrams],
-        "overrun": received.overrun,
-        "monotonic_ns": received.monotonic_ns,
-        "boottime_ns": received.boottime_ns,
-        "complete": received.complete,
-        "looks": [_from_answer(answer) for answer in answers.answers],
-    }
+    content = _Received(*received, list(map(_from_answer, answers)))
     return encode_frame(FrameKind.RECEIVED, _json(content))
 
 
-def encode_walk(walk: Walk, answers: ProcAnswers) -> bytes:
+def encode_walk(walk: Walk, answers: Answers) -> bytes:
     """Return the frame of a walk of ``/proc``."""
-    content = {
-        "taken_ns": walk.taken_ns,
-        "stats": [_from_stat(stat) for stat in walk.stats],
-        "looks": [_from_answer(answer) for answer in answers.answers],
-    }
+    content = _Walk(*walk, list(map(_from_answer, answers)))
     return encode_frame(FrameKind.WALK, _json(content))
 
 
@@ -142,12 +132,7 @@ class Recording(NamedTuple):
 
 
 def decode_recording(data: bytes) -> Recording:
-    """Decode a file; one of a recorder that was killed, or had no more room, up to the cut.
-
-    Raises:
-        DecodeError: it is no recording, of another version, or damaged.
-
-    """
+    """Decode a file; one of a recorder that was killed, or had no more room, up to the cut."""
     if not data.startswith(MAGIC):
         raise DecodeError("not a recording of proctree-bpf")
     frames: list[Frame] = []
@@ -216,18 +201,14 @@ def _decode_payload(kind: FrameKind, payload: bytes) -> Any:
     }
     try:
         return decoders[kind](payload)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError, struct.error) as error:
         raise DecodeError(f"a frame of kind {kind.name} is malformed") from error
 
 
 def _decode_snapshot(payload: bytes) -> SnapshotPart:
-    content = json.loads(payload)
-    return SnapshotPart(
-        _integer(content["begun_ns"]),
-        _integer(content["ended_ns"]),
-        _boolean(content["last"]),
-        [_to_reading(entry) for entry in content["readings"]],
-    )
+    part = _decode(payload, _Part)
+    readings = [_to_reading(reading) for reading in part.readings]
+    return SnapshotPart(part.begun_ns, part.ended_ns, part.last, readings)
 
 
 def _decode_drain(payload: bytes) -> Drain:
@@ -251,109 +232,102 @@ def _decode_drain(payload: bytes) -> Drain:
     return Drain(taken_ns, counters, samples, missed)
 
 
-def _decode_received(payload: bytes) -> tuple[Received, ProcAnswers]:
-    content = json.loads(payload)
-    received = Received(
-        [_to_bytes(text) for text in content["datagrams"]],
-        _boolean(content["overrun"]),
-        _integer(content["monotonic_ns"]),
-        _integer(content["boottime_ns"]),
-        _boolean(content["complete"]),
-    )
-    return received, ProcAnswers([_to_answer(answer) for answer in content["looks"]])
+def _decode_received(payload: bytes) -> tuple[Received, Answers]:
+    *received, looks = msgspec.structs.astuple(_decode(payload, _Received))
+    return Received(*received), list(map(_to_answer, looks))
 
 
-def _decode_walk(payload: bytes) -> tuple[Walk, ProcAnswers]:
-    content = json.loads(payload)
-    walk = Walk(_integer(content["taken_ns"]), [_to_stat(stat) for stat in content["stats"]])
-    return walk, ProcAnswers([_to_answer(answer) for answer in content["looks"]])
+def _decode_walk(payload: bytes) -> tuple[Walk, Answers]:
+    *walk, looks = msgspec.structs.astuple(_decode(payload, _Walk))
+    return Walk(*walk), list(map(_to_answer, looks))
 
 
-# JSON in Python keeps surrogates, so names survive; bytes travel as base64.
+# What the payloads of JSON look like; bytes travel as base64.
+
+
+class _Look(msgspec.Struct, omit_defaults=True):
+    """An answer that found somebody: one of the two."""
+
+    stat: Stat | None = None
+    entry: tuple[Stat, Any] | None = None
+
+
+class _Part(msgspec.Struct):
+    begun_ns: int
+    ended_ns: int
+    last: bool
+    readings: list[tuple[Stat, Any]]
+
+
+class _Received(msgspec.Struct):
+    datagrams: Sequence[bytes]
+    overrun: bool
+    monotonic_ns: int
+    boottime_ns: int
+    complete: bool
+    looks: list[_Look | None]
+
+
+class _Walk(msgspec.Struct):
+    taken_ns: int
+    stats: Sequence[Stat]
+    looks: list[_Look | None]
+
+
+_INFO_FIELDS = [field for field in fields(ProcInfo) if field.init]
+_INFO_TYPES = get_type_hints(ProcInfo)
+# The details of a process: all that a ProcInfo is made of.
+_Details = msgspec.defstruct(
+    "_Details",
+    [
+        (
+            field.name,
+            _INFO_TYPES[field.name],
+            *([] if field.default is MISSING else [field.default]),
+        )
+        for field in _INFO_FIELDS
+    ],
+    forbid_unknown_fields=True,
+)
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    # Python's JSON keeps surrogates, so names survive.
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
 
 
-def _to_text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+def _decode(payload: bytes, kind: type[_T]) -> _T:
+    return msgspec.convert(json.loads(payload, parse_int=_number), kind)
 
 
-def _to_bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("not an integer")
+def _number(text: str) -> int:
+    value = int(text)
     if not 0 <= value <= _MOST_U64:
         raise ValueError("an impossible number")
     return value
 
 
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("not a boolean")
-    return value
-
-
-def _from_stat(stat: Stat) -> list[Any]:
-    return [getattr(stat, field.name) for field in fields(Stat)]
-
-
-def _to_stat(values: list[Any]) -> Stat:
-    pid, comm, state, *numbers = values
-    if not isinstance(comm, str) or not isinstance(state, str):
-        raise TypeError("not a name")
-    return Stat(_integer(pid), comm, state, *map(_integer, numbers))
-
-
-_INFO_FIELDS = {field.name: str(field.type) for field in fields(ProcInfo) if field.init}
-
-
-def _from_reading(reading: Reading) -> list[Any]:
+def _from_reading(reading: Reading) -> tuple[Stat, Any]:
     stat, info = reading
-    details = {name: value for name, value in asdict(info).items() if name in _INFO_FIELDS}
-    if info.args_raw is not None:
-        details["args_raw"] = _to_text(info.args_raw)
-    return [_from_stat(stat), details]
+    return stat, {field.name: getattr(info, field.name) for field in _INFO_FIELDS}
 
 
-def _to_reading(value: list[Any]) -> Reading:
-    stat, details = value
-    details = dict(details)
-    if details.get("args_raw") is not None:
-        details["args_raw"] = _to_bytes(details["args_raw"])
-    for name, item in details.items():
-        _check_type(name, item)
-    return _to_stat(stat), ProcInfo(**details)
+def _to_reading(reading: tuple[Stat, Any]) -> Reading:
+    stat, details = reading
+    return stat, ProcInfo(*msgspec.structs.astuple(msgspec.convert(details, _Details)))
 
 
-def _check_type(name: str, value: Any) -> None:
-    kind = _INFO_FIELDS[name]
-    if value is None:
-        if "None" not in kind:
-            raise TypeError(name)
-        return
-    wanted: type = {"str": str, "int": int, "bytes": bytes, "bool": bool}[kind.split(" ")[0]]
-    if type(value) is not wanted:
-        raise TypeError(name)
-    if wanted is int:
-        _integer(value)
-
-
-def _from_answer(answer: Stat | Reading | None) -> Any:
+def _from_answer(answer: Stat | Reading | None) -> _Look | None:
     if answer is None:
         return None
-    if isinstance(answer, Stat):
-        return {"stat": _from_stat(answer)}
-    return {"entry": _from_reading(answer)}
+    return _Look(answer) if isinstance(answer, Stat) else _Look(entry=_from_reading(answer))
 
 
-def _to_answer(value: Any) -> Stat | Reading | None:
-    if value is None:
+def _to_answer(look: _Look | None) -> Stat | Reading | None:
+    if look is None:
         return None
-    if "stat" in value:
-        return _to_stat(value["stat"])
-    return _to_reading(value["entry"])
+    if look.entry is not None:
+        return _to_reading(look.entry)
+    if look.stat is None:
+        raise ValueError("an answer that says nothing")
+    return look.stat

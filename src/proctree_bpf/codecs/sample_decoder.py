@@ -1,18 +1,30 @@
-"""Samples -> events. Their layout is bpf/proctree.h, whose sizes a test compares. Pure."""
+"""What was in a perf buffer -> samples -> events. Pure.
+
+The layout of a buffer is that of include/uapi/linux/perf_event.h: records of a multiple of 8
+bytes, each headed by its type (32 bits), 16 bits that do not matter here, and its size (16 bits).
+A raw sample goes on with the 32-bit size of its data, which the kernel pads until the record
+ends with them (perf_prepare_sample); so the record's size is enough. The layout of samples is
+bpf/proctree.h, whose sizes a test compares.
+"""
 
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.codecs.proc_files import decode_name
-from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.compact import CompactExec, CompactExit, CompactFork, value_of
+from proctree_bpf.core.events import AncestorAnnounced, Rename
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from proctree_bpf.core.compact import AnyEvent
+    from proctree_bpf.core.events import ProcEvent
 
 WIRE_VERSION = 3
 KINDS = ("fork", "exec", "exit", "rename", "met", "met-by-rename", "met-by-fork", "met-by-exit")
@@ -20,6 +32,11 @@ ALWAYS_TOLD = KINDS[:4]
 """The others come only where the kernel filters."""
 MAX_COPIES = 4
 """Of each program; a sample of copy n has ``n * len(KINDS)`` added to its kind."""
+
+PERF_RECORD_SAMPLE = 9
+_SAMPLE_HEAD = 12
+_LEAST_RECORD = 16  # none that comes here is but its head
+_perf_head = struct.Struct("=IxxH").unpack_from
 
 _ARGS_TRUNCATED = 0x1
 _ARGS_UNREADABLE = 0x2
@@ -43,6 +60,40 @@ HEADER_KEY = slice(16, 20)
 """Where version and kind lie, by which ``DECODERS`` are found."""
 
 _NAMES_KEPT = 4096
+
+
+def take_samples(cpu: int, data: bytes, samples: list[tuple[int, bytes]]) -> None:
+    """Append (CPU, bytes) for each sample; other records (losses, which BPF counts) are left out.
+
+    Raises:
+        DecodeError: from somewhere on, these are no records; those before it are appended.
+
+    """
+    end = len(data)
+    if end % 8:
+        raise DecodeError(f"{end} bytes of a perf ring are no whole words")
+    append, unpack = samples.append, _perf_head
+    at = 0
+    while at < end:
+        kind, size = unpack(data, at)
+        following = at + size
+        if size < _LEAST_RECORD or size & 7 or following > end:
+            raise DecodeError(f"a perf record of {size} bytes, where {end - at} are left")
+        if kind == PERF_RECORD_SAMPLE:
+            append((cpu, data[at + _SAMPLE_HEAD : following]))
+        at = following
+
+
+def samples_in(chunks: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return (CPU, sample) for each sample in what was in the buffers of CPUs.
+
+    Those behind bytes that are no record are left out: they are missed by their numbers.
+    """
+    samples: list[tuple[int, bytes]] = []
+    for cpu, data in chunks:
+        with suppress(DecodeError):
+            take_samples(cpu, data, samples)
+    return samples
 
 
 class PerfRecord(NamedTuple):
@@ -80,7 +131,7 @@ def _path(components: bytes) -> str:
     return decode_name(b"/" + b"/".join(reversed(names)))
 
 
-_comms, _paths, _filenames = _Texts(_comm), _Texts(_path), _Texts(_comm)
+_comms, _paths = _Texts(_comm), _Texts(_path)
 # As ProcessKey(pid, start), without the call of a Python function.
 _key = partial(tuple.__new__, ProcessKey)
 
@@ -95,18 +146,19 @@ def known_name(raw: bytes) -> str | None:
     return None if raw[-1] else _comms[raw]
 
 
-def _fork(data: bytes) -> tuple[int, ProcEvent]:
+def _fork(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, child_start, creator_start, parent_start, cgroup_id,
         child, creator, parent, ns_pid, uid, gid, comm,
     ) = _fork_fields(data)  # fmt: skip
-    creator_key = _key((creator, creator_start))
     is_parent = parent == creator and parent_start == creator_start
-    return seq, Fork(
+    return seq, CompactFork(
         time_ns,
-        _key((child, child_start)),
-        creator_key,
-        creator_key if is_parent else _key((parent, parent_start)),
+        child,
+        child_start,
+        creator,
+        creator_start,
+        None if is_parent else _key((parent, parent_start)),
         ns_pid,
         uid,
         gid,
@@ -115,7 +167,7 @@ def _fork(data: bytes) -> tuple[int, ProcEvent]:
     )
 
 
-def _exec(data: bytes) -> tuple[int, ProcEvent]:
+def _exec(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, flags, start, parent_start, cgroup_id,
         tgid, parent, uid, gid, comm, exe_len, filename_len, args_len,
@@ -125,30 +177,41 @@ def _exec(data: bytes) -> tuple[int, ProcEvent]:
     args_end = filename_end + args_len
     if args_end > len(data):
         raise DecodeError(f"exec sample: {len(data)} bytes, but its parts need {args_end}")
-    return seq, Exec(
+    executable = _paths[data[_EXEC_SIZE:exe_end]] if exe_len else None
+    args_raw: bytes | None = data[filename_end:args_end]
+    is_truncated = False
+    if flags:
+        executable = None if flags & _EXE_INCOMPLETE else executable
+        args_raw = None if flags & _ARGS_UNREADABLE else args_raw
+        is_truncated = flags & _ARGS_TRUNCATED != 0
+    return seq, CompactExec(
         time_ns,
-        _key((tgid, start)),
-        _key((parent, parent_start)),
+        tgid,
+        start,
+        parent,
+        parent_start,
         uid,
         gid,
         cgroup_id,
         _comms[comm],
-        (_filenames[data[exe_end:filename_end]] or None) if filename_len else None,
-        None if flags & _EXE_INCOMPLETE or not exe_len else _paths[data[_EXEC_SIZE:exe_end]],
-        None if flags & _ARGS_UNREADABLE else data[filename_end:args_end],
-        flags & _ARGS_TRUNCATED != 0,
+        data[exe_end:filename_end],
+        executable,
+        args_raw,
+        is_truncated,
     )
 
 
-def _exit(data: bytes) -> tuple[int, ProcEvent]:
+def _exit(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, start, parent_start, cgroup_id, cpu_ns,
         tgid, parent, uid, gid, status, comm,
     ) = _exit_fields(data)  # fmt: skip
-    return seq, Exit(
+    return seq, CompactExit(
         time_ns,
-        _key((tgid, start)),
-        _key((parent, parent_start)),
+        tgid,
+        start,
+        parent,
+        parent_start,
         status,
         uid,
         gid,
@@ -158,12 +221,12 @@ def _exit(data: bytes) -> tuple[int, ProcEvent]:
     )
 
 
-def _rename(data: bytes) -> tuple[int, ProcEvent]:
+def _rename(data: bytes) -> tuple[int, AnyEvent]:
     seq, time_ns, start, tgid, comm = _rename_fields(data)
     return seq, Rename(time_ns, _key((tgid, start)), _comms[comm])
 
 
-def _met(data: bytes) -> tuple[int, ProcEvent]:
+def _met(data: bytes) -> tuple[int, AnyEvent]:
     seq, time_ns, start, creator_start, exited_ns, tgid, creator, uid, gid, comm = _met_fields(data)
     return seq, AncestorAnnounced(
         time_ns,
@@ -200,9 +263,10 @@ def decode(data: bytes) -> PerfRecord:
         raise _not_understood(data)
     kind, decoder = known
     try:
-        return PerfRecord(kind, *decoder(data))
+        seq, event = decoder(data)
     except struct.error as error:
         raise DecodeError(f"sample of {len(data)} bytes is cut short") from error
+    return PerfRecord(kind, seq, value_of(event))
 
 
 def _not_understood(data: bytes) -> DecodeError:

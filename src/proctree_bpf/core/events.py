@@ -10,7 +10,7 @@ with ``msgspec.structs.replace``. They hold no reference that could lead back to
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
@@ -44,6 +44,11 @@ def exit_signal_of(status: int | None) -> int | None:
     return status & _SIGNAL_MASK or None
 
 
+def dumped_core(status: int | None) -> bool:
+    """Tell whether the kernel wrote a core dump of a process that ended so."""
+    return status is not None and bool(status & _CORE_DUMP_FLAG)
+
+
 class Fork(msgspec.Struct, frozen=True, gc=False):
     """A process was created.
 
@@ -56,6 +61,7 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
     start time is the time of the event, because the real one could not be read.
     """
 
+    kind: ClassVar[Literal["fork"]] = "fork"
     timestamp_ns: int
     child: ProcessKey
     creator: ProcessKey
@@ -79,9 +85,34 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
         return self.child.pid
 
     @property
+    def pid(self) -> int:
+        """The child's PID."""
+        return self.child.pid
+
+    @property
+    def start_time_ns(self) -> int:
+        """The child's start time."""
+        return self.child.start_time_ns
+
+    @property
     def parent_pid(self) -> int:
         """The creator's PID, as other projects name it; the kernel's parent is ``parent``."""
         return self.creator.pid
+
+    @property
+    def creator_pid(self) -> int:
+        """The creator's PID."""
+        return self.creator.pid
+
+    @property
+    def creator_start_ns(self) -> int:
+        """The creator's start time."""
+        return self.creator.start_time_ns
+
+    @property
+    def other_parent(self) -> ProcessKey | None:
+        """The kernel's parent, unless that is the creator or not known."""
+        return None if self.parent == self.creator else self.parent
 
 
 class Exec(msgspec.Struct, frozen=True, gc=False):
@@ -94,6 +125,7 @@ class Exec(msgspec.Struct, frozen=True, gc=False):
     have happened, but not what was run.
     """
 
+    kind: ClassVar[Literal["exec"]] = "exec"
     timestamp_ns: int
     key: ProcessKey
     parent: ProcessKey | None = None
@@ -112,6 +144,21 @@ class Exec(msgspec.Struct, frozen=True, gc=False):
         return self.key.pid
 
     @property
+    def start_time_ns(self) -> int:
+        """Its start time."""
+        return self.key.start_time_ns
+
+    @property
+    def parent_pid(self) -> int | None:
+        """The PID of the kernel's parent."""
+        return None if self.parent is None else self.parent.pid
+
+    @property
+    def parent_start_ns(self) -> int | None:
+        """The start time of the kernel's parent."""
+        return None if self.parent is None else self.parent.start_time_ns
+
+    @property
     def args(self) -> tuple[str, ...]:
         """The arguments, ``argv[0]`` first."""
         return split_args(self.args_raw)
@@ -124,6 +171,7 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
     ``cpu_ns`` is the CPU time that its threads took, in user and in kernel mode.
     """
 
+    kind: ClassVar[Literal["exit"]] = "exit"
     timestamp_ns: int
     key: ProcessKey
     parent: ProcessKey | None = None
@@ -140,6 +188,21 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
         return self.key.pid
 
     @property
+    def start_time_ns(self) -> int:
+        """Its start time."""
+        return self.key.start_time_ns
+
+    @property
+    def parent_pid(self) -> int | None:
+        """The PID of the kernel's parent."""
+        return None if self.parent is None else self.parent.pid
+
+    @property
+    def parent_start_ns(self) -> int | None:
+        """The start time of the kernel's parent."""
+        return None if self.parent is None else self.parent.start_time_ns
+
+    @property
     def exit_code(self) -> int | None:
         """The code passed to exit; None if a signal ended the process."""
         return exit_code_of(self.status)
@@ -152,12 +215,14 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
     @property
     def core_dumped(self) -> bool:
         """Whether the kernel wrote a core dump."""
-        return self.status is not None and bool(self.status & _CORE_DUMP_FLAG)
+        return dumped_core(self.status)
 
 
 class Rename(msgspec.Struct, frozen=True, gc=False):
     """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
 
+    kind: ClassVar[Literal["rename"]] = "rename"
+    parent_pid: ClassVar[None] = None
     timestamp_ns: int
     key: ProcessKey
     comm: str
@@ -171,6 +236,8 @@ class Rename(msgspec.Struct, frozen=True, gc=False):
 class Setid(msgspec.Struct, frozen=True, gc=False):
     """A process changed its real user or group id."""
 
+    kind: ClassVar[Literal["setid"]] = "setid"
+    parent_pid: ClassVar[None] = None
     timestamp_ns: int
     key: ProcessKey
     uid: int | None = None
@@ -190,6 +257,8 @@ class AncestorAnnounced(msgspec.Struct, frozen=True, gc=False):
     were before the source began.
     """
 
+    kind: ClassVar[Literal["met"]] = "met"
+    parent_pid: ClassVar[None] = None
     timestamp_ns: int
     key: ProcessKey
     creator: ProcessKey
@@ -222,11 +291,6 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 
 
 ProcEvent: TypeAlias = Fork | Exec | Exit | Rename | Setid | AncestorAnnounced
-EVENT_KINDS: dict[type, str] = {
-    Fork: "fork",
-    Exec: "exec",
-    Exit: "exit",
-    Rename: "rename",
-    Setid: "setid",
-    AncestorAnnounced: "met",
+EVENT_KINDS: dict[type[ProcEvent], str] = {
+    event: event.kind for event in (Fork, Exec, Exit, Rename, Setid, AncestorAnnounced)
 }

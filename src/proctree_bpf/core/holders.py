@@ -20,9 +20,16 @@ def _rank(process: TrackedProcess) -> tuple[bool, int]:
 
 
 class PidHolders:
-    """An index by PID: who a bare PID means, and all the others who had it."""
+    """An index by PID: who a bare PID means, and all the others who had it.
 
-    def __init__(self) -> None:
+    Args:
+        capacity: how many there may be; whoever adds one has to see to it.
+
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.room = capacity
+        """How many PIDs there may be at once, beside all that have the PID of another."""
         self.current: dict[int, TrackedProcess] = {}
         """By PID: the living process, else the one that had it last."""
         self.others: dict[int, list[TrackedProcess]] = {}
@@ -95,11 +102,13 @@ class PidHolders:
     def _add_other(self, process: TrackedProcess) -> None:
         insort(self.others.setdefault(process.pid, []), process, key=_rank)
         self.other_count += 1
+        self.room -= 1
 
     def _remove_other(self, process: TrackedProcess) -> None:
         others = self.others[process.pid]
         others.remove(process)
         self.other_count -= 1
+        self.room += 1
         if not others:
             del self.others[process.pid]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, ProcEvent
+from proctree_bpf.core.compact import AnyEvent, value_of
+from proctree_bpf.core.events import ProcEvent  # noqa: TC001 - as struct types
 from proctree_bpf.core.model import PidNode, ProcInfo  # noqa: TC001 - as struct types
 from proctree_bpf.core.process import TrackedProcess, info_of, node_of
 from proctree_bpf.core.text import escape
@@ -14,22 +15,28 @@ class ProcessEvent(msgspec.Struct, eq=False):
     """An event, and what is known of its process once it has been applied.
 
     Attributes:
-        event: what happened.
+        as_received: the event, perhaps a compact one.
         process: the process, as it is *now*: only to be looked at, before the next event.
         uncertain: events are known to be lost and the tree is not repaired yet: names and
             ancestors may be out of date.
 
     """
 
-    event: ProcEvent
+    as_received: AnyEvent
     process: TrackedProcess
     uncertain: bool = False
     kept_node: PidNode | None = None
     kept_info: ProcInfo | None = None
 
     def __str__(self) -> str:
-        kind, info = EVENT_KINDS[type(self.event)], self.info
+        kind, info = self.as_received.kind, self.info
         return f"{kind} {info.tgid} {escape(info.cmd)} {escape(info.user)}"
+
+    @property
+    def event(self) -> ProcEvent:
+        """What happened."""
+        event = self.as_received = value_of(self.as_received)
+        return event
 
     @property
     def node(self) -> PidNode:
@@ -45,9 +52,9 @@ class ProcessEvent(msgspec.Struct, eq=False):
     def age_ns(self) -> int | None:
         """How long a process that has just ended ran; None for other events, or if unknown."""
         began_ns = self.process.began_ns
-        if not began_ns or not isinstance(self.event, Exit):
+        if not began_ns or self.as_received.kind != "exit":
             return None
-        return self.event.timestamp_ns - began_ns
+        return self.as_received.timestamp_ns - began_ns
 
     def keep(self) -> ProcessEvent:
         """Let ``node`` and ``info`` stay as they are now, whatever happens to the process."""

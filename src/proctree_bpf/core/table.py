@@ -21,6 +21,7 @@ from proctree_bpf.core.holders import PidHolders
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess, may_have_created
+from proctree_bpf.core.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,26 +44,25 @@ class ProcessTable:
         """Whether some processes may have no place in the tree, or no details."""
         self.evicted_living = 0
         """Living processes that were forgotten for want of room."""
-        self._holders = PidHolders()
-        self.current = self._holders.current
+        self.holders = PidHolders(self.params.capacity)
+        """Who has had each PID."""
+        self.current = self.holders.current
         """By PID: whom a bare PID means; for the hottest look-up."""
         self._ttl_ns = int(self.params.ttl_secs * _SECOND_NS)
-        self._capacity = self.params.capacity
         self._now_ns = 0
         self._ended = EndedQueue()
         # Ended, but the creator of something still kept; in the order of their becoming so.
         self._pinned: OrderedDict[TrackedProcess, None] = OrderedDict()
-        # Those whose creator is not kept, by its PID and the tick of its start (0: unknown).
-        self._waiting: dict[tuple[int, int], dict[TrackedProcess, None]] = {}
+        self._waiting = Waiting()
         self._roots: dict[TrackedProcess, None] = {}
         self._leaves: list[TrackedProcess] = []
         self._evictions_until_look = 0
 
     def __len__(self) -> int:
-        return len(self._holders)
+        return len(self.holders)
 
     def __iter__(self) -> Iterator[TrackedProcess]:
-        return iter(self._holders)
+        return iter(self.holders)
 
     # Finding
 
@@ -75,7 +75,7 @@ class ProcessTable:
         current = self.current.get(pid)
         if current is None or not start_time_ns or current.start_time_ns == start_time_ns:
             return current
-        return self._holders.find(pid, start_time_ns)
+        return self.holders.find(pid, start_time_ns)
 
     def get(self, who: int | ProcessKey) -> TrackedProcess | None:
         """Return a process by its key or its bare PID; see ``find``."""
@@ -117,14 +117,8 @@ class ProcessTable:
         creator = self.find(*who)
         if creator is not None:
             return list(creator.children or ())
-        found: list[TrackedProcess] = []
-        for tick in (who.ticks, 0) if who.start_time_ns else (None,):
-            if tick is None:
-                buckets = [born for (pid, _), born in self._waiting.items() if pid == who.pid]
-            else:
-                buckets = [self._waiting.get((who.pid, tick), {})]
-            found += [born for bucket in buckets for born in bucket if self._is_of(who, born)]
-        return list(dict.fromkeys(found))
+        waiting = self._waiting.of(who.pid, who.ticks if who.start_time_ns else None)
+        return [born for born in waiting if self._is_of(who, born)]
 
     def _is_of(self, who: ProcessKey, process: TrackedProcess) -> bool:
         if process.creator_start_ns and who.start_time_ns:
@@ -138,28 +132,29 @@ class ProcessTable:
 
     def add(self, process: TrackedProcess) -> None:
         """Take in a process that is not kept yet."""
-        self._holders.add(process)
+        self.holders.add(process)
         process.is_kept = True
         if process.exited_ns is not None:
             self._note_end(process, process.exited_ns)
         if process.has_place:
             self.link(process)
-        if self._waiting:
+        if process.pid in self._waiting.by_pid:
             self._adopt(process)
 
     def add_born(self, process: TrackedProcess, creator: TrackedProcess) -> None:
         """Take in a process that was born just now, and is pointing at its creator."""
         pid = process.pid
         if pid in self.current:
-            self._holders.add(process)
+            self.holders.add(process)
         else:
             self.current[pid] = process
         process.is_kept = True
-        if creator.children is None:
+        siblings = creator.children
+        if siblings is None:
             self._attach(creator, process)
         else:
-            creator.children[process] = None
-        if self._waiting:
+            siblings[process] = None
+        if pid in self._waiting.by_pid:
             self._adopt(process)
 
     def link(self, process: TrackedProcess) -> None:
@@ -174,7 +169,7 @@ class ProcessTable:
         if creator is not None and creator is not process and may_have_created(creator, process):
             self._attach(creator, process)
         else:
-            self._waiting.setdefault(_place_of_creator(process), {})[process] = None
+            self._waiting.add(process)
 
     def move(self, process: TrackedProcess, ppid: int, creator_start_ns: int) -> None:
         """Give a process another creator, or the same one known better."""
@@ -198,9 +193,9 @@ class ProcessTable:
         if known_ns % TICK_NS or not start_time_ns or (known_ns and not start_time_ns % TICK_NS):
             return
         process.start_time_ns = start_time_ns
-        self._holders.reconsider(process)
+        self.holders.reconsider(process)
         self.touch(process)
-        if self._waiting:
+        if process.pid in self._waiting.by_pid:
             self._adopt(process)
 
     def end(self, process: TrackedProcess, exited_ns: int | None) -> None:
@@ -208,8 +203,8 @@ class ProcessTable:
         if process.exited_ns == exited_ns:
             return
         process.exited_ns = exited_ns
-        if process.pid in self._holders.others:
-            self._holders.reconsider(process)
+        if process.pid in self.holders.others:
+            self.holders.reconsider(process)
         if exited_ns is None:
             self._pinned.pop(process, None)
         else:
@@ -238,18 +233,13 @@ class ProcessTable:
                 removed.append(process)
         return removed
 
-    @property
-    def room(self) -> int:
-        """How many PIDs there may be at once, beside all that have the PID of another."""
-        return self._capacity - self._holders.other_count
-
     def shrink(self, newest: TrackedProcess) -> list[TrackedProcess]:
         """Forget processes until the rest is within the capacity; return them.
 
         The newest goes last among its like.
         """
         evicted = []
-        while len(self.current) > self.room:
+        while len(self.current) > self.holders.room:
             process = self._first_ended() or self._first_pinned() or self._living_leaf(newest)
             if process.exited_ns is None:
                 self.evicted_living += 1
@@ -259,14 +249,14 @@ class ProcessTable:
 
     def remove(self, process: TrackedProcess) -> None:
         """Forget a process. It still points at its creator, for whoever holds it."""
-        self._holders.discard(process)
+        self.holders.discard(process)
         process.is_kept = False
         self._pinned.pop(process, None)
         if process.children:
             self.chains_changed += 1
             for child in process.children:
                 child.creator = None
-                self._waiting.setdefault(_place_of_creator(child), {})[child] = None
+                self._waiting.add(child)
             process.children = None
         self._unlink(process)
 
@@ -274,7 +264,7 @@ class ProcessTable:
         """Raise ``AssertionError`` unless all that is kept agrees with itself; for tests."""
         kept = list(self)
         assert len(kept) == len(set(kept)) == len(self) <= self.params.capacity  # noqa: S101
-        self._holders.check_invariants()
+        self.holders.check_invariants()
         for process in kept:
             assert process.is_kept  # noqa: S101
             assert process.children is None or process.children  # noqa: S101
@@ -284,13 +274,12 @@ class ProcessTable:
                 assert process in (process.creator.children or ())  # noqa: S101
                 assert process.creator.is_kept  # noqa: S101
             elif process.has_place and process.ppid != process.pid:
-                place = _place_of_creator(process)
-                assert process in (self._waiting[place] if place[0] else self._roots)  # noqa: S101
+                assert process in (self._waiting if process.ppid else self._roots)  # noqa: S101
             for child in process.children or ():
                 assert child.is_kept and child.creator is process  # noqa: S101, PT018
         assert set(self._pinned) <= set(kept)  # noqa: S101
-        waiting = [child for bucket in self._waiting.values() for child in bucket]
-        assert all(self._waiting.values())  # noqa: S101
+        waiting = list(self._waiting)
+        self._waiting.check_invariants()
         assert {*waiting, *self._roots} <= set(kept)  # noqa: S101
         assert all(child.creator is None for child in waiting)  # noqa: S101
 
@@ -310,12 +299,7 @@ class ProcessTable:
         creator = process.creator
         if creator is None:
             self._roots.pop(process, None)
-            place = _place_of_creator(process)
-            waiting = self._waiting.get(place)
-            if waiting is not None:
-                waiting.pop(process, None)
-                if not waiting:
-                    del self._waiting[place]
+            self._waiting.discard(process)
             return
         born = creator.children
         if born is None or process not in born:
@@ -329,20 +313,16 @@ class ProcessTable:
 
     def _adopt(self, process: TrackedProcess) -> None:
         """Let those who waited for this process point at it."""
-        places = [(process.pid, process.start_time_ns // TICK_NS)]
-        if process.start_time_ns:
-            places.append((process.pid, 0))
-        for place in places:
-            for child in list(self._waiting.get(place, ())):
-                is_creator = (
-                    same_start(child.creator_start_ns, process.start_time_ns)
-                    if child.creator_start_ns
-                    else may_have_created(process, child)
-                )
-                if is_creator and child is not process:
-                    self._unlink(child)
-                    self._attach(process, child)
-                    self.touch(child)
+        for child in self._waiting.of(process.pid, process.start_time_ns // TICK_NS):
+            is_creator = (
+                same_start(child.creator_start_ns, process.start_time_ns)
+                if child.creator_start_ns
+                else may_have_created(process, child)
+            )
+            if is_creator and child is not process:
+                self._unlink(child)
+                self._attach(process, child)
+                self.touch(child)
 
     def _note_end(self, process: TrackedProcess, exited_ns: int) -> None:
         if not process.named_in.is_over:
@@ -381,10 +361,6 @@ class ProcessTable:
 
 def _by_start(process: TrackedProcess) -> int:
     return process.start_time_ns
-
-
-def _place_of_creator(process: TrackedProcess) -> tuple[int, int]:
-    return process.ppid, process.creator_start_ns // TICK_NS
 
 
 def _drop_details(process: TrackedProcess) -> None:

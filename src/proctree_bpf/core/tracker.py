@@ -4,8 +4,7 @@ The rules, each with its reason:
 
 - Events may come twice, or late, or without those before them; applying is
   idempotent, and a known fact is never overwritten by an unknown one.
-- A forked process carries its creator's name and arguments, marked inherited,
-  until its own exec: a worker that never execs is not nameless.
+- A forked process carries what its creator runs until its own exec (``core.births``).
 - A PID that comes back with a later start time proves that its former holder has
   ended, even if that exit was lost.
 - A snapshot fills in what the stream has not told, and overwrites nothing
@@ -16,27 +15,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import (
-    AncestorAnnounced,
-    Exec,
-    Exit,
-    Fork,
-    ProcEvent,
-    Rename,
-    Setid,
-)
-from proctree_bpf.core.identity import Sameness, compare, same_start
+from proctree_bpf.core.births import BirthWriter
+from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, CompactFork
+from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, Rename, Setid
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, may_have_created
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess
 from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.writer import TableWriter, see_parent
+from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 
+    from proctree_bpf.core.compact import AnyExec, AnyExit
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.snapshot_merger import Unreported
@@ -45,7 +38,7 @@ if TYPE_CHECKING:
 _EXPIRE_EVERY_NS = 1_000_000_000
 
 
-class Tracker(TableWriter):
+class Tracker(BirthWriter):
     """Keeps a table of processes in step with a stream of events.
 
     Args:
@@ -68,15 +61,18 @@ class Tracker(TableWriter):
         """Events are known to be lost, and ``reconcile`` was not called since."""
         self._next_expiry_ns = 0
         self._handlers: dict[type, Callable[..., TrackedProcess | None]] = {
-            Fork: self._fork,
+            Fork: self.take_birth,
+            CompactFork: self.take_birth,
             Exec: self._exec,
+            CompactExec: self._exec,
             Exit: self._exit,
+            CompactExit: self._exit,
             Rename: self._rename,
             Setid: self._setid,
             AncestorAnnounced: self._met,
         }
 
-    def apply(self, event: ProcEvent) -> ProcessEvent | None:
+    def apply(self, event: AnyEvent) -> ProcessEvent | None:
         """Apply one event; return what came of it, or None if it was known already.
 
         What is returned stays as it is, whatever comes later.
@@ -85,21 +81,28 @@ class Tracker(TableWriter):
             process = self.take(event)
             return None if process is None else ProcessEvent(event, process, self.uncertain).keep()
 
-    def take(self, event: ProcEvent) -> TrackedProcess | None:
+    def take(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event; return its process, which goes on changing, or None as ``apply``.
 
         For whoever holds ``table.lock``, or is alone.
         """
-        for _, process in self.take_all((event,)):
-            return process
-        return None
+        if event.timestamp_ns >= self._next_expiry_ns:
+            self._expire_at(event)
+        process = self._handlers[type(event)](event)
+        if process is None:
+            self._count_unapplied(event)
+            return None
+        self.stats.applied += 1
+        if self.mirror is not None:
+            self.tell(process)
+        return process
 
-    def take_locked(self, event: ProcEvent) -> TrackedProcess | None:
+    def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event while no other thread looks; see ``take``."""
         with self.table.lock:
             return self.take(event)
 
-    def _expire_at(self, event: ProcEvent) -> None:
+    def _expire_at(self, event: AnyEvent) -> None:
         """Forget what is due, before an event and not for its own moment.
 
         Whoever writes it must find the process and those above it as they are now, whatever
@@ -109,28 +112,14 @@ class Tracker(TableWriter):
         self.expire(event.timestamp_ns - 1)
 
     def take_all(
-        self, events: Iterable[ProcEvent]
-    ) -> Iterator[tuple[ProcEvent, TrackedProcess | None]]:
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
         """Apply events one by one, each when the next is asked for; see ``take``."""
-        handlers, mirror = self._handlers, self.mirror
-        applied = 0
-        try:
-            for event in events:
-                if event.timestamp_ns >= self._next_expiry_ns:
-                    self._expire_at(event)
-                process = handlers[type(event)](event)
-                if process is None:
-                    self._count_unapplied(event)
-                else:
-                    applied += 1
-                    if mirror is not None:
-                        self.tell(process)
-                yield event, process
-        finally:
-            self.stats.applied += applied
+        for event in events:
+            yield event, self.take(event)
 
-    def _count_unapplied(self, event: ProcEvent) -> None:
-        if isinstance(event, Fork | Exec | Exit):
+    def _count_unapplied(self, event: AnyEvent) -> None:
+        if event.kind in ("fork", "exec", "exit"):
             self.stats.duplicates += 1
         else:
             self.stats.unchanged += 1
@@ -202,117 +191,8 @@ class Tracker(TableWriter):
 
     # Handlers, one per kind of event.
 
-    def _fork(self, event: Fork) -> TrackedProcess | None:
-        table = self.table
-        ppid, creator_start_ns = event.creator
-        former = table.current.get(event.child.pid)
-        known = None
-        if former is not None:
-            known = self._known_of(event)
-            if known is not None and self._is_known_birth(event, known):
-                return None
-        creator = table.current.get(ppid)
-        if creator is None or creator.start_time_ns != creator_start_ns:
-            creator = table.find(ppid, creator_start_ns)
-            if creator is not None:
-                table.sharpen(creator, creator_start_ns)
-                self.tell(creator)
-        process = self._newborn(event, creator)
-        if known is not None:
-            return self._late_birth(event, known, process, creator)
-        if creator is None or not (creator_start_ns or may_have_created(creator, process)):
-            process.creator = None
-            table.add(process)
-        else:
-            table.add_born(process, creator)
-        if len(table.current) > table.room:
-            self.make_room(process)
-        return process
-
-    def _known_of(self, event: Fork) -> TrackedProcess | None:
-        """Return the child if it is known already; else who had its PID before has ended."""
-        pid, start_ns = event.child
-        known = self.table.locate(pid, start_ns)
-        if known is None:
-            self.presume_former_exited(pid, start_ns, event.timestamp_ns)
-        elif same_start(known.start_time_ns, start_ns) or self._is_known_birth(event, known):
-            return known
-        else:  # somebody had this PID, but this one was born just now
-            self.presume_former_exited(pid, start_ns, event.timestamp_ns)
-        return None
-
-    def _newborn(self, event: Fork, creator: TrackedProcess | None) -> TrackedProcess:
-        """Make a process of a fork and of what it has from its creator."""
-        parent = event.parent
-        if parent is not None and parent is not event.creator:
-            parent = None if compare(parent, event.creator) is Sameness.SAME else parent
-        else:
-            parent = None
-        uid, comm, era = event.uid, event.comm, self.table.era
-        executable = args_raw = None
-        truncated = False
-        if creator is None:
-            user = self.user_of(uid)
-        else:
-            executable, args_raw = creator.executable, creator.args_raw
-            truncated = creator.truncated
-            if uid is None or uid == creator.uid:
-                uid, user = creator.uid, creator.user
-            else:
-                user = self.user_of(uid)
-            if comm is None:
-                comm, era = creator.cmd, creator.named_in
-        return TrackedProcess(
-            event.child.pid, event.child.start_time_ns, comm or "",
-            event.creator.pid, event.creator.start_time_ns,
-            Edge.OBSERVED if event.observed else Edge.CREATED,
-            uid, event.gid, user, executable, args_raw, True, truncated,  # noqa: FBT003 - inherited
-            event.cgroup_id, event.ns_pid, era, creator, None, parent,
-            approximate=event.approximate,
-        )  # fmt: skip
-
-    def _late_birth(
-        self,
-        event: Fork,
-        known: TrackedProcess,
-        born: TrackedProcess,
-        creator: TrackedProcess | None,
-    ) -> TrackedProcess:
-        """Take in the birth of a process that is known by later events, or by a snapshot."""
-        told_another = _told_another(known, born.cmd)
-        self.table.sharpen(known, event.child.start_time_ns)
-        known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
-        known.parent, known.approximate = born.parent, born.approximate
-        self.table.move(known, *event.creator)
-        self.table.touch(known)
-        if known.exec_ns is not None:
-            return known  # its details are the newer ones
-        known.uid, known.gid, known.user = born.uid, born.gid, born.user
-        known.cgroup_id, known.ns_pid = born.cgroup_id, born.ns_pid
-        if told_another:
-            # Its exit was applied first, and told a name that is not the creator's.
-            known.executable = known.args_raw = None
-            known.inherited = False
-            return known
-        known.cmd, known.named_in, known.inherited = born.cmd, born.named_in, True
-        if creator is not None and creator.args_raw is not None:
-            known.executable, known.args_raw = born.executable, born.args_raw
-            known.truncated = born.truncated
-        return known  # without a creator as a snapshot read it: better than nothing
-
-    @staticmethod
-    def _is_known_birth(event: Fork, process: TrackedProcess) -> bool:
-        """Tell whether this fork has been applied before."""
-        if process.edge is not Edge.CREATED:
-            return False
-        if same_start(process.start_time_ns, event.child.start_time_ns):
-            return True
-        # Without start times: nobody forks a PID that lives, so this is a copy.
-        same_creator = process.ppid == event.creator.pid
-        return not event.child.start_time_ns and same_creator and process.exited_ns is None
-
-    def _exec(self, event: Exec) -> TrackedProcess | None:
-        pid, start_ns = event.key
+    def _exec(self, event: AnyExec) -> TrackedProcess | None:
+        pid, start_ns = event.pid, event.start_time_ns
         process = self.table.current.get(pid)
         if process is None or process.start_time_ns != start_ns:
             process = self.table.locate(pid, start_ns)
@@ -334,8 +214,8 @@ class Tracker(TableWriter):
         process.link = None
         return process
 
-    def _exit(self, event: Exit) -> TrackedProcess | None:
-        pid, start_ns = event.key
+    def _exit(self, event: AnyExit) -> TrackedProcess | None:
+        pid, start_ns = event.pid, event.start_time_ns
         process = self.table.current.get(pid)
         if process is None or process.start_time_ns != start_ns:
             process = self.table.locate(pid, start_ns) or self._discover(event)
@@ -348,26 +228,24 @@ class Tracker(TableWriter):
         self.table.end(process, event.timestamp_ns)
         return process
 
-    def _update(self, process: TrackedProcess, event: Exec | Exit) -> None:
-        """Take over what execs and exits both tell, if they tell it."""
-        start_ns = event.key.start_time_ns
-        if process.start_time_ns != start_ns:
-            self.table.sharpen(process, start_ns)
-        parent = event.parent
-        if parent is not None:
-            ppid, parent_start_ns = parent
-            if ppid == process.ppid and parent_start_ns == process.creator_start_ns:
-                process.parent = None
-            else:
-                see_parent(process, parent)
-        uid, comm = event.uid, event.comm
-        if comm is not None and comm != process.cmd:
-            self.set_name(process, comm)
-        if uid is not None and uid != process.uid:
-            self.set_user(process, uid, None)
-        if event.gid is not None:
+    def _update(self, process: TrackedProcess, event: AnyExec | AnyExit) -> None:
+        """Take over what execs and exits both tell, if they tell it.
+
+        Most often nothing is new, so that is asked first.
+        """
+        if process.start_time_ns != event.start_time_ns:
+            self.table.sharpen(process, event.start_time_ns)
+        if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
+            process.parent = None
+        elif event.parent is not None:
+            see_parent(process, event.parent)
+        if event.comm != process.cmd and event.comm is not None:
+            self.set_name(process, event.comm)
+        if event.uid != process.uid and event.uid is not None:
+            self.set_user(process, event.uid, None)
+        if event.gid != process.gid and event.gid is not None:
             process.gid = event.gid
-        if event.cgroup_id is not None:
+        if event.cgroup_id != process.cgroup_id and event.cgroup_id is not None:
             process.cgroup_id = event.cgroup_id
 
     def _rename(self, event: Rename) -> TrackedProcess | None:
@@ -410,20 +288,12 @@ class Tracker(TableWriter):
             process.gid = event.gid
         self.tell(process)
 
-    def _discover(self, event: Exec | Exit) -> TrackedProcess:
+    def _discover(self, event: AnyExec | AnyExit) -> TrackedProcess:
         """Begin to keep a process whose fork was not seen."""
         self.stats.orphans += 1
-        pid, start_ns = event.key
+        pid, start_ns = event.pid, event.start_time_ns
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)
         self.add(process)
         return process
-
-
-def _told_another(ended: TrackedProcess, comm: str) -> bool:
-    """Tell whether an exit that was applied already had another name than this.
-
-    What was learnt from the kernel's notes is from after events that are still to come.
-    """
-    return ended.exited_ns is not None and ended.cmd != comm and ended.edge is not Edge.LEARNT

@@ -59,7 +59,7 @@ class TableWriter:
     def add(self, process: TrackedProcess) -> None:
         """Take in a process that is not kept yet."""
         self.table.add(process)
-        if len(self.table.current) > self.table.room:
+        if len(self.table.current) > self.table.holders.room:
             self.make_room(process)
         self.tell(process)
 

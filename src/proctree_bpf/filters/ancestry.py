@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.identity import same_start
 from proctree_bpf.core.lineage import ancestors
 from proctree_bpf.core.subtree import below
@@ -21,92 +20,68 @@ from proctree_bpf.core.text import as_comm
 from proctree_bpf.errors import FilterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.table import ProcessTable
     from proctree_bpf.filters.terms import Question
 
 
-def command_line(process: TrackedProcess) -> str:
-    """Return the arguments joined by spaces: what regular expressions are tried on."""
-    return " ".join(process.args)
-
-
-class Matcher:
+class Matcher(NamedTuple):
     """Tells whether a process is, by itself, the ancestor that is asked for."""
 
-    by_name = False
-    """The name is all that it looks at."""
-
-    def __call__(self, process: TrackedProcess) -> bool:
-        """Look at one process."""
-        raise NotImplementedError
+    matches: Callable[[TrackedProcess], bool]
+    by_name: bool = False
+    """Whether the name is all that it looks at."""
 
 
-class Named(Matcher):
-    """Looks for names (comm)."""
-
-    by_name = True
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = frozenset(map(as_comm, names))
-
-    def __call__(self, process: TrackedProcess) -> bool:
-        """Look at its name."""
-        return as_comm(process.cmd) in self.names
+def is_named(names: Sequence[str]) -> Callable[[TrackedProcess], bool]:
+    """Return what looks for names (comm)."""
+    wanted = frozenset(map(as_comm, names))
+    return lambda process: as_comm(process.cmd) in wanted
 
 
-class Pinned(Matcher):
-    """Looks for these very processes."""
+def has_line(expressions: Sequence[str]) -> Callable[[TrackedProcess], bool]:
+    """Return what looks for regular expressions in the arguments, joined by spaces."""
+    searches = [re.compile(expression).search for expression in expressions]
 
-    def __init__(self, keys: Sequence[ProcessKey]) -> None:
-        self.keys = {key.pid: key for key in keys}
+    def matches(process: TrackedProcess) -> bool:
+        line = " ".join(process.args)
+        return any(search(line) for search in searches)
 
-    def __call__(self, process: TrackedProcess) -> bool:
-        """Look at its identity."""
-        key = self.keys.get(process.pid)
-        return key is not None and same_start(key.start_time_ns, process.start_time_ns)
+    return matches
 
 
-class Running(Matcher):
-    """Looks for program files, by path or glob."""
+def _runs(patterns: Sequence[str]) -> Callable[[TrackedProcess], bool]:
+    """Return what looks for program files, by path or glob."""
+    exact = frozenset(patterns)
+    match = re.compile("|".join(map(fnmatch.translate, patterns))).match
 
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self._exact = frozenset(patterns)
-        self._match = re.compile("|".join(map(fnmatch.translate, patterns))).match
-
-    def __call__(self, process: TrackedProcess) -> bool:
-        """Look at its executable."""
+    def matches(process: TrackedProcess) -> bool:
         if process.executable is None:
             return False
         # As proc_pid_exe(5) marks a file that was replaced while it runs.
         path = process.executable.removesuffix(" (deleted)")
-        return path in self._exact or self._match(path) is not None
+        return path in exact or match(path) is not None
+
+    return matches
 
 
-class Lined(Matcher):
-    """Looks for command lines."""
-
-    def __init__(self, expressions: Sequence[str]) -> None:
-        self._searches = [re.compile(expression).search for expression in expressions]
-
-    def __call__(self, process: TrackedProcess) -> bool:
-        """Look at its arguments."""
-        line = command_line(process)
-        return any(search(line) for search in self._searches)
-
-
-def _pins(table: ProcessTable, pids: Sequence[str]) -> Pinned:
-    keys = []
+def _is_one_of(table: ProcessTable, pids: Sequence[str]) -> Callable[[TrackedProcess], bool]:
+    """Return what looks for the very processes that have these PIDs now."""
+    starts = {}
     for text in pids:
         process = table.find(int(text))
         if process is None or process.exited_ns is not None:
             raise FilterError(f"no process has PID {text} now, so nothing can run under it")
-        keys.append(process.key)
-    return Pinned(keys)
+        starts[process.pid] = process.start_time_ns
+
+    def matches(process: TrackedProcess) -> bool:
+        start_ns = starts.get(process.pid)
+        return start_ns is not None and same_start(start_ns, process.start_time_ns)
+
+    return matches
 
 
 def matcher(table: ProcessTable, question: Question) -> Matcher:
@@ -119,20 +94,27 @@ def matcher(table: ProcessTable, question: Question) -> Matcher:
     values = question.alternatives
     match question.term.name:
         case "ancestor":
-            return Named(values)
+            return Matcher(is_named(values), by_name=True)
         case "ancestor-pid":
-            return _pins(table, values)
+            return Matcher(_is_one_of(table, values))
         case "ancestor-exe":
-            return Running(values)
+            return Matcher(_runs(values))
         case _:
-            return Lined(values)
+            return Matcher(has_line(values))
 
 
 class _Asker:
-    """What both ways of asking need: whom to look at, and what for."""
+    """What both ways of asking need.
+
+    Args:
+        table: what the tracker keeps.
+        matchers: the ancestors asked for, each answered apart.
+        include_self: a process that is itself what is asked for counts too.
+
+    """
 
     def __init__(
-        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool = True
+        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool
     ) -> None:
         self._table = table
         self._matchers = tuple(enumerate(matchers))
@@ -143,8 +125,8 @@ class _Asker:
     def _own(self, process: TrackedProcess, *, names_only: bool) -> int:
         """Return a bit for each matcher that a process is, by itself, what it looks for."""
         own = 0
-        for index, matches in self._matchers:
-            if (matches.by_name or not names_only) and matches(process):
+        for index, (matches, by_name) in self._matchers:
+            if (by_name or not names_only) and matches(process):
                 own |= 1 << index
         return own
 
@@ -154,16 +136,10 @@ class AncestryFilter(_Asker):
 
     Call ``survey`` once the tree has its first snapshot, and after each repair;
     ``standing`` for each event, in order.
-
-    Args:
-        table: what the tracker keeps.
-        matchers: the ancestors asked for, each answered apart.
-        include_self: a process that is itself what is asked for counts too.
-
     """
 
     def __init__(
-        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool = True
+        self, table: ProcessTable, matchers: Sequence[Matcher], *, include_self: bool
     ) -> None:
         super().__init__(table, matchers, include_self=include_self)
         # What is decided of each process until it ends: the bits for what it was itself, and
@@ -201,18 +177,18 @@ class AncestryFilter(_Asker):
 
     def standing(self, told: ProcessEvent) -> int:
         """Take the next event; return a bit for each matcher that its process ran under."""
-        process, kind = told.process, type(told.event)
-        is_born = kind is Fork
+        process, kind = told.process, told.as_received.kind
+        is_born = kind == "fork"
         under = self._under.get(process)
         # What a process runs was decided at its exec, or is its creator's at the fork.
-        names_only = is_born or (kind is Exit and under is not None)
+        names_only = is_born or (kind == "exit" and under is not None)
         before = self._is.get(process, 0) | (under or 0)
         if under is None or is_born:
             # Also of one that a survey met before its birth was told: only now do those
             # above it have all their marks.
             under = (under or 0) | self._above(process)
         own = self._is.get(process, 0) | self._own(process, names_only=names_only)
-        if kind is Exit:
+        if kind == "exit":
             self._forget(process)
         else:
             self._is[process], self._under[process] = own, under

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.core.events import Exec, Exit, Fork
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 
 if TYPE_CHECKING:
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import ProcEvent
 
 
@@ -32,8 +34,15 @@ class DescendantSet:
         """Those who are not known to have ended."""
         return tuple(self._living.values())
 
-    def includes(self, event: ProcEvent) -> bool:
+    def includes(self, event: AnyEvent) -> bool:
         """Tell whether an event is about one of them; to be asked once for each event."""
+        living = self._living
+        above = event.creator_pid if event.kind == "fork" else event.parent_pid
+        if event.pid not in living and above not in living:
+            return False  # as most are
+        return self._decide(value_of(event))
+
+    def _decide(self, event: ProcEvent) -> bool:
         if isinstance(event, Fork):
             return self._take_in(event.child, event.creator)
         key = event.key

@@ -7,6 +7,7 @@ is told in bpf/filter.bpf.c; this is the reader's side of it.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,7 @@ from proctree_bpf.filters.ancestry import AncestryFilter
 from proctree_bpf.filters.kernel_port import FallbackReason, KernelFilter, KernelProcess, Seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.model import Entry
@@ -113,32 +114,31 @@ class KernelFilterController:
         self._resume_ns = now_ns + _PAUSE_NS
 
     def _switch_off(self) -> None:
-        try:
+        with self._giving_up():
             self._kernel.switch_off()
-        except OSError as error:
-            self._give_up(error)
 
-    def _give_up(self, error: OSError) -> None:
-        self.given_up = self.given_up or str(error.strerror)
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Leave the kernel alone from now on if what is asked of it there fails."""
+        try:
+            yield
+        except OSError as error:
+            self.given_up = self.given_up or str(error.strerror)
 
     def caught_up(self, now_ns: int) -> None:
         """Go on: the tree knows all that was left out."""
         self.hold_ns = inf
         self._resume_ns = now_ns + _PAUSE_NS
         self._known_generation = self._kernel.generation
-        try:
+        with self._giving_up():
             self._kernel.clear_fallback()
-        except OSError as error:
-            self._give_up(error)
 
     def advance(self, table: ProcessTable, watermark_ns: int, clock: Callable[[], int]) -> None:
         """Set the filter when all that happened before has been applied to the tree."""
         if self.given_up or self._kernel.is_on or self.hold_ns < inf or clock() < self._resume_ns:
             return
-        try:
+        with self._giving_up():
             self._hand_over(table, watermark_ns, clock)
-        except OSError as error:
-            self._give_up(error)
 
     def _hand_over(self, table: ProcessTable, watermark_ns: int, clock: Callable[[], int]) -> None:
         if self._cleared_ns is None:
@@ -171,11 +171,9 @@ class KernelFilterController:
         """Add to a snapshot of ``/proc`` what the kernel's side knows: who created whom."""
         living: dict[tuple[int, int], KernelProcess] = {}
         ended: dict[tuple[int, int], list[KernelProcess]] = {}
-        try:
+        all_known: list[KernelProcess] = []
+        with self._giving_up():
             all_known = list(self._kernel.processes())
-        except OSError as error:
-            self._give_up(error)
-            all_known = []
         for each in all_known:
             place = each.key.pid, each.key.ticks
             if each.exited_ns is None:
@@ -195,14 +193,15 @@ class KernelFilterController:
                 # Of the dead, only what the kernel knows tells two holders of a PID apart.
                 found.append((node, info))
         dead = [each for holders in ended.values() for each in holders]
-        dead.sort(key=_born, reverse=True)  # a tree keeps them for their children
+        # The youngest first: a tree keeps them for their children.
+        dead.sort(key=lambda each: each.key.start_time_ns, reverse=True)
         found += [_entry_of(each, self._user_of) for each in dead]
         return Completed(found, unreported, {each.key for each in dead})
 
     def _as_sent(self, info: ProcInfo, known: KernelProcess) -> ProcInfo:
-        """Return what ``/proc`` shows now as the records would have told it then."""
+        """Return what ``/proc`` shows now as the events would have told it then."""
         if self.hold_ns == inf:
-            return info  # a gap: what the records would have told is lost
+            return info  # a gap: what the events would have told is lost
         if known.comm is not None:
             info = replace(info, cmd=known.comm)
         if known.uid is not None:
@@ -214,11 +213,8 @@ class KernelFilterController:
 
     def summary(self) -> dict[str, Any]:
         """Return what the statistics file says of it."""
-        return {
-            "times_on": self.times_on,
-            "doubts": dict(self.fallbacks),
-            "given_up": self.given_up,
-        }
+        fallbacks = dict(self.fallbacks)
+        return {"times_on": self.times_on, "fallbacks": fallbacks, "given_up": self.given_up}
 
 
 def _with_those_above(processes: Iterable[TrackedProcess]) -> dict[TrackedProcess, None]:
@@ -235,10 +231,6 @@ def _key_of_creator(process: TrackedProcess) -> ProcessKey:
     """Return the creator's key as its own seed has it, not as it was known at the birth."""
     creator = process.creator if process.creator_start_ns else None
     return creator.key if creator is not None else process.creator_key
-
-
-def _born(known: KernelProcess) -> int:
-    return known.key.start_time_ns
 
 
 def _sharpened(node: PidNode, info: ProcInfo, known: KernelProcess) -> Entry:

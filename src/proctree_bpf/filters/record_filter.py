@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from proctree_bpf.core.events import Exit
 from proctree_bpf.core.mirror import table_of
-from proctree_bpf.core.text import as_comm
-from proctree_bpf.filters.ancestry import (
-    AncestryFilter,
-    ParentFilter,
-    command_line,
-    matcher,
-)
-from proctree_bpf.filters.terms import ANCESTRY_TERMS, Question, ancestral, parse_terms
+from proctree_bpf.filters.ancestry import AncestryFilter, ParentFilter, has_line, is_named, matcher
+from proctree_bpf.filters.terms import ANCESTRY_TERMS, ancestral
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
+    from proctree_bpf.filters.terms import Filter, Question
 
 _SECOND_NS = 1_000_000_000
 
@@ -36,63 +30,34 @@ def _in_no_cgroup(_path: str, _cgroup_id: int) -> bool:
 class BoundFilter:
     """A filter over the stream of events that a tree is kept with.
 
-    >>> wanted = BoundFilter.parse("ancestor=sshd not-user=root", tree, cache)  # doctest: +SKIP
+    >>> wanted = BoundFilter(Filter.parse("ancestor=sshd failed"), tree, cache)  # doctest: +SKIP
     >>> wanted.survey()  # doctest: +SKIP
     >>> told = tracker.apply(event)  # doctest: +SKIP
     >>> wanted.admits(told)  # doctest: +SKIP
 
     Args:
-        questions: all must hold; see ``filters.terms``.
+        wanted: the filter.
         tree, cache: what the tracker keeps.
-        include_self: a process that is itself the ancestor asked for counts too.
-        by_parent: ask for the kernel's present parents instead of the creators.
         in_cgroup: knows cgroups; needed for the term ``cgroup`` only.
 
     """
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        wanted: Filter,
         tree: TreeStore,
         cache: CacheStore,
-        *,
-        include_self: bool = True,
-        by_parent: bool = False,
         in_cgroup: InCgroup = _in_no_cgroup,
     ) -> None:
-        self.questions = tuple(questions)
-        self.include_self = include_self
-        self.by_parent = by_parent
+        self._filter = wanted
         self.ancestry: AncestryFilter | ParentFilter | None = None
         self._table, _ = table_of(tree, cache)
-        self._ancestral = ancestral(questions)
+        self._ancestral = ancestral(wanted.questions)
         self._wanted = 0
         self._unwanted = 0
         self._predicates = [
-            _predicate(q, in_cgroup) for q in questions if q.term not in ANCESTRY_TERMS
+            _predicate(q, in_cgroup) for q in wanted.questions if q.term not in ANCESTRY_TERMS
         ]
-
-    @classmethod
-    def parse(
-        cls,
-        terms: str | Iterable[str],
-        tree: TreeStore,
-        cache: CacheStore,
-        *,
-        include_self: bool = True,
-        by_parent: bool = False,
-        in_cgroup: InCgroup = _in_no_cgroup,
-    ) -> Self:
-        """Make a filter of terms such as ``ancestor=sshd,cron not-user=root failed``.
-
-        Raises:
-            FilterError: they cannot be understood.
-
-        """
-        return cls(
-            parse_terms(terms), tree, cache,
-            include_self=include_self, by_parent=by_parent, in_cgroup=in_cgroup,
-        )  # fmt: skip
 
     def survey(self) -> None:
         """Decide for all that the tree knows now: after a snapshot and after each repair.
@@ -112,8 +77,8 @@ class BoundFilter:
                     self._wanted |= 1 << index
             if self._unwanted:  # nobody can say that it is not under one of these
                 self._unwanted |= 1 << len(matchers)
-            kind = ParentFilter if self.by_parent else AncestryFilter
-            self.ancestry = kind(self._table, matchers, include_self=self.include_self)
+            kind = ParentFilter if self._filter.by_parent else AncestryFilter
+            self.ancestry = kind(self._table, matchers, include_self=self._filter.include_self)
         self.ancestry.survey()
 
     def admits(self, told: ProcessEvent) -> bool:
@@ -130,83 +95,58 @@ class BoundFilter:
 
 def _predicate(question: Question, in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
     """Make the test that one question asks of a record."""
-    holds = _TESTS[question.term.name](question.alternatives, in_cgroup)
+    holds = _test(question.term.name, question.alternatives, in_cgroup)
     if not question.negated:
         return holds
     if question.term.name in ("min-age", "max-age"):  # of the ends only, turned round too
-        return lambda told: not isinstance(told.event, Exit) or not holds(told)
+        return lambda told: told.as_received.kind != "exit" or not holds(told)
     return lambda told: not holds(told)
 
 
-def _user(users: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(users)
-    return lambda a: a.process.user in wanted or str(a.process.uid) in wanted
+def _test(term: str, values: Sequence[str], in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
+    match term:
+        case "failed":
+            return lambda told: told.as_received.kind == "exit" and bool(told.as_received.status)
+        case "min-age":
+            least_ns = min(map(float, values)) * _SECOND_NS
+            return _age_test(lambda age_ns: age_ns >= least_ns)
+        case "max-age":
+            most_ns = max(map(float, values)) * _SECOND_NS
+            return _age_test(lambda age_ns: age_ns <= most_ns)
+    of_process = _process_test(term, values, in_cgroup)
+    return lambda told: of_process(told.process)
 
 
-def _name(names: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(map(as_comm, names))
-    return lambda a: as_comm(a.process.cmd) in wanted
-
-
-def _line(expressions: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    searches = [re.compile(expression).search for expression in expressions]
-    return lambda a: any(search(command_line(a.process)) for search in searches)
-
-
-def _pid(pids: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(map(int, pids))
-    return lambda a: a.process.pid in wanted
-
-
-def _ppid(pids: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    wanted = frozenset(map(int, pids))
-    return lambda a: a.process.kernel_parent.pid in wanted
-
-
-def _cgroup(paths: Sequence[str], in_cgroup: InCgroup) -> Callable[[ProcessEvent], bool]:
+def _age_test(is_right: Callable[[int], bool]) -> Callable[[ProcessEvent], bool]:
     def holds(told: ProcessEvent) -> bool:
-        cgroup_id = told.process.cgroup_id
-        return cgroup_id is not None and any(in_cgroup(path, cgroup_id) for path in paths)
-
-    return holds
-
-
-def _failed(_values: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    return lambda a: isinstance(a.event, Exit) and bool(a.event.status)
-
-
-def _min_age(seconds: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    least_ns = min(float(text) for text in seconds) * _SECOND_NS
-
-    def holds(told: ProcessEvent) -> bool:
-        if not isinstance(told.event, Exit):
+        if told.as_received.kind != "exit":
             return True
         age_ns = told.age_ns
-        return age_ns is not None and age_ns >= least_ns
+        return age_ns is not None and is_right(age_ns)
 
     return holds
 
 
-def _max_age(seconds: Sequence[str], _: InCgroup) -> Callable[[ProcessEvent], bool]:
-    most_ns = max(float(text) for text in seconds) * _SECOND_NS
-
-    def holds(told: ProcessEvent) -> bool:
-        if not isinstance(told.event, Exit):
-            return True
-        age_ns = told.age_ns
-        return age_ns is not None and age_ns <= most_ns
-
-    return holds
-
-
-_TESTS: dict[str, Callable[[Sequence[str], InCgroup], Callable[[ProcessEvent], bool]]] = {
-    "user": _user,
-    "name": _name,
-    "line": _line,
-    "pid": _pid,
-    "ppid": _ppid,
-    "cgroup": _cgroup,
-    "failed": _failed,
-    "min-age": _min_age,
-    "max-age": _max_age,
-}
+def _process_test(
+    term: str, values: Sequence[str], in_cgroup: InCgroup
+) -> Callable[[TrackedProcess], bool]:
+    match term:
+        case "user":
+            wanted = frozenset(values)
+            return lambda process: process.user in wanted or str(process.uid) in wanted
+        case "name":
+            return is_named(values)
+        case "line":
+            return has_line(values)
+        case "pid":
+            pids = frozenset(map(int, values))
+            return lambda process: process.pid in pids
+        case "ppid":
+            pids = frozenset(map(int, values))
+            return lambda process: process.kernel_parent.pid in pids
+        case "cgroup":
+            return lambda process: (
+                process.cgroup_id is not None
+                and any(in_cgroup(path, process.cgroup_id) for path in values)
+            )
+    raise ValueError(term)

@@ -29,16 +29,17 @@ _MOST_DIGITS = 20
 
 
 class Value(Enum):
-    """What kind of value a term takes."""
+    """What kind of value a term takes, as the help names it."""
 
-    NAME = "name"
+    NAME = "NAME"
     """A process's name (comm); longer ones are cut as the kernel cuts them."""
-    TEXT = "text"
-    PID = "pid"
-    REGEX = "regex"
+    PATH = "PATH"
+    USER = "USER"
+    PID = "PID"
+    REGEX = "RE"
     """Not split at commas."""
-    SECONDS = "seconds"
-    NOTHING = "nothing"
+    SECONDS = "SECONDS"
+    NOTHING = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,47 +48,37 @@ class Term:
 
     name: str
     value: Value
-    metavar: str
     help: str
 
 
 ANCESTRY_TERMS = (
-    Term(
-        "ancestor", Value.NAME, "NAME", "Processes that are, or ran under, one named NAME (comm)."
-    ),
+    Term("ancestor", Value.NAME, "Processes that are, or ran under, one named NAME (comm)."),
     Term(
         "ancestor-pid",
         Value.PID,
-        "PID",
         "Processes that are, or ran under, the one with PID at the start.",
     ),
     Term(
         "ancestor-exe",
-        Value.TEXT,
-        "PATH",
+        Value.PATH,
         "Processes that ran under the program file PATH; *, ?, [] match.",
     ),
     Term(
         "ancestor-regex",
         Value.REGEX,
-        "RE",
         "Processes that ran under a command line in which RE is found.",
     ),
 )
 RECORD_TERMS = (
-    Term("user", Value.TEXT, "USER", "Processes of this user: a name or a uid."),
-    Term("name", Value.NAME, "NAME", "Processes named NAME (comm)."),
-    Term("line", Value.REGEX, "RE", "Processes in whose command line RE is found."),
-    Term("pid", Value.PID, "PID", "The process with this PID."),
-    Term("ppid", Value.PID, "PID", "Processes whose parent has this PID."),
-    Term("cgroup", Value.TEXT, "PATH", "Processes in this cgroup (version 2), or in one below it."),
-    Term("failed", Value.NOTHING, "", "Only exits, with a status other than 0 or by a signal."),
-    Term(
-        "min-age", Value.SECONDS, "SECONDS", "No exits of processes that ran for less than SECONDS."
-    ),
-    Term(
-        "max-age", Value.SECONDS, "SECONDS", "No exits of processes that ran for more than SECONDS."
-    ),
+    Term("user", Value.USER, "Processes of this user: a name or a uid."),
+    Term("name", Value.NAME, "Processes named NAME (comm)."),
+    Term("line", Value.REGEX, "Processes in whose command line RE is found."),
+    Term("pid", Value.PID, "The process with this PID."),
+    Term("ppid", Value.PID, "Processes whose parent has this PID."),
+    Term("cgroup", Value.PATH, "Processes in this cgroup (version 2), or in one below it."),
+    Term("failed", Value.NOTHING, "Only exits, with a status other than 0 or by a signal."),
+    Term("min-age", Value.SECONDS, "No exits of processes that ran for less than SECONDS."),
+    Term("max-age", Value.SECONDS, "No exits of processes that ran for more than SECONDS."),
 )
 TERMS = {term.name: term for term in (*ANCESTRY_TERMS, *RECORD_TERMS)}
 

@@ -6,39 +6,34 @@ import shlex
 from signal import Signals
 from typing import TYPE_CHECKING
 
+from proctree_bpf.core.events import dumped_core, exit_code_of, exit_signal_of
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
 from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
-    from proctree_bpf.core.events import Exit, Gap
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.process import TrackedProcess
 
+_SIGNALS = frozenset(map(int, Signals))
 
-def exit_text(event: Exit) -> str:
+
+def exit_text(status: int | None) -> str:
     """Return the exit code, or the signal's name with ``*`` if it dumped core."""
-    if event.status is None:
+    if status is None:
         return "?"
-    if event.signal is None:
-        return str(event.exit_code)
-    return signal_name(event.signal)[:7] + ("*" if event.core_dumped else "")
+    signal = exit_signal_of(status)
+    if signal is None:
+        return str(exit_code_of(status))
+    name = Signals(signal).name if signal in _SIGNALS else f"SIG{signal}"
+    return name[:7] + ("*" if dumped_core(status) else "")
 
 
-def signal_name(number: int) -> str:
-    """Return a signal's name."""
-    try:
-        return Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
-def exit_colour(event: Exit | None) -> str:
-    """Return red for a failure, dim for another end, nothing for what still runs."""
-    if event is None:
-        return ""
-    return RED if event.status else DIM
+def exit_colour(status: int | None) -> str:
+    """Return red for a failure, dim for another end."""
+    return RED if status else DIM
 
 
 def command_text(about: ProcInfo | TrackedProcess, max_args: int | None = None) -> str:

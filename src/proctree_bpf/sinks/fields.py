@@ -7,14 +7,12 @@ from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.sinks.describe import command_text, exit_text
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from proctree_bpf.core.events import Exit
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.sinks.wall_time import TraceClock
@@ -59,10 +57,10 @@ class Field:
     right: bool = False
     text: Callable[[ProcessEvent], str] = _nothing
     of_exits: bool = False
-    of_status: Callable[[Exit], str] | None = None
+    of_status: Callable[[int | None], str] | None = None
     of_time: Callable[[View], Callable[[int], str]] | None = None
     of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
-    of_kind: Callable[[type], str] | None = None
+    of_kind: Callable[[str], str] | None = None
     is_handed_in: bool = False
 
 
@@ -71,7 +69,7 @@ def _age(told: ProcessEvent) -> str:
     began_ns, held_ns = process.start_time_ns, process.held_until_ns
     if not began_ns:
         return ""
-    return duration(told.event.timestamp_ns - max(began_ns, held_ns))
+    return duration(told.as_received.timestamp_ns - max(began_ns, held_ns))
 
 
 def _cpu(told: ProcessEvent) -> str:
@@ -98,7 +96,7 @@ def _command_of(view: View) -> Callable[[TrackedProcess], str]:
 _ALL = (
     Field("time", "TIME", 12, of_time=lambda view: view.clock.time_of_day),
     Field("timestamp", "TIME(s)", 10, right=True, of_time=lambda view: view.clock.since_start),
-    Field("event", "EVENT", 5, of_kind=lambda kind: EVENT_KINDS[kind]),
+    Field("event", "EVENT", 5, of_kind=str),
     Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid")),
     Field("ppid", "PPID", 7, right=True, of_process=lambda _: _ppid),
     Field("user", "USER", 10, of_process=lambda _: attrgetter("user")),

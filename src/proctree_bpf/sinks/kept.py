@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from proctree_bpf.core.lineage import End, line_up
+from proctree_bpf.core.lineage import line_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proctree_bpf.core.lineage import End
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.table import ProcessTable
 
@@ -50,7 +51,6 @@ class KeptTexts(Generic[A]):
         join: makes what is above a process of it, of the links of its chain, nearest first,
             and of how the line ends.
         max_ancestors: how many links a chain may have; None for all.
-        only_kept: whether nothing is above a process that the table had no room for.
 
     """
 
@@ -60,8 +60,6 @@ class KeptTexts(Generic[A]):
         link: Callable[[TrackedProcess], str],
         join: Callable[[list[TrackedProcess], list[str], End], A],
         max_ancestors: int | None,
-        *,
-        only_kept: bool = False,
     ) -> None:
         self.owner = object()
         """What all that is kept here is marked with."""
@@ -69,7 +67,6 @@ class KeptTexts(Generic[A]):
         self._link = link
         self._join = join
         self._max_ancestors = max_ancestors
-        self._only_kept = only_kept
         self._detailed: deque[Kept] = deque()
 
     def of(self, process: TrackedProcess) -> Kept:
@@ -116,16 +113,8 @@ class KeptTexts(Generic[A]):
         above: A = kept.above
         return above
 
-    def line(self, process: TrackedProcess) -> tuple[list[TrackedProcess], End]:
-        """Return a process and its creators, nearest first, and how the line ends."""
-        if process.is_kept or not self._only_kept:
-            return line_up(process, self._max_ancestors)
-        if process.ppid in (0, process.pid):
-            return [process], End.ROOT
-        return [process], End.CUT if self._max_ancestors == 0 else End.MISSING
-
     def _encode(self, process: TrackedProcess) -> A:
-        line, end = self.line(process)
+        line, end = line_up(process, self._max_ancestors)
         links = []
         for member in line[1:]:
             kept = self.of(member)

@@ -6,7 +6,6 @@ from __future__ import annotations
 _PLAIN = "".join(filter(str.isalnum, map(chr, range(128)))).encode() + b"@%_-+=:,./"
 # The end of an argument becomes a blank, and what needs quotes a NUL.
 _SHOWN = bytes(32 if byte == 0 else byte if byte in _PLAIN else 0 for byte in range(256))
-_BLANK = 32
 
 
 def plain_args(args_raw: bytes | None) -> str | None:
@@ -16,7 +15,7 @@ def plain_args(args_raw: bytes | None) -> str | None:
     """
     if not args_raw:
         return None
-    shown = args_raw.translate(_SHOWN)
-    if 0 in shown or shown[0] == _BLANK or shown[-1] != _BLANK or b"  " in shown:
+    shown = args_raw.translate(_SHOWN).decode("ascii")
+    if "\0" in shown or shown[0] == " " or shown[-1] != " " or "  " in shown:
         return None
-    return shown[:-1].decode("ascii")
+    return shown[:-1]

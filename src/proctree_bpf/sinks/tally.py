@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
+from collections.abc import Hashable
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from proctree_bpf.core.events import Exec, Exit
+from proctree_bpf.core.events import exit_code_of
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.describe import exit_text
 from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from proctree_bpf.core.process_event import ProcessEvent
 
 # How many are named: what is read at a glance.
@@ -22,7 +22,7 @@ _TOP = 5
 # come from programs that rename themselves, which must not fill the memory.
 MAX_COUNTED = 4096
 
-K = TypeVar("K", bound="Hashable")
+K = TypeVar("K", bound=Hashable)
 
 
 class FrequentCounter(Generic[K]):
@@ -34,23 +34,19 @@ class FrequentCounter(Generic[K]):
 
     def __init__(self, capacity: int = MAX_COUNTED) -> None:
         self._capacity = capacity
-        self._counts: dict[K, int] = {}
+        self._counts: Counter[K] = Counter()
         self.exact = True
 
     def add(self, key: K) -> None:
         """Count one more."""
-        counts = self._counts
-        if key in counts:
-            counts[key] += 1
-            return
-        if len(counts) >= self._capacity:
+        if key not in self._counts and len(self._counts) >= self._capacity:
             self.exact = False
-            counts = self._counts = dict(self.most(self._capacity // 2))
-        counts[key] = counts.get(key, 0) + 1
+            self._counts = Counter(dict(self.most(self._capacity // 2)))
+        self._counts[key] += 1
 
     def most(self, number: int) -> list[tuple[K, int]]:
         """Return the most frequent; of equals, the one that came first."""
-        return sorted(self._counts.items(), key=lambda item: -item[1])[:number]
+        return self._counts.most_common(number)
 
 
 class Tally:
@@ -66,15 +62,17 @@ class Tally:
 
     def add(self, told: ProcessEvent) -> None:
         """Count an exec or an exit."""
-        event, kind = told.event, type(told.event)
-        if kind is Exec:
+        event = told.as_received
+        if event.kind == "exec":
             self._runs.add(told.process.cmd)
-        elif isinstance(event, Exit):
+        elif event.kind == "exit":
             age_ns = told.age_ns
             if age_ns is not None and age_ns >= self._least_ns:
                 self._lasted(told.process.cmd, age_ns)
-            if event.status:
-                how = exit_text(event) if event.signal else f"exit code {event.exit_code}"
+            status = event.status
+            if status:
+                code = exit_code_of(status)
+                how = exit_text(status) if code is None else f"exit code {code}"
                 self._failures.add((told.process.cmd, how))
 
     def lines(self) -> list[str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, runtime_checkable
 
+from proctree_bpf.core.compact import value_of
 from proctree_bpf.errors import SourceFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from proctree_bpf.codecs.proc_files import Reading
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import Gap, ProcEvent
     from proctree_bpf.filters.kernel_port import FilterFallback
 
@@ -41,26 +43,32 @@ def failing_as(what: str, remedy: str = "report this as a bug") -> Iterator[None
 class Delivery:
     """What one poll of a source brought.
 
-    ``events`` are in the order of arrival. Every event stamped before
+    ``received`` are events in the order of arrival. Every event stamped before
     ``watermark_ns`` (CLOCK_BOOTTIME) is in this delivery or an earlier one, or is
     counted in a gap. ``end`` says that nothing will ever follow. ``fallback`` says that a
     filter in the kernel has stopped to decide.
     """
 
     watermark_ns: int
-    events: list[ProcEvent] = field(default_factory=list)
+    received: Sequence[AnyEvent] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     end: bool = False
     fallback: FilterFallback | None = None
 
-    def joined(self, following: Delivery) -> Delivery:
-        """Return this delivery and the one that followed it as one."""
-        return Delivery(
-            following.watermark_ns,
-            self.events + following.events,
-            self.gaps + following.gaps,
-            following.end,
-            following.fallback or self.fallback,
+    @property
+    def events(self) -> list[ProcEvent]:
+        """What was received, as values of ``core.events``."""
+        return [value_of(event) for event in self.received]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Self]) -> Self:
+        """Return deliveries that followed each other as one."""
+        return cls(
+            pieces[-1].watermark_ns,
+            [event for piece in pieces for event in piece.received],
+            [gap for piece in pieces for gap in piece.gaps],
+            pieces[-1].end,
+            next((piece.fallback for piece in reversed(pieces) if piece.fallback), None),
         )
 
 
@@ -86,7 +94,10 @@ class Snapshot(NamedTuple):
 
 
 class EventSource(Protocol):
-    """A source of process events. Its methods are called from one thread."""
+    """A source of process events. Its methods are called from one thread.
+
+    Each but ``open``, ``close`` and ``stats`` raises SourceFailedError if the source has broken.
+    """
 
     @property
     def name(self) -> str:
@@ -105,12 +116,7 @@ class EventSource(Protocol):
         """
 
     def poll(self) -> Delivery:
-        """Return at once with all that has arrived since the last call.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Return at once with all that has arrived since the last call."""
 
     def is_quiet(self) -> bool:
         """Tell, for much less than a poll costs, that nothing has come since the last one.
@@ -125,10 +131,6 @@ class EventSource(Protocol):
 
         Returns None if ``not_before_ns`` has not come yet. A recording has its snapshots
         where they were taken, so it does not ask for the time.
-
-        Raises:
-            SourceFailedError: ``/proc`` cannot be listed any more, or it has broken.
-
         """
 
     def now_ns(self) -> int:
@@ -138,12 +140,7 @@ class EventSource(Protocol):
         """Return a descriptor that is readable when events are waiting, if it has one."""
 
     def stop(self) -> None:
-        """Receive nothing new; what was received before still comes from ``poll``.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Receive nothing new; what was received before still comes from ``poll``."""
 
     def close(self) -> None:
         """Give everything back to the kernel. May be called twice."""
@@ -157,20 +154,10 @@ class BufferedSource(EventSource, Protocol):
     """A source that can take what comes from the kernel now and decode it later."""
 
     def receive(self) -> Waiting:
-        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Empty the kernel's buffers, for much less than ``poll`` costs; tell what waits for it."""
 
     def poll_some(self) -> Delivery:
-        """Return what was received first, a piece that is soon done.
-
-        Raises:
-            SourceFailedError: it has broken.
-
-        """
+        """Return what was received first, a piece that is soon done."""
 
     def undelivered(self) -> int:
         """Count the events that were received, or wait in the kernel's buffers."""

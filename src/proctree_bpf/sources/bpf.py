@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
-from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
+from proctree_bpf.codecs.recording import encode_drain
+from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.base import Delivery, Waiting, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.loading.bpf_program import BpfProgram
@@ -19,8 +18,8 @@ from proctree_bpf.sources.loading.filter_maps import FilterMaps
 from proctree_bpf.sources.loading.program_cache import default_directory
 from proctree_bpf.sources.loading.programs import Programs, ProgramSource, Wanted
 from proctree_bpf.sources.rings.backlog import Backlog, Taken
+from proctree_bpf.sources.rings.perf_ring import LockedMemoryError
 from proctree_bpf.sources.system import place
-from proctree_bpf.sources.system.causes import what_helps
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.privilege import (
     how_to_gain,
@@ -42,9 +41,12 @@ _UNREADABLE = "what the BPF programs have counted and sent cannot be read any mo
 DEFAULT_ARGS_BYTES = 4096
 
 
+_LEAST_DEFAULT_PAGES = 256
+
+
 def _pages_for(cpus: int) -> int:
     """Return the pages of a CPU's buffer: 8 MiB, or less where there are many CPUs."""
-    return max(256, min(2048, 1 << (8192 // cpus).bit_length() - 1))
+    return max(_LEAST_DEFAULT_PAGES, min(2048, 1 << (8192 // cpus).bit_length() - 1))
 
 
 DEFAULT_PERF_PAGES = _pages_for(os.cpu_count() or 1)
@@ -85,10 +87,6 @@ class BpfOptions:
             raise ValueError("perf_pages must be a power of two")
 
 
-def _loaded(programs: Programs) -> BpfProgram:
-    return BpfProgram(programs.compiled, programs.macros)
-
-
 class BpfSource(LiveSource):
     """An ``EventSource`` that receives each fork, exec and exit from BPF programs."""
 
@@ -117,21 +115,16 @@ class BpfSource(LiveSource):
         self._seconds[name] = round(time.perf_counter() - begun, 6)
 
     def open(self) -> None:
-        """Compile, open the buffers, attach.
-
-        Raises:
-            SourceUnavailableError: it cannot be used; nothing is left open.
-
-        """
+        """Compile, open the buffers, attach."""
         self._check_place()
         with self._phase("btf"):
-            blob = self._read_btf()
-        source = ProgramSource(blob, lambda: self._layout(blob), self._options.program_cache)
+            source = ProgramSource(self._options.btf_path, self._options.program_cache)
         program, programs, spec = self._load_best(source)
         try:
-            self._require_kernels_btf()
+            if self._options.btf_path == BTF_PATH:  # what programs read depends on it
+                place.require(place.sys_trouble(BTF_PATH))
             with self._phase("attach"):
-                program.open_buffers(self._options.perf_pages)
+                self._open_buffers(program)
                 started_ns = boottime_ns()
                 self._stream = PerfStream(self.name, program.cpus, started_ns, program.copies)
                 if spec is not None:
@@ -145,6 +138,20 @@ class BpfSource(LiveSource):
             program.close()
             raise
         self._program = program
+
+    def _open_buffers(self, program: BpfProgram) -> None:
+        """Open the buffers; those of the usual size may be smaller if not so much can be locked."""
+        pages = self._options.perf_pages
+        least = _LEAST_DEFAULT_PAGES if pages == DEFAULT_PERF_PAGES else pages
+        while True:
+            try:
+                program.open_buffers(pages)
+            except LockedMemoryError:
+                if pages <= least:
+                    raise
+                pages //= 2
+            else:
+                return
 
     def _load_best(
         self, source: ProgramSource
@@ -166,18 +173,13 @@ class BpfSource(LiveSource):
         return *self._load(source, Wanted(options.max_args_bytes)), None
 
     def _load(self, source: ProgramSource, wanted: Wanted) -> tuple[BpfProgram, Programs]:
-        """Load programs that are kept; compile them if there are none, or the kernel wants others.
-
-        Raises:
-            SourceUnavailableError: the compiler or the kernel refused.
-
-        """
+        """Load programs that are kept; compile them if there are none, or they are refused."""
         begun = time.perf_counter()
         programs = source.kept(wanted)
         program = None
         if programs is not None:
             try:
-                program = _loaded(programs)
+                program = BpfProgram(programs.compiled, programs.macros)
             except (SourceUnavailableError, LookupError, ValueError) as error:
                 if getattr(error, "refusal", Refusal.BROKEN) is not Refusal.BROKEN:
                     raise
@@ -191,20 +193,15 @@ class BpfSource(LiveSource):
         return program, programs
 
     def _compile(self, source: ProgramSource, wanted: Wanted) -> tuple[Programs, BpfProgram]:
-        """Compile programs that read by plain loads, or if the kernel refuses those, by a helper.
-
-        Raises:
-            SourceUnavailableError: the compiler or the kernel refused.
-
-        """
+        """Compile programs that read by plain loads; if the kernel refuses those, by a helper."""
         programs = source.compile(wanted)
         try:
-            return programs, _loaded(programs)
+            return programs, BpfProgram(programs.compiled, programs.macros)
         except SourceUnavailableError as error:
             if error.refusal is not Refusal.BROKEN or "DIRECT" not in programs.macros:
                 raise
         programs = source.compile(wanted, direct=False)
-        return programs, _loaded(programs)
+        return programs, BpfProgram(programs.compiled, programs.macros)
 
     def _set_up_filter(self, program: BpfProgram, spec: KernelFilterSpec) -> None:
         """Say what is sought; if that cannot be said, the program sends everything."""
@@ -216,7 +213,7 @@ class BpfSource(LiveSource):
             )
 
     def _check_place(self) -> None:
-        place.require_proc()
+        place.require(place.proc_trouble())
         if not may_load_bpf():
             raise SourceUnavailableError(
                 "BPF needs root, or the capabilities CAP_BPF and CAP_PERFMON",
@@ -227,65 +224,19 @@ class BpfSource(LiveSource):
             raise SourceUnavailableError(
                 "this is a container with PIDs of its own, which BPF does not see",
                 "run it on the host, or start the container with the host's PID namespace",
-                Refusal.UNSUPPORTED,
             )
-        place.require_everybody()
-
-    def _read_btf(self) -> bytes:
-        path = self._options.btf_path
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise SourceUnavailableError(
-                f"the kernel's type information {path} cannot be read ({error.strerror})",
-                what_helps(error, "use a kernel that is built with CONFIG_DEBUG_INFO_BTF"),
-                Refusal.UNSUPPORTED,
-            ) from error
-
-    def _require_kernels_btf(self) -> None:
-        """Insist on type information of this kernel: what programs read depends on it."""
-        path = self._options.btf_path
-        trouble = place.sys_trouble(path) if path == BTF_PATH else None
-        if trouble is not None:
-            raise trouble.refusal()
-
-    def _layout(self, blob: bytes) -> dict[str, int]:
-        path = self._options.btf_path
-        try:
-            return layout_macros(Btf(blob))
-        except MissingFieldError as error:
-            raise SourceUnavailableError(
-                f"this kernel's type information has no {error}",
-                "use a kernel of the supported range, or report this one as a bug",
-                Refusal.UNSUPPORTED,
-            ) from error
-        except DecodeError as error:
-            raise SourceUnavailableError(
-                f"the kernel's type information {path} is not readable as BTF ({error})",
-                "report this kernel as a bug",
-                Refusal.UNSUPPORTED,
-            ) from error
+        place.require(place.hiding())
 
     def poll(self) -> Delivery:
-        """Empty the buffers, and decode all that was in them; return at once.
-
-        Raises:
-            SourceFailedError: the kernel does not let us read them any more.
-
-        """
+        """Empty the buffers, and decode all that was in them; return at once."""
         self.receive()
-        whole = self.poll_some()
+        pieces = [self.poll_some()]
         while self._backlog:
-            whole = whole.joined(self.poll_some())
-        return whole
+            pieces.append(self.poll_some())
+        return Delivery.of(pieces)
 
     def receive(self) -> Waiting:
-        """Empty the buffers, unless what waits to be decoded has no room any more.
-
-        Raises:
-            SourceFailedError: the kernel does not let us read them any more.
-
-        """
+        """Empty the buffers, unless what waits to be decoded has no room any more."""
         program, backlog = self._program, self._backlog
         if program is None or program.rings is None:
             raise RuntimeError("the source is not open")
@@ -306,16 +257,11 @@ class BpfSource(LiveSource):
             taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:
-                self.recorder.drain(taken.drain())
+                self.recorder.write(encode_drain(taken.drain()))
         return Waiting(fill, backlog.fill, taken_ns - (backlog.since_ns or taken_ns))
 
     def poll_some(self) -> Delivery:
-        """Decode what was taken from the buffers at one moment, first what came first.
-
-        Raises:
-            SourceFailedError: the kernel does not let us read them any more.
-
-        """
+        """Decode what was taken from the buffers at one moment, first what came first."""
         if not self._backlog:
             self.receive()
         if self._stream is None:
@@ -325,16 +271,11 @@ class BpfSource(LiveSource):
         return Delivery(watermark_ns, events, gaps, fallback=taken.fallback)
 
     def undelivered(self) -> int:
-        """Count the records that were begun and neither delivered nor told to be lost."""
+        """Count the samples that were begun and neither delivered nor told to be lost."""
         return 0 if self._stream is None else self._stream.outstanding(self._counters)
 
     def is_quiet(self) -> bool:
-        """Tell that no sample was begun since the last poll.
-
-        Raises:
-            SourceFailedError: the kernel does not let us read the counters any more.
-
-        """
+        """Tell that no sample was begun since the last poll."""
         with failing_as(_UNREADABLE):
             return self._program is not None and not self._backlog and self._program.is_quiet()
 

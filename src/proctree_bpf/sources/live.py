@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from proctree_bpf.codecs.recording import SnapshotPart
+from proctree_bpf.codecs.recording import SnapshotPart, encode_snapshot
 from proctree_bpf.sources.base import MOUNT_PROC, Snapshot, failing_as
 from proctree_bpf.sources.system import procfs
 from proctree_bpf.sources.system.clock import boottime_ns
@@ -45,7 +45,7 @@ class LiveSource:
             whole += some
             self.meet(some)
             if self.recorder is not None:
-                self.recorder.snapshot(part)
+                self.recorder.write(encode_snapshot(part))
             if part.last:
                 return Snapshot(begun_ns, part.ended_ns, whole)
             progress()

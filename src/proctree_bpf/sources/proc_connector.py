@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_proc import (
@@ -21,24 +22,33 @@ from proctree_bpf.codecs.cn_proc import (
     WouldBlock,
 )
 from proctree_bpf.codecs.inputs import Received
+from proctree_bpf.codecs.recording import encode_received
 from proctree_bpf.errors import DecodeError, Refusal, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.base import MORE_FILES, MOUNT_PROC, Delivery, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
-from proctree_bpf.sources.system import own_name, place, procfs
-from proctree_bpf.sources.system.causes import forbidden, what_helps
+from proctree_bpf.sources.system import place, procfs
+from proctree_bpf.sources.system.causes import forbidden, unavailable_as
 from proctree_bpf.sources.system.clock import both_clocks_ns
-from proctree_bpf.sources.system.connector_socket import ProcConnector, wait_readable
+from proctree_bpf.sources.system.connector_socket import (
+    ProcConnector,
+    touch_own_name,
+    wait_readable,
+)
 from proctree_bpf.sources.system.privilege import (
     how_to_gain,
     in_initial_pid_namespace,
     in_initial_user_namespace,
 )
-from proctree_bpf.streams.connector import SOURCE, ConnectorStream
+from proctree_bpf.streams.connector import ConnectorStream
+from proctree_bpf.streams.connector_count import SOURCE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proctree_bpf.codecs.cn_proc import CnProcEvent
     from proctree_bpf.codecs.proc_files import Reading
-    from proctree_bpf.codecs.recording import ProcAnswers
+    from proctree_bpf.codecs.recording import Answers
     from proctree_bpf.sources.recorder import Recorder
 
 # A message of 76 bytes takes about 800 of the buffer: room for 80 000 of them.
@@ -81,16 +91,27 @@ class ProcConnectorSource(LiveSource):
         self._seconds: dict[str, float] = {}
 
     def open(self) -> None:
-        """Subscribe, and prove that events arrive.
-
-        Raises:
-            SourceUnavailableError: it cannot be used; nothing is left open.
-
-        """
+        """Subscribe, and prove that events arrive."""
         begun = time.perf_counter()
         self._check_place()
+        remedy = "use a kernel that is built with CONFIG_PROC_EVENTS"
+        with unavailable_as("the proc connector cannot be opened", remedy):
+            self._connector = self._opened()
+        self._connector.set_nonblocking()
         try:
-            connector = ProcConnector(receive_buffer=self._receive_buffer)
+            self._require_events()
+        except BaseException:
+            self.close()
+            raise
+        # From now on the number of each CPU's next message is known, and so is what is lost.
+        _touch_comm_on_every_cpu()
+        self._seconds["subscribe"] = round(time.perf_counter() - begun, 6)
+        if self.recorder is not None:
+            self.recorder.begin(self.name, blind_spots=self.blind_spots)
+
+    def _opened(self) -> ProcConnector:
+        try:
+            return ProcConnector(receive_buffer=self._receive_buffer)
         except PermissionError as error:
             raise SourceUnavailableError(
                 "the proc connector needs root or CAP_NET_ADMIN on this kernel",
@@ -101,65 +122,44 @@ class ProcConnectorSource(LiveSource):
             raise SourceUnavailableError(
                 "the proc connector is in the host's network namespace only",
                 "run it there, with 'nsenter --net --target 1'",
-                Refusal.UNSUPPORTED,
             ) from error
-        except OSError as error:
-            raise SourceUnavailableError(
-                f"the proc connector cannot be opened ({error.strerror})",
-                what_helps(error, "use a kernel that is built with CONFIG_PROC_EVENTS"),
-                Refusal.UNSUPPORTED,
-            ) from error
-        connector.set_nonblocking()
-        self._connector = connector
-        try:
+
+    def _require_events(self) -> None:
+        remedy = forbidden("poll(2) and recvfrom(2)").remedy
+        with unavailable_as("the proc connector cannot be waited for or read", remedy):
             is_proven = self._prove()
-        except OSError as error:
-            self.close()
-            raise SourceUnavailableError(
-                f"the proc connector cannot be waited for or read ({error.strerror})",
-                what_helps(error, forbidden("poll(2) and recvfrom(2)").remedy),
-                Refusal.UNSUPPORTED,
-            ) from error
         if not is_proven:
-            self.close()
             raise SourceUnavailableError(
                 "the proc connector opens but sends nothing",
                 "use a kernel that is built with CONFIG_PROC_EVENTS, in its initial namespaces",
-                Refusal.UNSUPPORTED,
             )
-        # From now on the number of each CPU's next message is known, and so is what is lost.
-        _touch_comm_on_every_cpu()
-        self._seconds["subscribe"] = round(time.perf_counter() - begun, 6)
-        if self.recorder is not None:
-            self.recorder.begin(self.name, blind_spots=self.blind_spots)
 
     def _check_place(self) -> None:
         if self.proc == procfs.PROC:
-            place.require_proc()
+            place.require(place.proc_trouble())
         if not in_initial_pid_namespace():
             raise SourceUnavailableError(
                 "the proc connector is silent in a container with PIDs of its own",
                 "run on the host, or start the container with the host's PID namespace",
-                Refusal.UNSUPPORTED,
             )
         if not in_initial_user_namespace():
             raise SourceUnavailableError(
                 "the proc connector is silent in a user namespace",
                 "run it on the host, as its root",
-                Refusal.UNSUPPORTED,
             )
         if self.proc == procfs.PROC:
-            place.require_everybody()
+            place.require(place.hiding())
 
     def _prove(self) -> bool:
         """Make an event and wait for it; all that comes after it is kept for the first poll."""
         deadline = time.monotonic() + _PROOF_SECONDS
-        own_name.touch()
+        touch_own_name()
         own = os.getpid()
         while time.monotonic() < deadline:
             came = self._without_the_first(self._receive(_MOST_DATAGRAMS))
             self._backlog += came
-            if any(_is_comm_of(datagram, own) for datagram in came):
+            messages = chain.from_iterable(map(_messages, came))
+            if any(each.what == What.COMM and each.tgid == own for each in messages):
                 return True
             if self._connector is not None:
                 wait_readable(self._connector.fileno(), 0.05)
@@ -175,19 +175,15 @@ class ProcConnectorSource(LiveSource):
         if self._begun or self._connector is None:
             return datagrams
         for index, datagram in enumerate(datagrams):
-            if _time_of(datagram) >= self._connector.subscribed_ns:
+            first = next(_messages(datagram), None)
+            if first is not None and first.timestamp_ns >= self._connector.subscribed_ns:
                 self._begun = True
                 return datagrams[index:]
         self._overrun = False
         return []
 
     def _receive(self, most: int) -> list[bytes]:
-        """Read what the socket holds, up to a bound.
-
-        Raises:
-            OSError: it cannot be read.
-
-        """
+        """Read what the socket holds, up to a bound; OSError if it cannot be read."""
         came: list[bytes] = []
         connector = self._connector
         if connector is None:
@@ -221,19 +217,14 @@ class ProcConnectorSource(LiveSource):
         answers = self._reader.take()
         self._check_answers(answers)
         if self.recorder is not None:
-            self.recorder.received(received, answers)
+            self.recorder.write(encode_received(received, answers))
         if overrun:
             _touch_comm_on_every_cpu()  # the next sequence numbers tell how much was lost
         return Delivery(watermark_ns, events, gaps)
 
-    def _check_answers(self, answers: ProcAnswers) -> None:
-        """Insist that who was not found was gone, and not ``/proc``.
-
-        Raises:
-            SourceFailedError: it is not there any more.
-
-        """
-        some_are_gone = any(found is None for found in answers.answers)
+    def _check_answers(self, answers: Answers) -> None:
+        """Insist that who was not found was gone, and not ``/proc``."""
+        some_are_gone = any(found is None for found in answers)
         if some_are_gone and self.proc == procfs.PROC and not place.proc_is_there():
             raise SourceFailedError("/proc is not there any more", MOUNT_PROC)
 
@@ -269,35 +260,20 @@ class ProcConnectorSource(LiveSource):
         return {"startup_seconds": dict(self._seconds), **self._stream.summary()}
 
 
-def _time_of(datagram: bytes) -> int:
-    """Return when its first message was sent (CLOCK_MONOTONIC); 0 if it cannot be read."""
-    try:
-        message = next(NetlinkMessageIter(datagram), None)
-    except DecodeError:
-        return 0
-    return message.timestamp_ns if message is not None else 0
-
-
-def _is_comm_of(datagram: bytes, pid: int) -> bool:
-    try:
-        return any(
-            message is not None and message.what == What.COMM and message.tgid == pid
-            for message in NetlinkMessageIter(datagram)
-        )
-    except DecodeError:
-        return False
+def _messages(datagram: bytes) -> Iterator[CnProcEvent]:
+    """Yield the messages of a datagram, up to one that cannot be read."""
+    with suppress(DecodeError):
+        yield from filter(None, NetlinkMessageIter(datagram))
 
 
 def _touch_comm_on_every_cpu() -> None:
-    try:
+    with suppress(OSError):
         allowed = os.sched_getaffinity(0)
-    except OSError:
-        return
-    try:
-        for cpu in allowed:
+        try:
+            for cpu in allowed:
+                with suppress(OSError):
+                    os.sched_setaffinity(0, {cpu})
+                    touch_own_name()
+        finally:
             with suppress(OSError):
-                os.sched_setaffinity(0, {cpu})
-                own_name.touch()
-    finally:
-        with suppress(OSError):
-            os.sched_setaffinity(0, allowed)
+                os.sched_setaffinity(0, allowed)

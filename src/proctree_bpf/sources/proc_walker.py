@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from proctree_bpf.core.identity import TICK_NS, ProcessKey
 from proctree_bpf.sources.system import procfs
 from proctree_bpf.sources.system.clock import boottime_ns
+
+if TYPE_CHECKING:
+    from proctree_bpf.core.identity import ProcessKey
 
 PROCESS_SPAWNED = "process.spawned"
 PROCESS_EXITED = "process.exited"
@@ -50,7 +53,7 @@ class ProcWalker:
         """
         seen_ns = boottime_ns()
         current = {
-            ProcessKey(stat.pid, stat.start_ticks * TICK_NS): (stat.comm, stat.ppid)
+            stat.key: (stat.comm, stat.ppid)
             for stat in procfs.iter_stats(self._proc)
             if not stat.ended
         }

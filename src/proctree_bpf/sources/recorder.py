@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from proctree_bpf.codecs import recording
-from proctree_bpf.codecs.recording import ProcAnswers
 from proctree_bpf.sources.system import procfs
 from proctree_bpf.sources.system.clock import boottime_ns
 from proctree_bpf.sources.system.clock import wall_offset_ns as clock_offset_ns
@@ -15,9 +14,8 @@ from proctree_bpf.sources.system.clock import wall_offset_ns as clock_offset_ns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proctree_bpf.codecs.inputs import Drain, Received, Walk
     from proctree_bpf.codecs.proc_files import Reading, Stat
-    from proctree_bpf.codecs.recording import SnapshotPart
+    from proctree_bpf.codecs.recording import Answers
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.streams.proc_reader import ProcReader
 
@@ -60,7 +58,8 @@ class Recorder:
         self._offset_ns = wall_offset_ns if wall_offset_ns is not None else clock_offset_ns()
         self._open = False
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Write a frame, made by ``codecs.recording``."""
         try:
             self.out.write(data)
         except OSError as error:
@@ -80,30 +79,14 @@ class Recorder:
             **facts,
         }
         self._before()
-        self._write(recording.encode_header(header))
+        self.write(recording.encode_header(header))
         self._open = True
-
-    def snapshot(self, part: SnapshotPart) -> None:
-        """Write a part of a snapshot of ``/proc``."""
-        self._write(recording.encode_snapshot(part))
-
-    def drain(self, drain: Drain) -> None:
-        """Write a drain of the perf buffers."""
-        self._write(recording.encode_drain(drain))
-
-    def received(self, received: Received, answers: ProcAnswers) -> None:
-        """Write what came from the proc connector, and what ``/proc`` said to it."""
-        self._write(recording.encode_received(received, answers))
-
-    def walk(self, walk: Walk, answers: ProcAnswers) -> None:
-        """Write a walk of ``/proc``."""
-        self._write(recording.encode_walk(walk, answers))
 
     def finish(self) -> None:
         """Say that the recording is complete, and close the file."""
         if self._open:
             self._open = False
-            self._write(recording.encode_end())
+            self.write(recording.encode_end())
             try:
                 self.out.close()
             except OSError as error:
@@ -135,7 +118,7 @@ class RecordingProcReader:
         self._answers.append(answer)
         return answer
 
-    def take(self) -> ProcAnswers:
+    def take(self) -> Answers:
         """Return and forget the answers since the last call."""
         answers, self._answers = self._answers, []
-        return ProcAnswers(answers)
+        return answers

@@ -7,27 +7,29 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.proc_files import Stat
-from proctree_bpf.codecs.recording import Frame, FrameKind, ProcAnswers, decode_recording
-from proctree_bpf.codecs.sample_decoder import KINDS, MAX_COPIES
-from proctree_bpf.core.identity import TICK_NS
+from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
+from proctree_bpf.codecs.sample_decoder import ALWAYS_TOLD, KINDS, MAX_COPIES
 from proctree_bpf.errors import DecodeError, Refusal, SourceUnavailableError
 from proctree_bpf.sources.base import Delivery, Snapshot
-from proctree_bpf.streams.connector import SOURCE as CONNECTOR
+from proctree_bpf.sources.system.causes import unavailable_as
 from proctree_bpf.streams.connector import ConnectorStream
+from proctree_bpf.streams.connector_count import SOURCE as CONNECTOR
 from proctree_bpf.streams.perf import PerfStream
 from proctree_bpf.streams.walk import SOURCE as WALKER
 from proctree_bpf.streams.walk import WalkStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from proctree_bpf.codecs.inputs import Drain
     from proctree_bpf.codecs.proc_files import Reading
-    from proctree_bpf.codecs.recording import SnapshotPart
+    from proctree_bpf.codecs.recording import Answers, SnapshotPart
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.model import ProcInfo
 
 _BPF = "bpf"
+_FRAMES_OF = {_BPF: FrameKind.DRAIN, CONNECTOR: FrameKind.RECEIVED, WALKER: FrameKind.WALK}
 # ktime_t: the kernel's own times are less, and a calendar of four digits has room for them.
 _MOST_NS = 2**63 - 1
 
@@ -38,8 +40,8 @@ class _RepliedLook:
     def __init__(self) -> None:
         self._answers: list[Stat | Reading | None] = []
 
-    def load(self, answers: ProcAnswers) -> None:
-        self._answers = list(reversed(answers.answers))
+    def load(self, answers: Answers) -> None:
+        self._answers = list(reversed(answers))
 
     def stat(self, _pid: int) -> Stat | None:
         answer = self._answers.pop() if self._answers else None
@@ -47,7 +49,7 @@ class _RepliedLook:
 
     def entry(self, _pid: int) -> tuple[Stat, ProcInfo] | None:
         answer = self._answers.pop() if self._answers else None
-        return answer if isinstance(answer, tuple) else None
+        return None if isinstance(answer, Stat) else answer
 
 
 def _check_facts(header: dict[str, Any]) -> None:
@@ -71,7 +73,10 @@ def _copies(header: dict[str, Any]) -> int:
 
 def _check_counters(drain: Drain, cpus: object, copies: int) -> None:
     counted = {len(counters.begun) for counters in drain.counters}
-    if len(drain.counters) != cpus or counted != {len(KINDS) * copies}:
+    known = {len(KINDS) * copies}
+    if copies == 1:  # recordings from before a kind was added: new ones come last
+        known = set(range(len(ALWAYS_TOLD), len(KINDS) + 1))
+    if len(drain.counters) != cpus or len(counted) != 1 or not counted <= known:
         raise DecodeError("a drain has counters for other CPUs or kinds")
 
 
@@ -83,13 +88,12 @@ def _check_times(frame: Frame) -> None:
     elif frame.kind in (FrameKind.WALK, FrameKind.RECEIVED):
         content, answers = frame.content
         stats = list(content.stats) if frame.kind is FrameKind.WALK else []
-        stats += [answer for answer in answers.answers if isinstance(answer, Stat)]
-        entries = [answer for answer in answers.answers if isinstance(answer, tuple)]
-        stats += [stat for stat, _ in entries]
-        infos = [info for _, info in entries]
+        found = [answer for answer in answers if answer is not None]
+        stats += [each if isinstance(each, Stat) else each[0] for each in found]
+        infos = [each[1] for each in found if not isinstance(each, Stat)]
     else:
         return
-    times = [stat.start_ticks * TICK_NS for stat in stats]
+    times = [stat.start_ns for stat in stats]
     for info in infos:
         times += [info.start_time_ns, info.exec_ns or 0, info.exited_ns or 0, info.cpu_ns or 0]
     if max(times, default=0) > _MOST_NS:
@@ -128,32 +132,18 @@ class ReplaySource:
         return tuple(self.header.get("blind_spots", ()))
 
     def open(self) -> None:
-        """Read and check the whole file, unless that was done.
-
-        Raises:
-            SourceUnavailableError: it cannot be read, or is no recording.
-
-        """
+        """Read and check the whole file, unless that was done."""
         if not self.header:
             self.load()
 
     def load(self) -> None:
-        """Read and check the whole file.
-
-        Raises:
-            SourceUnavailableError: it cannot be read, or is no recording.
-
-        """
+        """Read and check the whole file."""
+        remedy = "give the name of a file made with --record"
         try:
-            recording = decode_recording(self._read())
+            with unavailable_as(f"{self._path} cannot be read", remedy, Refusal.BAD_DATA):
+                recording = decode_recording(self._read())
             self.cut_at = recording.cut_at
             self._prepare(recording.frames)
-        except OSError as error:
-            raise SourceUnavailableError(
-                f"{self._path} cannot be read ({error.strerror})",
-                "give the name of a file made with --record",
-                Refusal.BAD_DATA,
-            ) from error
         except DecodeError as error:
             raise SourceUnavailableError(
                 f"{self._path} cannot be replayed: {error}",
@@ -173,7 +163,7 @@ class ReplaySource:
         self.header = header.content
         source = self.header["source"]
         _check_facts(self.header)
-        if source not in (_BPF, CONNECTOR, WALKER):
+        if source not in _FRAMES_OF:
             raise DecodeError(f"it was recorded from an unknown source, {source}")
         if source == _BPF:
             cpus, started_ns = self.header.get("cpus"), self.header.get("started_ns")
@@ -181,31 +171,23 @@ class ReplaySource:
                 raise DecodeError("its header lacks what the BPF source needs")
             copies = _copies(self.header)
             self._perf = PerfStream(self.name, cpus, started_ns, copies)
-        wanted = {
-            _BPF: FrameKind.DRAIN, CONNECTOR: FrameKind.RECEIVED, WALKER: FrameKind.WALK
-        }[source]  # fmt: skip
         for frame in self._frames:
-            if frame.kind not in (wanted, FrameKind.SNAPSHOT):
+            if frame.kind not in (_FRAMES_OF[source], FrameKind.SNAPSHOT):
                 raise DecodeError(f"a frame of kind {frame.kind.name} does not belong in it")
             _check_times(frame)
             if frame.kind is FrameKind.DRAIN:
                 _check_counters(frame.content, cpus, copies)
-        if not self._ends_between_snapshots():
-            if self.cut_at is None:
-                raise DecodeError("its last snapshot is not complete")
-            self._leave_out_last_snapshot()
+        self._leave_out_cut_snapshot()
 
-    def _ends_between_snapshots(self) -> bool:
-        parts = [frame.content for frame in self._frames if frame.kind is FrameKind.SNAPSHOT]
-        return not parts or parts[-1].last
-
-    def _leave_out_last_snapshot(self) -> None:
+    def _leave_out_cut_snapshot(self) -> None:
         """Leave out the parts of a snapshot that is cut short: who is missing has not ended."""
         for at in range(len(self._frames) - 1, -1, -1):
             frame = self._frames[at]
             if frame.kind is FrameKind.SNAPSHOT:
                 if frame.content.last:
                     return
+                if self.cut_at is None:
+                    raise DecodeError("its last snapshot is not complete")
                 del self._frames[at]
 
     def read_snapshot(
@@ -249,6 +231,7 @@ class ReplaySource:
         return self._deliver(self._frames[self._position - 1])
 
     def _deliver(self, frame: Frame) -> Delivery:
+        events: Sequence[AnyEvent]
         if frame.kind is FrameKind.DRAIN and self._perf is not None:
             self._now_ns = frame.content.taken_ns
             events, gaps, watermark_ns = self._perf.feed(frame.content)
@@ -292,19 +275,14 @@ class ReplaySource:
             self._ready = None
 
     def stats(self) -> dict[str, Any]:
-        """Return received and lost records as the recorded source would have."""
+        """Return what was received and lost, as the recorded source would have."""
         source = self.header.get("source")
-        if self._perf is not None:
-            summary = self._perf.summary()
-        elif source == CONNECTOR:
-            summary = self._connector.summary()
-        else:
-            summary = self._walker.summary()
+        stream = self._perf or (self._connector if source == CONNECTOR else self._walker)
         return {
             "startup_seconds": {},
             "recorded_source": source,
             "cut_short": self.cut_at is not None,
-            **summary,
+            **stream.summary(),
         }
 
 

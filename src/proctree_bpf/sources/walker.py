@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.inputs import Walk
-from proctree_bpf.errors import Refusal, SourceUnavailableError
+from proctree_bpf.codecs.recording import encode_walk
 from proctree_bpf.sources.base import MORE_FILES, MOUNT_PROC, Delivery, failing_as
 from proctree_bpf.sources.live import LiveSource
 from proctree_bpf.sources.recorder import RecordingProcReader
 from proctree_bpf.sources.system import place, procfs
-from proctree_bpf.sources.system.causes import what_helps
+from proctree_bpf.sources.system.causes import unavailable_as
 from proctree_bpf.streams.walk import SOURCE, WalkStream
 
 if TYPE_CHECKING:
@@ -22,12 +22,7 @@ MAX_WALK_INTERVAL_S = 86_400
 
 
 class WalkerSource(LiveSource):
-    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart.
-
-    Raises:
-        ValueError: that is no time between walks.
-
-    """
+    """An ``EventSource`` that compares walks of ``/proc``, ``interval_s`` seconds apart."""
 
     name = SOURCE
 
@@ -56,34 +51,18 @@ class WalkerSource(LiveSource):
         self._last: Delivery | None = None
 
     def open(self) -> None:
-        """Walk for the first time.
-
-        Raises:
-            SourceUnavailableError: ``/proc`` cannot be listed, or is of another place.
-
-        """
+        """Look whether ``/proc`` can be listed, and is of this place; the first poll walks."""
         if self.proc == procfs.PROC:
-            place.require_proc()
+            place.require(place.proc_trouble())
             limits = filter(None, (place.hiding(), place.unmapped_users()))
             self.blind_spots += tuple(limit.reason for limit in limits)
-        try:
+        with unavailable_as(f"{self.proc} cannot be listed", MOUNT_PROC):
             procfs.list_pids(self.proc)
-        except OSError as error:
-            raise SourceUnavailableError(
-                f"{self.proc} cannot be listed ({error.strerror})",
-                what_helps(error, MOUNT_PROC),
-                Refusal.UNSUPPORTED,
-            ) from error
         if self.recorder is not None:
             self.recorder.begin(self.name, blind_spots=self.blind_spots)
 
     def poll(self) -> Delivery:
-        """Walk if it is time to.
-
-        Raises:
-            SourceFailedError: ``/proc`` cannot be listed any more.
-
-        """
+        """Walk if it is time to."""
         if self._last is not None:
             delivery, self._last = self._last, Delivery(self._watermark_ns)
             return delivery
@@ -100,16 +79,11 @@ class WalkerSource(LiveSource):
             events, self._watermark_ns = self._stream.feed(walk)
         answers = self._reader.take()
         if self.recorder is not None:
-            self.recorder.walk(walk, answers)
+            self.recorder.write(encode_walk(walk, answers))
         return Delivery(self._watermark_ns, events)
 
     def stop(self) -> None:
-        """Walk for the last time; the next poll tells of it.
-
-        Raises:
-            SourceFailedError: ``/proc`` cannot be listed any more.
-
-        """
+        """Walk for the last time; the next poll tells of it."""
         if self._last is None:
             self._last = self._walk()
 

@@ -15,7 +15,7 @@ from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, S
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.errors import DecodeError
 from proctree_bpf.streams.connector_batch import batch_of, is_core_dump, status_of, with_core_dump
-from proctree_bpf.streams.connector_count import SOURCE, ConnectorCount
+from proctree_bpf.streams.connector_count import ConnectorCount
 from proctree_bpf.streams.pid_history import Holder, PidHistory
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Stat
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.streams.proc_reader import ProcReader
-
-__all__ = ["SOURCE", "ConnectorStream"]
 
 # Messages of different CPUs reach the socket in a slightly different order than their
 # times: a sender stamps and queues with preemption off, so microseconds apart. A virtual
@@ -61,8 +59,8 @@ class ConnectorStream:
             What.EXEC: self._exec,
             What.EXIT: self._exit,
             What.COMM: self._comm,
-            What.UID: self._uid,
-            What.GID: self._gid,
+            What.UID: self._setid,
+            What.GID: self._setid,
         }
 
     def feed(self, received: Received) -> tuple[list[ProcEvent], list[Gap], int]:
@@ -120,9 +118,7 @@ class ConnectorStream:
             if stat.ended or (process is not None and not _is_same(process, stat, 0)):
                 continue
             if process is None:
-                start_ns = stat.start_ticks * TICK_NS
-                key = ProcessKey(stat.pid, start_ns)
-                process = self._history.meet(Holder(key, born_ns=start_ns))
+                process = self._history.meet(stat.key)
             if process.threads is None:
                 process.others = stat.num_threads > 1
                 process.leader_gone = stat.leader_ended
@@ -156,10 +152,10 @@ class ConnectorStream:
         if present is not None:
             return self._history.at(pid, time_ns) or Holder(ProcessKey(pid))
         stat = self._reader.stat(pid)
-        start_ns = stat.start_ticks * TICK_NS if stat is not None else 0
+        start_ns = stat.start_ns if stat is not None else 0
         if start_ns > time_ns:
             start_ns = 0  # a later process has this PID now
-        return self._history.meet(Holder(ProcessKey(pid, start_ns), born_ns=start_ns))
+        return self._history.meet(ProcessKey(pid, start_ns))
 
     def _fork(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         pid = message.pid
@@ -197,7 +193,7 @@ class ConnectorStream:
             stat = self._reader.stat(pid)
         if stat is None or not _is_born(stat, time_ns):
             return 0
-        begin_ns = stat.start_ticks * TICK_NS
+        begin_ns = stat.start_ns
         return min(max(time_ns, begin_ns + 1), begin_ns + TICK_NS - 1)
 
     def _exec(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -211,8 +207,8 @@ class ConnectorStream:
             read = None
         process = known
         if process is None:
-            start_ns = read[0].start_ticks * TICK_NS if read is not None else 0
-            process = self._history.meet(Holder(ProcessKey(pid, start_ns), born_ns=start_ns))
+            start_ns = read[0].start_ns if read is not None else 0
+            process = self._history.meet(ProcessKey(pid, start_ns))
         process.threads = 1
         process.others = process.leader_gone = process.leader_told = process.over = False
         process.other_status = None
@@ -339,15 +335,11 @@ class ConnectorStream:
         process.named = True
         return Rename(time_ns, process.key, decode_name(message.comm))
 
-    def _uid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
+    def _setid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread:
             return None
-        return Setid(time_ns, self._identify(message.tgid, time_ns).key, uid=message.values[0])
-
-    def _gid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
-        if message.is_thread:
-            return None
-        return Setid(time_ns, self._identify(message.tgid, time_ns).key, gid=message.values[0])
+        key, real = self._identify(message.tgid, time_ns).key, message.values[0]
+        return Setid(time_ns, key, **{"uid" if message.what == What.UID else "gid": real})
 
     def knows(self, pid: int) -> bool:
         """Tell whether anything is remembered of who has a PID or had it."""
@@ -359,23 +351,19 @@ class ConnectorStream:
 
     def summary(self) -> dict[str, Any]:
         """Return received and lost messages, in all, by CPU and by kind."""
-        return {
-            **self._count.summary(),
-            "execs_named": self.execs_named,
-            "execs_unnamed": self.execs_unnamed,
-        }
+        named = {"execs_named": self.execs_named, "execs_unnamed": self.execs_unnamed}
+        return self._count.summary() | named
 
 
 def _is_born(stat: Stat, reported_ns: int) -> bool:
     """Tell whether a process read now can be the child whose fork was reported then."""
-    start_ns = stat.start_ticks * TICK_NS
-    return reported_ns - _LONGEST_FORK_NS < start_ns <= reported_ns
+    return reported_ns - _LONGEST_FORK_NS < stat.start_ns <= reported_ns
 
 
 def _is_same(known: Holder | None, stat: Stat, time_ns: int) -> bool:
     """Tell whether a process read now is the one that an event at ``time_ns`` was about."""
     if known is None or not known.key.start_time_ns:
-        return stat.start_ticks * TICK_NS <= time_ns
+        return stat.start_ns <= time_ns
     if known.approximate:
         return _is_born(stat, known.key.start_time_ns)
     return stat.start_ticks == known.key.ticks

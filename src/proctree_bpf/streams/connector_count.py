@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_proc import What
@@ -20,9 +21,9 @@ class ConnectorCount:
         self._next_seq: dict[int, int] = {}
         self._last_ns: dict[int, int] = {}
         self._overrun_since_ns: int | None = None
-        self._by_kind: dict[str, int] = {}
-        self._received_by_cpu: dict[int, int] = {}
-        self._lost_by_cpu: dict[int, int] = {}
+        self._by_kind: Counter[str] = Counter()
+        self._received_by_cpu: Counter[int] = Counter()
+        self._lost_by_cpu: Counter[int] = Counter()
         self._overruns = 0
         self.undecodable = 0
 
@@ -35,8 +36,8 @@ class ConnectorCount:
         """Compare a message's number with its predecessor's on the same CPU."""
         cpu = message.cpu
         kind = message.what.name.lower() if isinstance(message.what, What) else "other"
-        self._by_kind[kind] = self._by_kind.get(kind, 0) + 1
-        self._received_by_cpu[cpu] = self._received_by_cpu.get(cpu, 0) + 1
+        self._by_kind[kind] += 1
+        self._received_by_cpu[cpu] += 1
         expected = self._next_seq.get(cpu)
         missing = (message.seq - expected) & 0xFFFFFFFF if expected is not None else 0
         gap = None
@@ -44,7 +45,7 @@ class ConnectorCount:
         if missing < 1 << 31:
             self._next_seq[cpu] = (message.seq + 1) & 0xFFFFFFFF
             if missing:
-                self._lost_by_cpu[cpu] = self._lost_by_cpu.get(cpu, 0) + missing
+                self._lost_by_cpu[cpu] += missing
                 self._overrun_since_ns = None
                 since_ns = self._last_ns.get(cpu, 0)
                 gap = Gap(time_ns, SOURCE, missing, None, cpu, since_ns, time_ns)
@@ -67,7 +68,7 @@ class ConnectorCount:
             "overruns": self._overruns,
             "by_kind": {kind: {"received": count} for kind, count in self._by_kind.items()},
             "by_cpu": [
-                {"cpu": cpu, "received": received, "lost": self._lost_by_cpu.get(cpu, 0)}
+                {"cpu": cpu, "received": received, "lost": self._lost_by_cpu[cpu]}
                 for cpu, received in sorted(self._received_by_cpu.items())
             ],
         }

@@ -90,7 +90,7 @@ class LossAccounting:
         Returns the watermark: every sample stamped before it has arrived or is lost.
         """
         for cpu, counted in enumerate(counters):
-            lanes = range(len(self._kinds))
+            lanes = range(len(counted.begun))
             settled = [self._settle_lane(cpu, kind, counted, taken_ns) for kind in lanes]
             if all(settled):
                 self._complete_ns[cpu] = taken_ns

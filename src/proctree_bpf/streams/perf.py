@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proctree_bpf.codecs.inputs import CpuCounters, Drain
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
 
 
 MISSES_ASKED_EVERY_NS = 1_000_000_000
@@ -25,32 +25,37 @@ class PerfStream:
 
     def __init__(self, source: str, cpus: int, started_ns: int, copies: int = 1) -> None:
         """Begin; each program is attached as ``copies``, which count their own samples."""
-        self._lanes = len(KINDS) * copies
         self._accounting = LossAccounting(source, KINDS * copies, cpus, started_ns)
+        # By CPU, and by version and kind as they lie in a header: what counts it, what decodes it.
+        self._known = [
+            {
+                header: (lanes[kind], decoder)
+                for header, (kind, decoder) in DECODERS.items()
+                if kind < len(lanes)
+            }
+            for lanes in self._accounting.lanes
+        ]
         self._source = source
         self._missed = 0
         self._no_miss_ns = started_ns  # none since, as far as was known then
         self.undecodable = 0
 
-    def feed(self, drain: Drain) -> tuple[list[ProcEvent], list[Gap], int]:
+    def feed(self, drain: Drain) -> tuple[list[AnyEvent], list[Gap], int]:
         """Return the events in order of arrival, the gaps found, and the watermark in ns."""
-        events: list[ProcEvent] = []
-        lanes = self._accounting.lanes
-        kinds = self._lanes
+        events: list[AnyEvent] = []
+        known = self._known
         for cpu, data in drain.samples:
             try:
-                kind, decoder = DECODERS[data[HEADER_KEY]]
+                lane, decoder = known[cpu][data[HEADER_KEY]]
                 seq, event = decoder(data)
-            except (KeyError, DecodeError, struct.error):
-                kind = kinds
-            if kind >= kinds:
+            except (LookupError, DecodeError, struct.error):
                 self.undecodable += 1
                 self._accounting.unreadable(cpu)
                 continue
-            lane = lanes[cpu][kind]
             if seq == lane.accounted + 1:
                 lane.accounted, lane.last_ns = seq, event.timestamp_ns
             else:
+                kind, _ = DECODERS[data[HEADER_KEY]]
                 self._accounting.received(cpu, kind, seq, event.timestamp_ns)
             events.append(event)
         watermark_ns = self._accounting.settle(drain.taken_ns, drain.counters)

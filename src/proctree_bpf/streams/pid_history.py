@@ -87,9 +87,9 @@ class PidHistory:
         """Return all who have a PID."""
         return self._present.values()
 
-    def meet(self, holder: Holder) -> Holder:
-        """Take note of one that was there before anything was told of it; return it."""
-        self._present[holder.key.pid] = holder
+    def meet(self, key: ProcessKey) -> Holder:
+        """Take note of a process that was there before anything was told of it; return it."""
+        holder = self._present[key.pid] = Holder(key, born_ns=key.start_time_ns)
         return holder
 
     def add(self, holder: Holder, *, is_the_same: bool) -> None:

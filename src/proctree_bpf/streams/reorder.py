@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
 
 _by_time = attrgetter("timestamp_ns")
 
@@ -23,31 +23,34 @@ class ReorderBuffer:
     """Holds events until a watermark says that nothing older can come."""
 
     def __init__(self) -> None:
-        self._held: list[ProcEvent] = []
+        self._held: list[AnyEvent] = []
         self._released_ns = 0
-        self.late = 0
-        """Events that came with a time before one already released."""
+        self._released_late = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def push(self, events: Iterable[ProcEvent]) -> None:
-        """Add events in the order of their arrival; each CPU's own order is kept on ties."""
-        before = len(self._held)
-        self._held.extend(events)
-        released = self._released_ns
-        self.late += sum(event.timestamp_ns < released for event in self._held[before:])
+    @property
+    def late(self) -> int:
+        """How many events came with a time before one already released."""
+        held = sum(event.timestamp_ns < self._released_ns for event in self._held)
+        return self._released_late + held
 
-    def release(self, watermark_ns: float) -> list[ProcEvent]:
+    def push(self, events: Iterable[AnyEvent]) -> None:
+        """Add events in the order of their arrival; each CPU's own order is kept on ties."""
+        self._held.extend(events)
+
+    def release(self, watermark_ns: float) -> list[AnyEvent]:
         """Remove and return, oldest first, the events stamped before the watermark."""
         self._held.sort(key=_by_time)
         count = bisect_left(self._held, watermark_ns, key=_by_time)
         ready = self._held[:count]
         del self._held[:count]
         if ready:
+            self._released_late += bisect_left(ready, self._released_ns, key=_by_time)
             self._released_ns = max(self._released_ns, ready[-1].timestamp_ns)
         return ready
 
-    def held(self) -> tuple[ProcEvent, ...]:
+    def held(self) -> tuple[AnyEvent, ...]:
         """Return what is held, in no particular order."""
         return tuple(self._held)

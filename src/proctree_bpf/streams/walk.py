@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.core.events import Exit, Fork, ProcEvent, Rename
-from proctree_bpf.core.identity import TICK_NS, ProcessKey
+from proctree_bpf.core.identity import ProcessKey
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.inputs import Walk
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from proctree_bpf.streams.proc_reader import ProcReader
 
 SOURCE = "proc-walker"
-
-
-def key_of(stat: Stat) -> ProcessKey:
-    """Return the identity of a process as ``/proc`` shows it."""
-    return ProcessKey(stat.pid, stat.start_ticks * TICK_NS)
 
 
 class WalkStream:
@@ -39,7 +34,7 @@ class WalkStream:
         """Return events, exits first, and the watermark (CLOCK_BOOTTIME)."""
         self.walks += 1
         self.processes += len(walk.stats)
-        current = {key_of(stat): stat for stat in walk.stats if not stat.ended}
+        current = {stat.key: stat for stat in walk.stats if not stat.ended}
         before, self._seen = self._seen, current
         watermark_ns = walk.taken_ns + 1
         if before is None:
@@ -68,7 +63,7 @@ class WalkStream:
 
     def _program(self, key: ProcessKey) -> ProcInfo | None:
         read = self._reader.entry(key.pid)
-        if read is None or key_of(read[0]) != key:
+        if read is None or read[0].key != key:
             return None
         self._programs[key] = (read[1].executable, read[1].args_raw)
         return read[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,8 +16,6 @@ from proctree_bpf.core.text import visible
 from proctree_bpf.sources.choose import LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from proctree_bpf.cli.doctor.finding import Finding
 
 
@@ -33,17 +30,20 @@ def doctor(
     Example:
       sudo proctree-bpf doctor
     """
-    findings = []
-    for finding in examine():
-        findings.append(finding)
+    findings: dict[str, Finding] = {}
+    for check, finding in examine():
+        findings[check] = finding
         if not as_json:
-            write_text(_line(finding))  # one by one: the sources take a second
-    chosen = _chosen(findings)
+            write_text(_line(check, finding))  # one by one: the sources take a second
+    working = (name for name in LIVE if findings[f"source {name}"].verdict is Verdict.PASS)
+    chosen = next(working, None)
     if as_json:
         report: dict[str, Any] = {
             "user": os.geteuid(),
             "kernel": os.uname().release,
-            "findings": [asdict(finding) for finding in findings],
+            "findings": [
+                {"check": check, **finding._asdict()} for check, finding in findings.items()
+            ],
             "source": chosen,
         }
         write_text(json.dumps(report, indent=2))
@@ -53,13 +53,7 @@ def doctor(
         raise SystemExit(ExitCode.UNAVAILABLE)
 
 
-def _chosen(findings: Collection[Finding]) -> str | None:
-    """Return the best source that works."""
-    working = {finding.check for finding in findings if finding.verdict is Verdict.PASS}
-    return next((name for name in LIVE if f"source {name}" in working), None)
-
-
-def _line(finding: Finding) -> str:
+def _line(check: str, finding: Finding) -> str:
     time_taken = f" ({finding.seconds:.2f} s)" if finding.seconds is not None else ""
-    text = f"{finding.verdict:<4}  {finding.check}: {visible(finding.detail)}{time_taken}"
+    text = f"{finding.verdict:<4}  {check}: {visible(finding.detail)}{time_taken}"
     return f"{text}\n      to mend it: {visible(finding.remedy)}" if finding.remedy else text

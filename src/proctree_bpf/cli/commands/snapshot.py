@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctree_bpf.cli.errors import CliError, ExitCode, no_proc, no_source
+from proctree_bpf.cli.errors import CliError, ExitCode, no_proc
 from proctree_bpf.cli.messages import say
 from proctree_bpf.cli.output.standard import write_text
 from proctree_bpf.core.identity import entity_id
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import escape
 from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.errors import SourceUnavailableError
 from proctree_bpf.sinks.describe import command_text
 from proctree_bpf.sources.system import place, procfs
 
@@ -49,18 +48,11 @@ class Snapshot:
 
     @classmethod
     def take(cls) -> Snapshot:
-        """Read ``/proc``.
-
-        Raises:
-            CliError: it cannot be listed, or is of another place.
-
-        """
+        """Read ``/proc``, if it can be listed and is of this place."""
         tree, cache = PidTree(), ProcCache()
         try:
-            place.require_proc()
+            place.require(place.proc_trouble())
             Tracker(tree, cache, procfs.uid_to_username).merge_snapshot(procfs.read_snapshot())
-        except SourceUnavailableError as error:
-            raise no_source([error]) from error
         except OSError as error:
             raise no_proc(error) from error
         for trouble in filter(None, (place.hiding(), place.boot_id_trouble())):
@@ -68,12 +60,7 @@ class Snapshot:
         return cls(tree, cache)
 
     def require(self, pid: int) -> PidNode:
-        """Return the node of a PID.
-
-        Raises:
-            CliError: there is no such process.
-
-        """
+        """Return the node of a PID, or raise CliError if there is no such process."""
         node = self.tree.get_node(pid)
         if node is None:
             raise CliError(

@@ -8,13 +8,14 @@ import resource
 import subprocess
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf.cli.doctor.environment import ENVIRONMENT_CHECKS
-from proctree_bpf.cli.doctor.finding import Finding, Verdict, passed
+from proctree_bpf.cli.doctor.finding import Finding, failed, passed, warned
 from proctree_bpf.codecs.btf import Btf
-from proctree_bpf.codecs.kernel_layout import MissingFieldError, layout_macros
+from proctree_bpf.codecs.kernel_layout import TRACEPOINTS, MissingFieldError, layout_macros
 from proctree_bpf.core.events import Exec, Fork
 from proctree_bpf.errors import DecodeError, SourceFailedError, SourceUnavailableError
 from proctree_bpf.sources.bpf import BTF_PATH, BpfOptions
@@ -36,8 +37,8 @@ def _check_bcc() -> Finding:
     try:
         bcc = import_bcc()
     except BccError as error:
-        return Finding("bcc", Verdict.FAIL, error.reason, error.remedy)
-    return passed("bcc", f"{getattr(bcc, '__version__', 'unknown version')}, {bcc.__file__}")
+        return failed(error.reason, error.remedy)
+    return passed(f"{getattr(bcc, '__version__', 'unknown version')}, {bcc.__file__}")
 
 
 def _check_shadow() -> Finding:
@@ -45,13 +46,8 @@ def _check_shadow() -> Finding:
     spec = importlib.util.find_spec("bcc")
     origin = Path(spec.origin) if spec is not None and spec.origin else None
     if origin is None or (origin.parent / "libbcc.py").exists():
-        return passed("bcc is not shadowed", "Python finds no other module of that name first")
-    return Finding(
-        "bcc is not shadowed",
-        Verdict.WARN,
-        f"{origin} belongs to an unrelated project, not to BCC",
-        "pip uninstall bcc",
-    )
+        return passed("Python finds no other module of that name first")
+    return warned(f"{origin} belongs to an unrelated project, not to BCC", "pip uninstall bcc")
 
 
 def _check_libbcc() -> Finding:
@@ -59,10 +55,8 @@ def _check_libbcc() -> Finding:
     try:
         ctypes.CDLL(name)
     except OSError as error:
-        return Finding(
-            "libbcc", Verdict.FAIL, str(error), "apt-get install libbpfcc (Fedora: dnf install bcc)"
-        )
-    return passed("libbcc", name)
+        return failed(str(error), "apt-get install libbpfcc (Fedora: dnf install bcc)")
+    return passed(name)
 
 
 def _check_btf() -> Finding:
@@ -71,28 +65,25 @@ def _check_btf() -> Finding:
         macros = layout_macros(Btf(BTF_PATH.read_bytes()))
     except OSError as error:
         remedy = what_helps(error, remedy)
-        return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error.strerror}", remedy)
+        return failed(f"{BTF_PATH}: {error.strerror}", remedy)
     except (DecodeError, MissingFieldError) as error:
-        return Finding("BTF", Verdict.FAIL, f"{BTF_PATH}: {error}", remedy)
-    return passed("BTF", f"{BTF_PATH}, {len(macros)} offsets found")
+        return failed(f"{BTF_PATH}: {error}", remedy)
+    return passed(f"{BTF_PATH}, {len(macros)} offsets found")
 
 
 def _check_tracepoints() -> Finding:
     """BTF names every tracepoint, so tracefs need not be mounted."""
-    wanted = ("sched_process_fork", "sched_process_exec", "sched_process_exit", "task_rename")
     try:
         btf = Btf(BTF_PATH.read_bytes())
     except (OSError, DecodeError):
-        return Finding(
-            "tracepoints", Verdict.WARN, "cannot be checked without BTF", "see BTF above"
-        )
-    missing = [name for name in wanted if btf.prototype_arity(f"btf_trace_{name}") is None]
+        return warned("cannot be checked without BTF", "see BTF above")
+    missing = [name for name in TRACEPOINTS if btf.prototype_arity(f"btf_trace_{name}") is None]
     if missing:
-        return Finding(
-            "tracepoints", Verdict.FAIL, f"not in this kernel: {', '.join(missing)}",
+        return failed(
+            f"not in this kernel: {', '.join(missing)}",
             "use a kernel built with CONFIG_TRACEPOINTS=y",
-        )  # fmt: skip
-    return passed("tracepoints", ", ".join(wanted))
+        )
+    return passed(", ".join(TRACEPOINTS))
 
 
 def _check_capabilities() -> Finding:
@@ -106,59 +97,55 @@ def _check_capabilities() -> Finding:
     names = [name for name, number in wanted.items() if held >> number & 1]
     detail = ", ".join(names) or "none of " + ", ".join(wanted)
     if privilege.may_load_bpf():
-        return passed("capabilities", detail)
-    return Finding("capabilities", Verdict.WARN, detail, "sudo proctree-bpf doctor")
+        return passed(detail)
+    return warned(detail, "sudo proctree-bpf doctor")
 
 
-def _sysctl(name: str) -> str:
+_SYSCTLS = {
+    "kernel.perf_event_paranoid": "perf buffers need a privilege",
+    "kernel.unprivileged_bpf_disabled": "BPF needs a privilege",
+}
+
+
+def _check_sysctl(name: str, meaning: str) -> Finding:
+    top = Path("/proc/sys")
+    value = ""
     with suppress(OSError):
-        path = Path("/proc/sys") / name.replace(".", "/")
-        return path.read_text("ascii", "replace").strip()
-    return ""
-
-
-def _check_sysctl(name: str, meaning: str, remedy: str) -> Finding:
-    value = _sysctl(name)
-    if not Path("/proc/sys").is_dir():
-        return passed(name, "unknown: /proc does not show it")
+        value = (top / name.replace(".", "/")).read_text("ascii", "replace").strip()
+    if not top.is_dir():
+        return passed("unknown: /proc does not show it")
     if privilege.may_load_bpf() or value in ("", "0", "-1"):
-        return passed(name, value or "not in this kernel")
-    return Finding(name, Verdict.WARN, f"{value}: {meaning}", remedy)
+        return passed(value or "not in this kernel")
+    return warned(f"{value}: {meaning}", "run proctree-bpf with sudo")
 
 
 def _check_lockdown() -> Finding:
     mode = privilege.lockdown_mode()
     if mode != "confidentiality":
-        return passed("lockdown", mode)
-    return Finding(
-        "lockdown", Verdict.FAIL, "confidentiality: BPF may not read kernel memory",
-        "boot without lockdown=confidentiality",
-    )  # fmt: skip
+        return passed(mode)
+    return failed(
+        "confidentiality: BPF may not read kernel memory", "boot without lockdown=confidentiality"
+    )
 
 
 def _check_memlock() -> Finding:
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     text = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft // 1024} KiB"
-    return passed("memlock", f"{text}; BCC raises it on kernels where it limits BPF")
+    return passed(f"{text}; BCC raises it on kernels where it limits BPF")
 
 
-_CHECKS: tuple[Callable[[], Finding], ...] = (
-    _check_bcc,
-    _check_shadow,
-    _check_libbcc,
-    _check_btf,
-    _check_tracepoints,
-    _check_capabilities,
-    lambda: _check_sysctl(
-        "kernel.perf_event_paranoid", "perf buffers need a privilege", "run proctree-bpf with sudo"
-    ),
-    lambda: _check_sysctl(
-        "kernel.unprivileged_bpf_disabled", "BPF needs a privilege", "run proctree-bpf with sudo"
-    ),
-    _check_lockdown,
-    _check_memlock,
-    *ENVIRONMENT_CHECKS,
-)
+_CHECKS: dict[str, Callable[[], Finding]] = {
+    "bcc": _check_bcc,
+    "bcc is not shadowed": _check_shadow,
+    "libbcc": _check_libbcc,
+    "BTF": _check_btf,
+    "tracepoints": _check_tracepoints,
+    "capabilities": _check_capabilities,
+    **{name: partial(_check_sysctl, name, meaning) for name, meaning in _SYSCTLS.items()},
+    "lockdown": _check_lockdown,
+    "memlock": _check_memlock,
+    **ENVIRONMENT_CHECKS,
+}
 
 
 def _prove(source: EventSource) -> str | None:
@@ -185,32 +172,27 @@ def _is_about(event: ProcEvent, pid: int) -> bool:
 def _check_source(name: str) -> Finding:
     everything = SourceOptions(name, BpfOptions(program_cache=None))  # the compiler, too
     source = candidates(everything, None)[0]()
-    check = f"source {name}"
     begun = time.perf_counter()
     try:
         wrong = _prove(source)
-    except SourceUnavailableError as error:
-        return Finding(check, Verdict.FAIL, error.reason, error.remedy)
-    except SourceFailedError as error:
-        return Finding(check, Verdict.FAIL, error.reason, error.remedy)
+    except (SourceUnavailableError, SourceFailedError) as error:
+        return failed(error.reason, error.remedy)
     except OSError as error:
-        remedy = what_helps(error, "report this as a bug")
-        return Finding(check, Verdict.FAIL, str(error), remedy)
+        return failed(str(error), what_helps(error, "report this as a bug"))
     finally:
         source.close()
     seconds = round(time.perf_counter() - begun, 3)
     if wrong is not None:
-        return Finding(
-            check, Verdict.FAIL, wrong, "run it on the host, or report this as a bug", seconds
-        )
+        remedy = "run it on the host, or report this as a bug"
+        return failed(wrong, remedy)._replace(seconds=seconds)
     limits = "; ".join(source.blind_spots)
     detail = f"works, but cannot know {limits}" if limits else "loads, attaches and receives"
-    return Finding(check, Verdict.PASS, detail, seconds=seconds)
+    return passed(detail)._replace(seconds=seconds)
 
 
-def examine() -> Iterator[Finding]:
-    """Run every check, the cheap ones first."""
-    for check in _CHECKS:
-        yield check()
+def examine() -> Iterator[tuple[str, Finding]]:
+    """Run every check, the cheap ones first; yield its name, and what it found."""
+    for name, check in _CHECKS.items():
+        yield name, check()
     for name in LIVE:
-        yield _check_source(name)
+        yield f"source {name}", _check_source(name)

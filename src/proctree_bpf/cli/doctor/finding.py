@@ -1,9 +1,9 @@
-"""What ``doctor`` finds: a verdict, and what would mend it."""
+"""What a check of ``doctor`` finds: a verdict, and what would mend it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Verdict(StrEnum):
@@ -14,17 +14,25 @@ class Verdict(StrEnum):
     FAIL = "FAIL"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The result of a check, and what mends it if it is not PASS."""
 
-    check: str
     verdict: Verdict
     detail: str
     remedy: str = ""
     seconds: float | None = None
 
 
-def passed(check: str, detail: str) -> Finding:
+def passed(detail: str) -> Finding:
     """Return a finding of which nothing is to be mended."""
-    return Finding(check, Verdict.PASS, detail)
+    return Finding(Verdict.PASS, detail)
+
+
+def warned(detail: str, remedy: str) -> Finding:
+    """Return a finding of what something does not work without."""
+    return Finding(Verdict.WARN, detail, remedy)
+
+
+def failed(detail: str, remedy: str) -> Finding:
+    """Return a finding of what BPF or every source does not work without."""
+    return Finding(Verdict.FAIL, detail, remedy)

@@ -38,12 +38,9 @@ class Kind(Enum):
 
 
 class Channel:
-    """Where bytes go. Takes over a descriptor.
+    """Where bytes go. Takes over a descriptor that is open for writing.
 
-    Args:
-        descriptor: open for writing.
-        shared: others may have it too, and do not expect it to change.
-
+    ``shared`` says that others may have it too, and do not expect it to change.
     """
 
     def __init__(self, descriptor: int, *, shared: bool) -> None:
@@ -62,12 +59,7 @@ class Channel:
         return self._descriptor
 
     def close(self) -> None:
-        """Close it.
-
-        Raises:
-            OSError: what was written before did not arrive.
-
-        """
+        """Close it; an OSError says that what was written before did not arrive."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)

@@ -12,7 +12,7 @@ import errno
 import os
 import pwd
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,11 +63,8 @@ def target_of(path: Path) -> Iterator[WriteTarget]:
         OSError: it leads nowhere.
 
     """
-    walk = _PathWalk(os.fspath(path))
-    try:
+    with closing(_PathWalk(os.fspath(path))) as walk:
         yield walk.end()
-    finally:
-        walk.close()
 
 
 class _PathWalk:
@@ -94,7 +91,8 @@ class _PathWalk:
                     self._follow(name)
                     continue
                 if is_last:
-                    return WriteTarget(self._directory, name, self._behind(name), magic=True)
+                    behind = os.stat(name, dir_fd=self._directory)
+                    return WriteTarget(self._directory, name, behind, magic=True)
                 self._enter(name, _DIRECTORY & ~os.O_NOFOLLOW)
             elif is_last:
                 if found is not None:
@@ -121,9 +119,6 @@ class _PathWalk:
             if self._todo:
                 raise
             return None
-
-    def _behind(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self._directory)
 
     def _follow(self, name: str) -> None:
         self._links += 1
@@ -181,15 +176,8 @@ def open_for_writing(path: Path, *, private: bool = False) -> int:
     """Open what is there for appending, or make a file; return its descriptor.
 
     Nothing is emptied yet: a run that cannot start should not cost what an earlier one left.
-
-    Args:
-        path: where it is.
-        private: nobody else is to read it.
-
-    Raises:
-        NotTrustedError: it may be another user's doing.
-        OSError: it cannot be written.
-
+    ``private`` says that nobody else is to read it. An OSError says that it cannot be written; if
+    it may be another user's doing, that is a NotTrustedError.
     """
     with target_of(path) as target:
         return open_target(target, private=private)

@@ -44,11 +44,8 @@ def unwritable(path: Path, error: OSError, option: str) -> CliError:
 def opened(path: Path | None, standard: int = 1) -> Iterator[LineWriter]:
     """Open the output: a file, emptied by ``start_over``, or where ``standard`` leads.
 
-    ``-`` is stdout. Writes are buffered; sinks flush after each batch.
-
-    Raises:
-        CliError: it cannot be opened, or what was written last did not arrive.
-
+    ``-`` is stdout. Writes are buffered; sinks flush after each batch. A CliError says that it
+    cannot be opened, or that what was written last did not arrive.
     """
     try:
         if is_named(path):
@@ -75,26 +72,17 @@ def opened(path: Path | None, standard: int = 1) -> Iterator[LineWriter]:
             raise output_failed(error, lost_lines=out.lost_lines) from error
 
 
-class ReaderGone:
-    """Tells whether the reader of a pipe has closed it (``| head``), before a write fails."""
-
-    def __init__(self, out: LineWriter) -> None:
-        self._poll = select.poll()
-        self._poll.register(out.fileno(), 0)
-
-    def __call__(self) -> bool:
-        """Tell whether writing is pointless now."""
-        return any(flags & select.POLLERR for _, flags in self._poll.poll(0))
+def reader_is_gone(descriptor: int) -> bool:
+    """Tell whether nobody reads a pipe or socket any more (``| head``), before a write fails."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(flags & select.POLLERR for _, flags in poll.poll(0))
 
 
 def write_text(text: str) -> None:
     """Write a query's answer to stdout, with a newline at its end.
 
     A reader that has gone away is no error: it has seen what it wanted.
-
-    Raises:
-        CliError: it could not be written.
-
     """
     encoding = sys.stdout.encoding if sys.stdout is not None else "utf-8"
     data = memoryview((text + "\n").encode(encoding, "backslashreplace"))
@@ -118,10 +106,3 @@ def keep_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, mode)
-
-
-def reader_of_stdout_is_gone() -> bool:
-    """Tell whether stdout is a pipe or socket that nobody reads any more."""
-    poll = select.poll()
-    poll.register(1, 0)
-    return any(flags & select.POLLERR for _, flags in poll.poll(0))

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import stat
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.errors import output_failed
@@ -27,10 +27,6 @@ class StatsFile:
     """Where statistics go at the end.
 
     Tried before anything else: a name that cannot be written should not cost a trace.
-
-    Raises:
-        CliError: it cannot be written.
-
     """
 
     def __init__(self, path: Path, option: str) -> None:
@@ -49,13 +45,7 @@ class StatsFile:
             raise unwritable(path, error, option) from error
 
     def write(self, summary: dict[str, Any], ending: EndRequest) -> None:
-        """Write statistics, and close the file.
-
-        Raises:
-            CliError: they cannot be written.
-            WritingAbandoned: nobody reads them.
-
-        """
+        """Write statistics, and close the file; WritingAbandoned says that nobody reads it."""
         data = (json.dumps(summary, indent=2) + "\n").encode()
         try:
             if not (self._is_ordinary and self._replace(data)):
@@ -89,9 +79,8 @@ class StatsFile:
             except BaseException as error:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=target.directory)
-                # A file that is a mount of its own cannot be replaced.
-                if isinstance(error, OSError) and self._descriptor is not None and _is_mount(error):
-                    return False
+                if self._descriptor is not None and _is_mount(error):
+                    return False  # a file that is a mount of its own cannot be replaced
                 raise
         return True
 
@@ -100,16 +89,13 @@ class StatsFile:
             raise FileNotFoundError
         descriptor = os.dup(self._descriptor)
         start_over(descriptor)
-        writer = FrameWriter(Channel(descriptor, shared=False), self._path)
-        writer.end_with(ending)
-        try:
+        with closing(FrameWriter(Channel(descriptor, shared=False), self._path)) as writer:
+            writer.end_with(ending)
             writer.write(data)
-        finally:
-            writer.close()
 
 
-def _is_mount(error: OSError) -> bool:
-    return error.errno in {errno.EBUSY, errno.EXDEV}
+def _is_mount(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.EBUSY, errno.EXDEV}
 
 
 def _make_beside(target: WriteTarget) -> tuple[str, int]:

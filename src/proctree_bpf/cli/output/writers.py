@@ -42,41 +42,44 @@ class EndRequest(Protocol):
         """Tell whether to stop at once, whatever is lost."""
 
 
-class _Never:
-    """Nobody ever stops us."""
-
-    def is_due(self) -> bool:
-        return False
-
-    def is_final(self) -> bool:
-        return False
-
-
-class LineWriter:
-    """A file of text that ends in a whole line, come what may; has what sinks need of one.
+class _Writer:
+    """What is common to all that writes into a channel.
 
     Args:
-        channel: where to; closed by ``close`` and ``discard``.
+        channel: where to; closed by ``close``.
+        name: what messages call it.
+        by_line: whether a line is what must be written whole, or all of each ``send``.
 
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, name: object, *, by_line: bool) -> None:
         self._channel = channel
-        self._texts: list[str] = []
-        self._held = 0
-        self._sender = _Sender(channel, "the output")
+        self._sender = _Sender(channel, name, by_line=by_line)
 
     def fileno(self) -> int:
         """Return its descriptor."""
         return self._channel.fileno()
 
-    def isatty(self) -> bool:
-        """Tell whether it is a terminal."""
-        return os.isatty(self._channel.fileno())
-
     def end_with(self, ending: EndRequest, on_wait: Callable[[], object] = lambda: None) -> None:
         """Say who knows when we are to stop, and what to do once we wait though we should."""
         self._sender.ending, self._sender.on_wait = ending, on_wait
+
+    def close(self) -> None:
+        """Close the file."""
+        self._channel.close()
+
+
+class LineWriter(_Writer):
+    """A file of text that ends in a whole line, come what may; has what sinks need of one."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel, "the output", by_line=True)
+        self._texts: list[str] = []
+        self._held = 0
+
+    def isatty(self) -> bool:
+        """Tell whether it is a terminal."""
+        return os.isatty(self._channel.fileno())
 
     def write(self, text: str) -> int:
         """Take whole lines; they are written later, or by ``flush``."""
@@ -98,7 +101,7 @@ class LineWriter:
         if self._texts:
             data = "".join(self._texts).encode("utf-8", "backslashreplace")
             self._texts, self._held = [], 0
-            self._sender.send(data, _end_of_line)
+            self._sender.send(data)
 
     @property
     def lost_lines(self) -> int:
@@ -111,7 +114,7 @@ class LineWriter:
         try:
             self.flush()
         finally:
-            self._channel.close()
+            super().close()
 
     def discard(self) -> None:
         """Write nothing more, and forget what was taken since the last ``flush``."""
@@ -119,46 +122,26 @@ class LineWriter:
         self._sender.is_open = False
 
 
-class FrameWriter:
+class FrameWriter(_Writer):
     """A binary file whose frames are written whole, at once, each by a call of ``write``."""
 
     def __init__(self, channel: Channel, name: object) -> None:
-        self._channel = channel
-        self._sender = _Sender(channel, name)
-
-    def fileno(self) -> int:
-        """Return its descriptor."""
-        return self._channel.fileno()
-
-    def end_with(self, ending: EndRequest, on_wait: Callable[[], object] = lambda: None) -> None:
-        """Say who knows when we are to stop, and what to do once we wait though we should."""
-        self._sender.ending, self._sender.on_wait = ending, on_wait
+        super().__init__(channel, name, by_line=False)
 
     def write(self, data: bytes) -> int:
         """Write a frame; raises what ``LineWriter.flush`` does."""
-        self._sender.send(data, _end_of_all)
+        self._sender.send(data)
         return len(data)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._channel.close()
-
-
-def _end_of_line(data: bytes, begin: int, end: int) -> int:
-    return data.rfind(b"\n", begin, end) + 1
-
-
-def _end_of_all(data: bytes, _begin: int, end: int) -> int:
-    return end if end == len(data) else 0
 
 
 class _Sender:
     """Brings bytes into a channel, whole piece by whole piece."""
 
-    def __init__(self, channel: Channel, name: object) -> None:
+    def __init__(self, channel: Channel, name: object, *, by_line: bool) -> None:
         self._channel = channel
         self._name = name
-        self.ending: EndRequest = _Never()
+        self._by_line = by_line
+        self.ending: EndRequest | None = None
         self.on_wait: Callable[[], object] = lambda: None
         self.is_open = True
         self.lost = b""
@@ -167,7 +150,7 @@ class _Sender:
         self._told = False
         self._waiting = 0
 
-    def send(self, data: bytes, end_of_piece: Callable[[bytes, int, int], int]) -> None:
+    def send(self, data: bytes) -> None:
         """Write all of it, or raise what ``LineWriter.flush`` does."""
         if not self.is_open:
             return
@@ -175,7 +158,7 @@ class _Sender:
         self._progress_s = time.monotonic()
         try:
             while at < len(data):
-                end = self._fitting(data, at, end_of_piece)
+                end = self._fitting(data, at)
                 sent = self._channel.put(view[at:end]) if end > at else 0
                 if sent:
                     at += sent
@@ -184,13 +167,14 @@ class _Sender:
                     self._wait(has_room=end == at)
         except BaseException as error:
             self.is_open = False
-            self.lost = data[end_of_piece(data, 0, at) :]
-            self._channel.take_back(at - end_of_piece(data, 0, at))
+            whole = self._end_of_pieces(data, 0, at)
+            self.lost = data[whole:]
+            self._channel.take_back(at - whole)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 raise OutputError(error.errno, error.strerror) from error
             raise
 
-    def _fitting(self, data: bytes, at: int, end_of_piece: Callable[[bytes, int, int], int]) -> int:
+    def _fitting(self, data: bytes, at: int) -> int:
         """Return up to where it can be written now without stopping within a piece."""
         room = self._channel.room()
         if room is None:
@@ -198,32 +182,33 @@ class _Sender:
         fits = min(at + room, len(data))
         if self._channel.kind is Kind.TERMINAL:
             return fits
-        end = max(end_of_piece(data, at, fits), at)
+        end = max(self._end_of_pieces(data, at, fits), at)
         if end == at and fits > at:
-            needed = self._length_of_piece(data, at, end_of_piece)
+            needed = self._length_of_piece(data, at)
             if needed > self._channel.largest():
                 self._channel.enlarge(2 * needed)
             if needed > self._channel.largest():
                 return fits  # it can only be had in parts
         return end
 
-    @staticmethod
-    def _length_of_piece(
-        data: bytes, at: int, end_of_piece: Callable[[bytes, int, int], int]
-    ) -> int:
-        if end_of_piece is _end_of_line:
-            newline = data.find(b"\n", at)
-            return (newline + 1 if newline >= 0 else len(data)) - at
-        return len(data) - at
+    def _end_of_pieces(self, data: bytes, begin: int, end: int) -> int:
+        """Return where the last piece ends that is whole before ``end``; 0 if none is."""
+        if self._by_line:
+            return data.rfind(b"\n", begin, end) + 1
+        return end if end == len(data) else 0
+
+    def _length_of_piece(self, data: bytes, at: int) -> int:
+        newline = data.find(b"\n", at) if self._by_line else -1
+        return (newline + 1 if newline >= 0 else len(data)) - at
 
     def _wait(self, *, has_room: bool) -> None:
         waiting = self._channel.waiting()
         if waiting < self._waiting:
             self._progress_s = time.monotonic()
         self._waiting = waiting
-        if self.ending.is_final():
+        if self.ending is not None and self.ending.is_final():
             raise WritingAbandoned(f"{self._name} could not be written in time")
-        if self.ending.is_due():
+        if self.ending is not None and self.ending.is_due():
             self._be_impatient()
         if has_room:
             time.sleep(_LITTLE_ROOM_S)

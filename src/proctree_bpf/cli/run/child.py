@@ -94,12 +94,7 @@ def _prepare(plan: ExecPlan, mask: Iterable[int]) -> None:
 
 
 def _find(name: str) -> str:
-    """Return the path of a command, found as a shell does.
-
-    Raises:
-        CliError: there is none that can be run.
-
-    """
+    """Return the path of a command, found as a shell does; a CliError says that none can be run."""
     places = (
         [name]
         if "/" in name

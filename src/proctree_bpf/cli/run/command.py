@@ -40,18 +40,13 @@ class CommandOptions:
 
 
 class Command:
-    """A child of ours. Its exit status is learnt from ``poll``, never by waiting for it.
-
-    Attributes:
-        key: its identity.
-        status: what a shell would give as its exit status; None while it runs.
-
-    """
+    """A child of ours. Its exit status is learnt from ``poll``, never by waiting for it."""
 
     def __init__(self, options: CommandOptions, pid: int, release_fd: int, status_fd: int) -> None:
         self.options = options
         self.key = procfs.read_key(pid)
         self.status: int | None = None
+        """What a shell would give as its exit status; None while it runs."""
         self.released = False
         self._pidfd = os.pidfd_open(pid)
         self._release_fd = release_fd
@@ -68,23 +63,13 @@ class Command:
         return self.released and self.status is None
 
     def wait_until_ready(self) -> None:
-        """Wait until it stands before its exec.
-
-        Raises:
-            CliError: it can never be run; it has ended.
-
-        """
+        """Wait until it stands before its exec; a CliError says that it has ended instead."""
         status = os.read(self._status_fd, child.MAX_STATUS_BYTES)
         if status != child.READY:
             raise child.failure(status)
 
     def release(self) -> None:
-        """Let it run.
-
-        Raises:
-            CliError: the kernel would not run it; it has ended.
-
-        """
+        """Let it run; a CliError says that the kernel would not, and that it has ended."""
         self.released = True
         with suppress(BrokenPipeError):  # a signal was faster: poll will tell
             os.write(self._release_fd, child.RELEASE)
@@ -137,12 +122,7 @@ class Command:
 
 @contextmanager
 def hold_command(options: CommandOptions | None) -> Iterator[Command | None]:
-    """Fork the command, if there is one, and hold it before its exec.
-
-    Raises:
-        CliError: it cannot be run, or not as the user that it should run as.
-
-    """
+    """Fork the command, if there is one, as the user that it is for; hold it before its exec."""
     if options is None:
         yield None
         return

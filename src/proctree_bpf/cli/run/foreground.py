@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from proctree_bpf.cli.stopping import handled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,11 +49,8 @@ class Foreground:
         A shell that has put us into the background keeps it.
         """
         group = self._group()
-        if (
-            self._was_ours
-            and group not in (0, self._own)
-            and (_is_gone(group) or may_lose_it(group))
-        ):
+        is_others = self._was_ours and group not in (0, self._own)
+        if is_others and (_is_gone(group) or may_lose_it(group)):
             self._give_to(self._own)
 
     def stop_with(self, command: Command, number: int) -> None:
@@ -91,7 +90,7 @@ def _is_gone(group: int) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        pass
     return False
 
 
@@ -103,16 +102,7 @@ def _stop_until_continued() -> bool:
         nonlocal continued
         continued = True
 
-    with _handled(signal.SIGCONT, on_continue), _handled(signal.SIGTSTP, signal.SIG_DFL):
+    with handled({signal.SIGCONT: on_continue, signal.SIGTSTP: signal.SIG_DFL}):
         # The kernel does not let it stop an orphaned process group.
         os.kill(os.getpid(), signal.SIGTSTP)
     return continued
-
-
-@contextmanager
-def _handled(number: signal.Signals, handler: Any) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

@@ -26,12 +26,7 @@ class User:
     name: str | None
 
     def become(self) -> None:
-        """Give this process the ids and the groups of the user, for good.
-
-        Raises:
-            OSError: the kernel refused.
-
-        """
+        """Give this process the ids and the groups of the user, for good, or raise OSError."""
         if self.name is None:
             os.setgroups([self.gid])
         else:

@@ -6,11 +6,12 @@ import signal
 import time
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.cli.errors import SIGNAL_STATUS, ExitCode
 from proctree_bpf.cli.run.command import Wait
 from proctree_bpf.cli.run.foreground import foreground
+from proctree_bpf.cli.stopping import handled
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.filters.descendants import DescendantSet
 from proctree_bpf.sources.system import procfs
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.run.command import Command
     from proctree_bpf.cli.run.foreground import Foreground
     from proctree_bpf.cli.stopping import Stopper
-    from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process import TrackedProcess
-
-_Handler: TypeAlias = Any  # what signal.signal returns and takes
 
 # The terminal sends these to the command as well, which decides what comes of them.
 _OF_THE_COMMAND = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
@@ -43,10 +42,7 @@ _CHECK_EVERY_S = 0.5
 class _SurvivorCheck:
     """Finds out from ``/proc`` that nobody is left although not every end was reported.
 
-    Args:
-        complete_until_ns: tells the time (CLOCK_BOOTTIME) before which all that happened
-            has been seen.
-
+    ``complete_until_ns`` tells the time (CLOCK_BOOTTIME) before which all has been seen.
     """
 
     def __init__(self, complete_until_ns: Callable[[], int]) -> None:
@@ -77,11 +73,7 @@ def _is_alive(key: ProcessKey) -> bool:
 class CommandSupervisor:
     """Looks after a command while it is traced; a ``StopFlag`` for the pipeline.
 
-    Args:
-        command: held until ``release``.
-        stop: what else can end the trace.
-        terminal: the one that we share with the command.
-
+    The command is held until ``release``; ``stop`` can end the trace, too.
     """
 
     def __init__(self, command: Command, stop: Stopper, terminal: Foreground) -> None:
@@ -91,7 +83,7 @@ class CommandSupervisor:
         self._terminal = terminal
         self._survivors: _SurvivorCheck | None = None
         self._signal = 0
-        self._own_handlers: dict[signal.Signals, _Handler] = {}
+        self._own_handlers: dict[signal.Signals, Any] = {}
 
     @property
     def command(self) -> ProcessKey:
@@ -125,7 +117,7 @@ class CommandSupervisor:
             return f"{who} is still running and is no longer traced"
         return ""
 
-    def hides(self, event: ProcEvent) -> bool:
+    def hides(self, event: AnyEvent) -> bool:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
         return not self._family.includes(event)
 
@@ -136,13 +128,8 @@ class CommandSupervisor:
     def release(self, complete_until_ns: Callable[[], int]) -> None:
         """Let the command run, unless we were told to stop before.
 
-        Args:
-            complete_until_ns: tells the time (CLOCK_BOOTTIME) before which ``hides`` was
-                asked about all that happened.
-
-        Raises:
-            CliError: it cannot be run.
-
+        ``complete_until_ns`` tells the time (CLOCK_BOOTTIME) before which ``hides`` was asked
+        about all that happened.
         """
         if self._stop.is_set():
             return
@@ -220,14 +207,12 @@ def supervised(command: Command, stop: Stopper) -> Iterator[CommandSupervisor]:
         supervisor = CommandSupervisor(command, stop, terminal)
         # A signal that was ignored when we were started stays ignored (nohup, a shell's &).
         caught = [n for n in _CAUGHT if signal.getsignal(n) != signal.SIG_IGN]
-        before = {number: signal.signal(number, supervisor.on_signal) for number in caught}
-        # Or it would stop us when we write while the command has the terminal.
-        before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        try:
-            yield supervisor
-        finally:
-            command.poll()
-            if not command.is_running:
-                supervisor.take_terminal_back()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        # SIGTTOU would stop us when we write while the command has the terminal.
+        handlers = {**dict.fromkeys(caught, supervisor.on_signal), signal.SIGTTOU: signal.SIG_IGN}
+        with handled(handlers):
+            try:
+                yield supervisor
+            finally:
+                command.poll()
+                if not command.is_running:
+                    supervisor.take_terminal_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,27 +52,26 @@ def _names(text: str, known: Collection[str]) -> NameList:
     return names
 
 
-def parse_events(text: str) -> NameList:
-    """Parse ``--events``."""
+def _parse_events(text: str) -> NameList:
     return _names(text, EVENTS)
 
 
-def parse_fields(text: str) -> NameList:
-    """Parse ``--fields``."""
+def _parse_fields(text: str) -> NameList:
     return _names(text, FIELDS)
+
+
+def number(metavar: str, least: int, most: int, text: str, **how: Any) -> Any:
+    """Declare an option that takes a number within these bounds."""
+    return typer.Option(metavar=metavar, min=least, max=most, help=text, **how)
 
 
 MaxAncestors = Annotated[
     int | None,
-    typer.Option(
-        "--max-ancestors",
-        min=0,
-        max=MAX_COUNT,
-        metavar="N",
+    number(
+        "N", 0, MAX_COUNT, "Show the N nearest ancestors of a process, and '…' for the rest.",
         show_default=str(DEFAULT_MAX_ANCESTORS),
-        help="Show the N nearest ancestors of a process, and '…' for the rest.",
     ),
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,55 +85,42 @@ class DisplayOptions:
     events: Annotated[
         NameList | None,
         typer.Option(
-            "--events",
-            "-e",
-            metavar="LIST",
-            parser=parse_events,
+            "--events", "-e", metavar="LIST", parser=_parse_events,
             show_default=",".join(_DEFAULT_EVENTS),
             help="The events to show, separated by commas: fork, exec, exit. A tree shows all.",
         ),
-    ] = None
+    ] = None  # fmt: skip
     fields: Annotated[
         NameList | None,
         typer.Option(
-            "--fields",
-            metavar="LIST",
-            parser=parse_fields,
+            metavar="LIST", parser=_parse_fields,
             help=f"The columns of the table, separated by commas: {', '.join(FIELDS)}.",
         ),
-    ] = None
+    ] = None  # fmt: skip
     time: Annotated[
         bool, typer.Option("--time", "-T", help="Show the time of day, as a table does by default.")
     ] = False
     timestamp: Annotated[
         bool,
         typer.Option(
-            "--timestamp",
-            "-t",
+            "--timestamp", "-t",
             help="Show the seconds since the trace began, instead of the time of day unless "
             "-T is given too.",
         ),
-    ] = False
+    ] = False  # fmt: skip
     utc: Annotated[bool, typer.Option("--utc", help="Show the time of day in UTC.")] = False
     max_args: Annotated[
         int | None,
-        typer.Option(
-            "--max-args",
-            min=0,
-            max=MAX_COUNT,
-            metavar="N",
-            help="Show the first N arguments of a command, and '…' for the rest.",
-        ),
+        number("N", 0, MAX_COUNT, "Show the first N arguments of a command, and '…' for the rest."),
     ] = None
     max_ancestors: MaxAncestors = None
     colour: Annotated[
         Colour,
         typer.Option(
-            "--color",
-            help="Colour the table and the tree. auto: as NO_COLOR or FORCE_COLOR says, else "
-            "on a terminal.",
+            "--color", help="Colour the table and the tree. auto: as NO_COLOR or FORCE_COLOR "
+            "says, else on a terminal.",
         ),
-    ] = Colour.AUTO
+    ] = Colour.AUTO  # fmt: skip
     quiet: Annotated[
         bool,
         typer.Option(
@@ -164,12 +150,7 @@ class DisplayOptions:
         return (*(name for name in self.times if name not in chosen), *chosen)
 
     def check(self, style: Format) -> None:
-        """Refuse what would have no effect.
-
-        Raises:
-            CliError: an option is not for this format.
-
-        """
+        """Refuse an option that has no effect with this format, by a CliError."""
         shown = style in {Format.TABLE, Format.TREE}
         tree = style is Format.TREE
         refused = (

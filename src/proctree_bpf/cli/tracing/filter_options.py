@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proctree_bpf.cli.option_groups import option_parameter, replacing
 from proctree_bpf.errors import FilterError
 from proctree_bpf.filters.terms import NOT, TERMS, Question, Value, question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import inspect
+    from collections.abc import Callable, Iterator
 
     from proctree_bpf.filters.terms import Term
-
-_PREFIX = "filter_"
 
 
 class FilterIn(StrEnum):
@@ -51,58 +49,36 @@ class FilterOptions:
     ] = FilterIn.AUTO
     questions: tuple[Question, ...] = ()
 
-    def __str__(self) -> str:
-        return " ".join(map(str, self.questions))
-
 
 def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a typer command an option for each term, in the place of its ``questions``."""
-    options = [parameter for term in TERMS.values() for parameter in _parameters(term)]
-    signature = inspect.signature(command, eval_str=True)
-    parameters: list[inspect.Parameter] = []
-    for parameter in signature.parameters.values():
-        parameters += options if parameter.name == "questions" else [parameter]
-
-    @functools.wraps(command)
-    def wrapper(**values: Any) -> None:
-        given = {p.name: values.pop(p.name) for p in options}
-        command(**values, questions=_questions(given))
-
-    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapper
+    return replacing(command, "questions", list(_options()), _questions)
 
 
-def _parameters(term: Term) -> list[inspect.Parameter]:
-    return [
-        _parameter(term.name, term, f"{term.help} --{NOT}{term.name}: all others."),
-        _parameter(NOT + term.name, term, f"All except those of --{term.name}."),
-    ]
+def _options() -> Iterator[inspect.Parameter]:
+    for term in TERMS.values():
+        yield _option(term.name, term, f"{term.help} --{NOT}{term.name}: all others.")
+        yield _option(NOT + term.name, term, f"All except those of --{term.name}.", hidden=True)
 
 
-def _parameter(name: str, term: Term, text: str) -> inspect.Parameter:
-    hidden = name.startswith(NOT)
-    declared: dict[str, Any] = {"help": text, "hidden": hidden, "show_default": False}
-    if term.value is Value.NOTHING:
-        annotation: Any = Annotated[bool, typer.Option(f"--{name}", **declared)]
-        default: Any = False
-    else:
-        declared["metavar"] = term.metavar
-        annotation = Annotated[list[str] | None, typer.Option(f"--{name}", **declared)]
-        default = None
-    return inspect.Parameter(
-        _PREFIX + name.replace("-", "_"),
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=annotation,
+def _option(name: str, term: Term, text: str, *, hidden: bool = False) -> inspect.Parameter:
+    option = typer.Option(
+        f"--{name}", metavar=term.value.value or None, help=text, hidden=hidden, show_default=False
     )
+    if term.value is Value.NOTHING:
+        return option_parameter(_parameter(name), Annotated[bool, option], default=False)
+    return option_parameter(_parameter(name), Annotated[list[str] | None, option], default=None)
 
 
-def _questions(given: dict[str, Any]) -> tuple[Question, ...]:
+def _parameter(name: str) -> str:
+    return f"filter_{name.replace('-', '_')}"
+
+
+def _questions(**given: Any) -> tuple[Question, ...]:
     found = []
     for term in TERMS:
         for name in (term, NOT + term):
-            value = given[_PREFIX + name.replace("-", "_")]
+            value = given[_parameter(name)]
             if not value:
                 continue
             try:

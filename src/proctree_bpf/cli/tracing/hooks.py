@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
-from proctree_bpf.cli.tracing.backlog import Backlog
+from proctree_bpf.cli.messages import counted, say
 from proctree_bpf.cli.tracing.priority import ReaderPriority
 from proctree_bpf.cli.tracing.report import say_evicted_living
 from proctree_bpf.pipeline_ports import PipelineHooks
@@ -17,20 +19,16 @@ if TYPE_CHECKING:
     from proctree_bpf.sources.base import Waiting
 
 
+_STDERR = 2
+# What is written sooner than anybody can read of it is not worth a line.
+_WORTH_TELLING = 20_000
+_EVERY_S = 1.0
 # So late may a record be where others want all CPUs: in a file, and before somebody's eyes.
 _LATE_NS, _LATE_ON_TERMINAL_NS = 3_000_000_000, 500_000_000
 
 
 class TraceHooks(PipelineHooks):
-    """Ends a trace when it is told to, and tells how it goes.
-
-    Args:
-        stop: when to end.
-        options: what the user asked for.
-        out: where records go.
-        supervisor: of the command, if one is traced.
-
-    """
+    """Ends a trace when it is told to, and tells how it goes."""
 
     def __init__(
         self,
@@ -42,7 +40,7 @@ class TraceHooks(PipelineHooks):
         self._stop = stop
         self._supervisor = supervisor
         self._priority = ReaderPriority(_LATE_ON_TERMINAL_NS if out.isatty() else _LATE_NS)
-        self._backlog = None if options.display.quiet else Backlog()
+        self._backlog = None if options.display.quiet else _Backlog()
         self._capacity = options.collection.capacity
 
     def check(self) -> None:
@@ -70,3 +68,24 @@ class TraceHooks(PipelineHooks):
     def on_evicted_living(self) -> None:
         """Tell the user what that means."""
         say_evicted_living(self._capacity)
+
+
+class _Backlog:
+    """A line that says what is left; on a terminal it counts down."""
+
+    def __init__(self) -> None:
+        self._is_terminal = os.isatty(_STDERR)
+        self._next = 0.0
+        self._is_told = False
+
+    def show(self, left: int) -> None:
+        """Tell that so many events are left."""
+        now = time.monotonic()
+        if now < self._next or (not self._is_told and left < _WORTH_TELLING):
+            return
+        self._next = now + _EVERY_S if self._is_terminal else float("inf")
+        self._is_told = True
+        say(
+            f"stopped; {counted(left, 'event')} from before are still to be written "
+            "(a second signal discards them)"
+        )

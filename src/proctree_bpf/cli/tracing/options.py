@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import inf, nan
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from proctree_bpf.cli.run.command import CommandOptions, Wait
-from proctree_bpf.cli.tracing.display_options import MAX_COUNT, DisplayOptions, Format
+from proctree_bpf.cli.tracing.display_options import MAX_COUNT, DisplayOptions, Format, number
 from proctree_bpf.cli.tracing.filter_options import FilterOptions
 from proctree_bpf.core.model import MAX_TTL_SECS, PID_TREE_CAP, PID_TREE_TTL_SECS, CacheParams
 from proctree_bpf.sources.bpf import (
@@ -25,6 +25,10 @@ from proctree_bpf.sources.system.clock import wall_offset_ns
 from proctree_bpf.sources.system.procfs import MAX_ARGS_BYTES
 
 _MAX_SECONDS = 1_000_000_000  # thirty years
+
+
+def _file(text: str, *names: str) -> Any:
+    return typer.Option(*names, metavar="FILE", help=text, readable=False)
 
 
 def _check_source(text: str) -> str:
@@ -58,39 +62,22 @@ class OutputOptions:
     format: Annotated[
         Format,
         typer.Option(
-            "--format",
-            "-f",
+            "--format", "-f",
             help="A table, a tree, JSON lines (Elastic Common Schema), or chain strings.",
         ),
-    ] = Format.TABLE
+    ] = Format.TABLE  # fmt: skip
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write the records to FILE; - is stdout.",
-            readable=False,
-        ),
+        Path | None, _file("Write the records to FILE; - is stdout.", "--output", "-o")
     ] = None
     duration: Annotated[
         float | None,
         typer.Option(
-            "--duration",
-            "-d",
-            parser=_parse_duration,
-            metavar="SECONDS",
+            "--duration", "-d", metavar="SECONDS", parser=_parse_duration,
             help="Stop after SECONDS; inf means never.",
         ),
-    ] = None
+    ] = None  # fmt: skip
     stats_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--stats-file",
-            metavar="FILE",
-            help="At the end, write statistics to FILE, as JSON.",
-            readable=False,
-        ),
+        Path | None, _file("At the end, write statistics to FILE, as JSON.", "--stats-file")
     ] = None
 
 
@@ -107,9 +94,7 @@ class RunOptions:
     as_user: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME",
-            help="Run COMMAND as user NAME, not as the user who called sudo.",
-            show_default=False,
+            metavar="NAME", help="Run COMMAND as user NAME, not as the user who called sudo."
         ),
     ] = None
 
@@ -121,49 +106,31 @@ class CollectionOptions:
     source: Annotated[
         str,
         typer.Option(
-            metavar="SOURCE",
-            callback=_check_source,
+            metavar="SOURCE", callback=_check_source,
             help="Where events come from: auto, bpf, proc-connector, proc-walker, or "
             "replay:FILE for a file that --record wrote.",
         ),
-    ] = AUTO
+    ] = AUTO  # fmt: skip
     record: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write all that the source reads to FILE, for --source replay:FILE.",
-            readable=False,
-        ),
+        Path | None, _file("Write all that the source reads to FILE, for --source replay:FILE.")
     ] = None
     exclude_self: Annotated[
         bool, typer.Option(help="Whether to leave out proctree-bpf's own processes.")
     ] = True
     interval: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=1000,
-            metavar="MS",
-            help="Milliseconds between two reads of the kernel's buffers.",
-        ),
+        int, number("MS", 1, 1000, "Milliseconds between two reads of the kernel's buffers.")
     ] = 20
     max_args_bytes: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=MAX_ARGS_BYTES,
-            metavar="BYTES",
-            help="How much of a command's arguments BPF copies.",
-        ),
+        int, number("BYTES", 1, MAX_ARGS_BYTES, "How much of a command's arguments BPF copies.")
     ] = DEFAULT_ARGS_BYTES
     perf_pages: Annotated[
         int,
-        typer.Option(
-            min=1,
-            max=MAX_PERF_PAGES,
-            metavar="PAGES",
+        number(
+            "PAGES",
+            1,
+            MAX_PERF_PAGES,
+            "Pages in each CPU's BPF buffer: a power of two.",
             callback=_parse_pages,
-            help="Pages in each CPU's BPF buffer: a power of two.",
         ),
     ] = DEFAULT_PERF_PAGES
     program_cache: Annotated[
@@ -173,40 +140,16 @@ class CollectionOptions:
         ),
     ] = True
     receive_buffer: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=2**31 - 1,
-            metavar="BYTES",
-            help="Size of the proc connector's receive buffer.",
-        ),
+        int, number("BYTES", 1, 2**31 - 1, "Size of the proc connector's receive buffer.")
     ] = DEFAULT_RECEIVE_BUFFER
     walk_interval: Annotated[
-        int,
-        typer.Option(
-            min=10,
-            max=60_000,
-            metavar="MS",
-            help="Milliseconds between two walks of /proc by the proc-walker.",
-        ),
+        int, number("MS", 10, 60_000, "Milliseconds between two walks of /proc by the proc-walker.")
     ] = 100
     capacity: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=MAX_COUNT,
-            metavar="N",
-            help="How many processes are remembered, living and ended.",
-        ),
+        int, number("N", 1, MAX_COUNT, "How many processes are remembered, living and ended.")
     ] = PID_TREE_CAP
     ttl: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=MAX_TTL_SECS,
-            metavar="SECONDS",
-            help="How long an ended process is remembered.",
-        ),
+        float, number("SECONDS", 0, MAX_TTL_SECS, "How long an ended process is remembered.")
     ] = PID_TREE_TTL_SECS
 
     @property

@@ -32,11 +32,7 @@ class ReaderPriority:
     Buffers are emptied at our usual priority, which takes a hundredth of a CPU; what was in
     them is worked on after others, until it gets late or its room gets short. While the
     kernel's buffers fill, we go before others. Without the privilege (CAP_SYS_NICE), nothing
-    changes.
-
-    Args:
-        late_ns: so late may a record be because others want the CPU.
-
+    changes. A record may be ``late_ns`` late because others want the CPU.
     """
 
     def __init__(self, late_ns: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from proctree_bpf.cli.messages import counted, say
 
 if TYPE_CHECKING:
+    from proctree_bpf.filter_plan import FilterPlan
     from proctree_bpf.pipeline import Pipeline
     from proctree_bpf.sinks.tally import Tally
 
@@ -45,6 +46,23 @@ def say_summary(
         say(_after_losses(summary["source"]))
     if blind_spots:
         say(f"{summary['source']} cannot know: {'; '.join(blind_spots)}")
+
+
+def say_where_filtered(summary: dict[str, Any], plan: FilterPlan) -> None:
+    """Tell where the filter was decided, if there was one."""
+    kernel = summary["kernel_filter"]
+    given_up = kernel["given_up"] if kernel else None
+    if not plan.questions and not given_up and not plan.was_refused:
+        return
+    in_user_space = f"{counted(summary['filtered'], 'event')} left out in user space"
+    if kernel is None:
+        say(f"{in_user_space}, because {plan.kernel.reason}")
+    elif given_up and not kernel["times_on"]:
+        say(f"{in_user_space}, because the filter in the kernel gave up: {given_up}")
+    else:
+        dropped = counted(summary.get("dropped_in_kernel", 0), "event")
+        until = f", until it gave up ({given_up}); from then on, in user space"
+        say(f"{dropped} left out by the filter in the kernel{until if given_up else ''}")
 
 
 def say_evicted_living(capacity: int) -> None:

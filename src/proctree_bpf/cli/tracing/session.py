@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import signal
 import time
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import proctree_bpf_entry
@@ -15,18 +17,21 @@ from proctree_bpf.cli.errors import (
     EndedBySignal,
     ExitCode,
     output_failed,
-    source_failed,
 )
 from proctree_bpf.cli.messages import counted, say
-from proctree_bpf.cli.output.standard import ReaderGone, opened
+from proctree_bpf.cli.output.standard import opened, reader_is_gone
 from proctree_bpf.cli.output.stats_file import StatsFile
 from proctree_bpf.cli.output.writers import FrameWriter, OutputError, WritingAbandoned
 from proctree_bpf.cli.run.command import hold_command
 from proctree_bpf.cli.run.supervisor import CommandSupervisor, supervised
 from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
-from proctree_bpf.cli.tracing.filter_plan import TraceFilterPlan
 from proctree_bpf.cli.tracing.hooks import TraceHooks
-from proctree_bpf.cli.tracing.report import say_only_loss, say_start, say_summary
+from proctree_bpf.cli.tracing.report import (
+    say_only_loss,
+    say_start,
+    say_summary,
+    say_where_filtered,
+)
 from proctree_bpf.cli.tracing.start import TraceStarter, open_recorder
 from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.sources.recorder import Recorder, RecordingError
@@ -72,7 +77,7 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
     try:
         # A command has stdout for itself.
         with opened(options.output.output, 1 if command is None else 2) as out:
-            stop.reader_gone = ReaderGone(out)
+            stop.reader_gone = partial(reader_is_gone, out.fileno())
             signals: AbstractContextManager[_Supervisor] = (
                 stopped_by_signals(stop) if command is None else supervised(command, stop)
             )
@@ -107,7 +112,7 @@ def _end(trace: _Trace, stop: Stopper) -> None:
     if stop.final:
         raise EndedBySignal(stop.final)
     if trace.failure is not None:
-        raise source_failed(trace.failure) from trace.failure
+        raise trace.failure
 
 
 def _calm_garbage_collector() -> None:
@@ -119,46 +124,24 @@ def _calm_garbage_collector() -> None:
     gc.set_threshold(100_000, 50, 1000)
 
 
+@dataclass(slots=True)
 class _Trace:
-    """A trace whose output is open and whose command, if there is one, is held.
+    """A trace whose output is open and whose command, if there is one, is held."""
 
-    Args:
-        options: what the user asked for.
-        out: where records go.
-        stop: ends it early.
-        supervisor: of the command, if one is traced.
-
-    Attributes:
-        unwritten: what is missing because nobody read on; None if nothing is.
-        failure: how the source broke, if it did.
-
-    """
-
-    def __init__(
-        self, options: TraceOptions, out: LineWriter, stop: Stopper, supervisor: _Supervisor
-    ) -> None:
-        self._options = options
-        self._out = out
-        self._stop = stop
-        self._supervisor = supervisor
-        self.unwritten: str | None = None
-        self.failure: SourceFailedError | None = None
+    options: TraceOptions
+    out: LineWriter
+    stop: Stopper
+    supervisor: _Supervisor
+    unwritten: str | None = None
+    """What is missing because nobody read on."""
+    failure: SourceFailedError | None = None
+    """How the source broke."""
 
     def run(self, recorder: Recorder | None, begun: float) -> dict[str, Any]:
-        """Trace to the end, and return the statistics.
-
-        Args:
-            recorder: writes the recording, if one is wanted.
-            begun: when the program began, by ``perf_counter``.
-
-        """
-        options, supervisor = self._options, self._supervisor
-        plan = TraceFilterPlan(options, supervisor.follows if supervisor is not None else None)
-        hooks = TraceHooks(self._stop, options, self._out, supervisor)
-        starter = TraceStarter(
-            options, self._out, recorder, plan, supervisor=supervisor, hooks=hooks
-        )
-        started = starter.start()
+        """Trace to the end, and return the statistics; it ``begun`` then, by ``perf_counter``."""
+        options, supervisor = self.options, self.supervisor
+        hooks = TraceHooks(self.stop, options, self.out, supervisor)
+        started = TraceStarter(options, self.out, recorder, supervisor, hooks).start()
         pipeline = started.pipeline
         try:
             startup = time.perf_counter() - begun
@@ -167,41 +150,41 @@ class _Trace:
             self._pump(pipeline)
             elapsed = time.monotonic() - tracing
             summary = self._summary(pipeline, startup, elapsed)
-            self._report(started, summary, elapsed, plan)
+            self._report(started, summary, elapsed)
         finally:
             pipeline.close()
-        if self._stop.pipe_closed or self.unwritten is not None:
-            self._out.discard()
+        if self.stop.pipe_closed or self.unwritten is not None:
+            self.out.discard()
         return summary
 
     def _begin(self, pipeline: Pipeline, startup: float) -> None:
-        supervisor = self._supervisor
-        if not self._options.display.quiet:
+        supervisor = self.supervisor
+        if not self.options.display.quiet:
             say_start(pipeline, startup, supervisor.start_note if supervisor is not None else None)
         if supervisor is not None:
             pipeline.tracker.note_release(supervisor.command, boottime_ns())
             supervisor.release(lambda: pipeline.complete_until_ns)
-        self._stop.limit(self._options.output.duration)
-        self._stop.is_writing = True
+        self.stop.limit(self.options.output.duration)
+        self.stop.is_writing = True
 
     def _pump(self, pipeline: Pipeline) -> None:
         """Trace until the end, or until nobody reads what is written or the source breaks."""
         try:
             try:
-                pipeline.run(self._supervisor or self._stop, self._options.collection.interval_s)
+                pipeline.run(self.supervisor or self.stop, self.options.collection.interval_s)
                 pipeline.finish()
             except SourceFailedError as error:
                 self.failure = error
                 pipeline.give_up()
         except BrokenPipeError:
-            self._stop.pipe_closed = True
+            self.stop.pipe_closed = True
         except WritingAbandoned as error:
             self.unwritten = (
-                f"{error}: {counted(self._out.lost_lines, 'line')} and what came after are "
+                f"{error}: {counted(self.out.lost_lines, 'line')} and what came after are "
                 "missing; what was written before is intact."
             )
         except OutputError as error:
-            raise output_failed(error, lost_lines=self._out.lost_lines) from error
+            raise output_failed(error, lost_lines=self.out.lost_lines) from error
 
     def _summary(self, pipeline: Pipeline, startup: float, elapsed: float) -> dict[str, Any]:
         summary = pipeline.summary()
@@ -209,19 +192,17 @@ class _Trace:
         summary["startup_seconds"]["snapshot"] = summary["snapshot"]["seconds"]
         summary["startup_seconds"]["total"] = round(startup, 6)
         summary["traced_seconds"] = round(elapsed, 6)
-        summary["unwritten_lines"] = 0 if self._stop.pipe_closed else self._out.lost_lines
+        summary["unwritten_lines"] = 0 if self.stop.pipe_closed else self.out.lost_lines
         return summary
 
-    def _report(
-        self, started: Started, summary: dict[str, Any], elapsed: float, plan: TraceFilterPlan
-    ) -> None:
-        if self._options.display.quiet:
+    def _report(self, started: Started, summary: dict[str, Any], elapsed: float) -> None:
+        if self.options.display.quiet:
             say_only_loss(summary)
         else:
             say_summary(summary, elapsed, started.tally, started.pipeline.source.blind_spots)
-            plan.say_where(summary)
-        if self._supervisor is not None and self._supervisor.end_note:
-            say(self._supervisor.end_note)
+            say_where_filtered(summary, started.plan)
+        if self.supervisor is not None and self.supervisor.end_note:
+            say(self.supervisor.end_note)
 
 
 def _let_end(
@@ -231,11 +212,11 @@ def _let_end(
     recorder: Recorder | None,
 ) -> None:
     """Tell whoever may wait for a reader when to stop waiting."""
-    on_wait = (lambda: None) if options.display.quiet else _say_waiting
+
+    def on_wait() -> None:
+        if not options.display.quiet:
+            say("waiting for the reader of the output; a second signal ends this at once")
+
     out.end_with(ending, on_wait)
     if recorder is not None and isinstance(recorder.out, FrameWriter):
         recorder.out.end_with(ending, on_wait)
-
-
-def _say_waiting() -> None:
-    say("waiting for the reader of the output; a second signal ends this at once")

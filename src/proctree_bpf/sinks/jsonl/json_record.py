@@ -10,7 +10,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork, Gap
+from proctree_bpf.core.events import Exit, Fork, Gap
 from proctree_bpf.core.identity import ProcessKey, entity_id
 from proctree_bpf.core.lineage import End, line_up
 from proctree_bpf.core.text import escape
@@ -96,11 +96,12 @@ class RecordMaker:
         """Return what identifies another process, or None for no process."""
         if key.pid == 0:
             return None
-        return {
-            "pid": key.pid,
-            "entity_id": entity_id(self._boot_id, process.key if process is not None else key),
-            "name": text(process.cmd) if process is not None else None,
-        }
+        if process is None:
+            return self._identity(key, None)
+        return self._identity(process.key, text(process.cmd))
+
+    def _identity(self, key: ProcessKey, name: str | None) -> dict[str, Any]:
+        return {"pid": key.pid, "entity_id": entity_id(self._boot_id, key), "name": name}
 
     def _parent(self, process: TrackedProcess, text: Callable[[str], str]) -> dict[str, Any] | None:
         parent = process.parent
@@ -110,17 +111,11 @@ class RecordMaker:
 
     def link(self, process: TrackedProcess, text: Callable[[str], str]) -> dict[str, Any]:
         """Return a process as a link of a chain."""
-        return {
-            "pid": process.pid,
-            "entity_id": entity_id(self._boot_id, process.key),
-            "name": text(process.cmd),
-            "user": text(process.user),
-        }
+        return {**self._identity(process.key, text(process.cmd)), "user": text(process.user)}
 
     def missing(self, key: ProcessKey) -> dict[str, Any]:
         """Return a creator that is not remembered, as the last link of a chain."""
-        named = entity_id(self._boot_id, key)
-        return {"pid": key.pid, "entity_id": named, "name": None, "user": None}
+        return {**self._identity(key, None), "user": None}
 
     def _chain(self, process: TrackedProcess, text: Callable[[str], str]) -> dict[str, Any]:
         line, end = line_up(process, self._max_ancestors)
@@ -136,9 +131,7 @@ class RecordMaker:
         """Return what is known of a process itself."""
         args = None if process.args_raw is None else [text(arg) for arg in process.args]
         return {
-            "pid": process.pid,
-            "entity_id": entity_id(self._boot_id, process.key),
-            "name": text(process.cmd),
+            **self._identity(process.key, text(process.cmd)),
             "executable": None if process.executable is None else text(process.executable),
             "args": args,
             "command_line": None if args is None else shlex.join(args),
@@ -173,7 +166,7 @@ class RecordMaker:
             proctree["uncertain"] = True
         return {
             "@timestamp": self.timestamp(event.timestamp_ns),
-            "event": event_object(EVENT_KINDS[type(event)]),
+            "event": event_object(event.kind),
             "process": about,
             "proctree": proctree,
         }

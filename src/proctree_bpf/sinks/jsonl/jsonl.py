@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Fork
+from proctree_bpf.core.events import EVENT_KINDS, dumped_core, exit_code_of, exit_signal_of
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, entity_id
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
@@ -27,6 +27,7 @@ from proctree_bpf.sinks.quoting import plain_args
 from proctree_bpf.sinks.wall_time import UtcStamps
 
 if TYPE_CHECKING:
+    from proctree_bpf.core.compact import AnyFork
     from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
@@ -39,8 +40,8 @@ _FLAGS = [
     for inherited in _BOOL
 ]
 _HEADS = {
-    kind: f'","event":{_encode(event_object(action))},"process":{{'
-    for kind, action in EVENT_KINDS.items()
+    action: f'","event":{_encode(event_object(action))},"process":{{'
+    for action in EVENT_KINDS.values()
 }
 
 
@@ -91,7 +92,7 @@ class JsonlSink:
 
     def write(self, told: ProcessEvent) -> None:
         """Write one record."""
-        event, process = told.event, told.process
+        event, process = told.as_received, told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)
@@ -108,11 +109,11 @@ class JsonlSink:
             has_raw = has_raw or _may_have_raw(parent)
         stamp = self._stamps.of(event.timestamp_ns)
         end = more = ""
-        if isinstance(event, Exit):
-            ending, more = self._endings.get(event.status) or self._ending(event)
+        if event.kind == "exit":
+            ending, more = self._endings.get(event.status) or self._ending(event.status)
             end = f',"end":"{stamp}{ending}'
             self._kept.let_go(process, kept)
-        elif isinstance(event, Fork):
+        elif event.kind == "fork":
             creator = self._creator(process, event)
             more = f',"creator":{creator}'
             has_raw = has_raw or _may_have_raw(creator)
@@ -122,7 +123,7 @@ class JsonlSink:
             self._out.write(_encode(self._records.record(told)) + "\n")
             return
         self._out.write(
-            f'{{"@timestamp":"{stamp}{_HEADS[type(event)]}{own.details}{parent}{end}'
+            f'{{"@timestamp":"{stamp}{_HEADS[event.kind]}{own.details}{parent}{end}'
             f"{own.state}{above.chain}{more}}}}}\n"
         )
 
@@ -162,15 +163,18 @@ class JsonlSink:
             has_raw or program_has_raw or owner_has_raw,
         )
 
-    def _ending(self, event: Exit) -> tuple[str, str]:
+    def _ending(self, status: int | None) -> tuple[str, str]:
         """Return how it ended: for the process, and for what we say of it."""
-        texts = self._endings[event.status] = (
-            f'","exit_code":{_encode(event.exit_code)}',
-            f',"exit_signal":{_encode(event.signal)},"core_dumped":{_BOOL[event.core_dumped]}',
+        texts = self._endings[status] = (
+            f'","exit_code":{_encode(exit_code_of(status))}',
+            (
+                f',"exit_signal":{_encode(exit_signal_of(status))},'
+                f'"core_dumped":{_BOOL[dumped_core(status)]}'
+            ),
         )
         return texts
 
-    def _creator(self, process: TrackedProcess, event: Fork) -> str:
+    def _creator(self, process: TrackedProcess, event: AnyFork) -> str:
         creator = process.creator or self._table.get(event.creator)
         return self._reference(creator, *event.creator)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit, Gap
 from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import CHAIN_SEPARATORS, OMISSION, UNKNOWN_NAME
@@ -13,6 +12,7 @@ from proctree_bpf.core.text import escape
 from proctree_bpf.sinks.kept import Kept, KeptTexts
 
 if TYPE_CHECKING:
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import CacheStore, TreeStore
@@ -26,20 +26,20 @@ class ChainSink:
     ) -> None:
         self._out = out
         table, _ = table_of(tree, cache)
-        self._kept = KeptTexts(table, _link, _above, max_ancestors, only_kept=True)
+        self._kept = KeptTexts(table, _link, _above, max_ancestors)
         self._owner = self._kept.owner
 
     def write(self, told: ProcessEvent) -> None:
         """Write one record."""
-        process, kind = told.process, type(told.event)
+        process, kind = told.process, told.as_received.kind
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)
         link = kept.link
         if link is None:
             link = kept.link = _link(process)
-        self._out.write(f"{EVENT_KINDS[kind]}\t{link}{self._kept.above(process)}\n")
-        if kind is Exit:
+        self._out.write(f"{kind}\t{link}{self._kept.above(process)}\n")
+        if kind == "exit":
             self._kept.let_go(process, kept)
 
     def gap(self, gap: Gap) -> None:

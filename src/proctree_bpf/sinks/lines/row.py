@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
-from proctree_bpf.core.events import EVENT_KINDS, Exit
+from proctree_bpf.core.events import EVENT_KINDS
 from proctree_bpf.core.identity import ProcessKey  # noqa: TC001 - a struct's types can be asked for
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, fit
@@ -106,7 +106,7 @@ class Row:
         times = [column for column in columns if column.field.of_time is not None]
         self._timed = times[0] if times else Column(Field("", "", 0), 0)
         self._time = _time_of(self._timed, view)
-        self._plans = {kind: self._plan(kind) for kind in EVENT_KINDS}
+        self._plans = {kind: self._plan(kind) for kind in EVENT_KINDS.values()}
 
     def header(self, headers: Mapping[str, str], ancestry: str) -> str:
         """Return what stands above the columns."""
@@ -121,14 +121,14 @@ class Row:
 
     def text(self, told: ProcessEvent, own: Own, ancestry: str) -> str:
         """Return the row of a record."""
-        event = told.event
-        parts, pick, template = self._plans[type(event)]
+        event = told.as_received
+        parts, pick, template = self._plans[event.kind]
         time = self._time(event.timestamp_ns)
         if parts:
             return template % pick((ancestry, time, *own.runs, *[part(told) for part in parts]))
         return template % pick((ancestry, time, *own.runs))
 
-    def _plan(self, kind: type) -> _Plan:
+    def _plan(self, kind: str) -> _Plan:
         template: list[str] = []
         parts: list[Part] = []
         order: list[int] = []
@@ -141,7 +141,7 @@ class Row:
                 continue
             for column in columns:
                 field = column.field
-                if field.of_kind is not None or (field.of_exits and kind is not Exit):
+                if field.of_kind is not None or (field.of_exits and kind != "exit"):
                     fixed = column.cell(field.of_kind(kind) if field.of_kind is not None else "")
                     template.append(fixed.replace("%", "%%"))
                     continue
@@ -160,7 +160,7 @@ class Row:
         text = field.text
         if field.of_time is not None:
             time = _time_of(column, self._view)
-            return lambda told: time(told.event.timestamp_ns)
+            return lambda told: time(told.as_received.timestamp_ns)
 
         if field.of_status is not None:
             return _ending_of(column, field.of_status)
@@ -181,17 +181,17 @@ def _time_of(column: Column, view: View) -> Callable[[int], str]:
     return (lambda ns: cell(say(ns))) if column.field.right else say
 
 
-def _ending_of(column: Column, text: Callable[[Exit], str]) -> Part:
+def _ending_of(column: Column, text: Callable[[int | None], str]) -> Part:
     """Return what makes the cell of a status; there are few."""
     cells: dict[int | None, str] = {}
 
     def ending(told: ProcessEvent) -> str:
-        event = told.event
-        if not isinstance(event, Exit):
+        exited = told.as_received
+        if exited.kind != "exit":
             return column.cell("")
-        cell = cells.get(event.status)
+        cell = cells.get(exited.status)
         if cell is None:
-            cell = cells[event.status] = column.cell(text(event))
+            cell = cells[exited.status] = column.cell(text(exited.status))
         return cell
 
     return ending

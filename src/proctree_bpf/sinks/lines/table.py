@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TextIO
 
-from proctree_bpf.core.events import Exit, Gap
-from proctree_bpf.core.lineage import End
+from proctree_bpf.core.lineage import End, line_up
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import OMISSION
 from proctree_bpf.core.stores import ProcCache
@@ -20,6 +19,7 @@ from proctree_bpf.sinks.lines.row import Column, Row, padded
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process import TrackedProcess
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
@@ -65,7 +65,7 @@ class TableSink:
         """Write one row."""
         if self._header_due:
             self._write_header()
-        event, process = told.event, told.process
+        process = told.process
         kept: Any = process.link
         if type(kept) is not Kept or kept.owner is not self._owner:
             kept = process.link = Kept(self._owner)
@@ -80,11 +80,11 @@ class TableSink:
         else:
             ancestry = self._kept.above(process)
         row = self._row.text(told, own, ancestry).rstrip()
-        exited = event if isinstance(event, Exit) else None
-        if exited is not None:
+        has_ended = told.as_received.kind == "exit"
+        if has_ended:
             self._kept.let_go(process, kept)
         if self._has_limits:
-            row = self._fit(row, exit_colour(exited))
+            row = self._fit(row, exit_colour(process.status) if has_ended else "")
         self._out.write(f"{row}\n")
 
     def _fit(self, row: str, colour: str) -> str:
@@ -130,9 +130,7 @@ class TableSink:
         self._shows_ancestry = "ancestry" in names
         self._ancestry_width = widths.get("ancestry")
         # All anew: what was kept has the widths from before.
-        self._kept = KeptTexts(
-            self._table, _link, self._ancestry, self._view.max_ancestors, only_kept=True
-        )
+        self._kept = KeptTexts(self._table, _link, self._ancestry, self._view.max_ancestors)
         self._owner = self._kept.owner
 
     def _write_header(self) -> None:
@@ -151,7 +149,7 @@ class TableSink:
         return self._ancestry_cell(_ended(names, end))
 
     def _uncertain_ancestry(self, process: TrackedProcess) -> str:
-        line, end = self._kept.line(process)
+        line, end = line_up(process, self._view.max_ancestors)
         names = _ended([_link(above) for above in line[1:]], end)
         names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return self._ancestry_cell(names)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.events import Exit, Fork
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proctree_bpf.core.compact import AnyExit
     from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.core.process_event import ProcessEvent
 
@@ -54,7 +54,7 @@ class Member:
     remembered: bool = True
     owner: Member | None = None
     ended: bool = False
-    exit: Exit | None = None
+    exit: AnyExit | None = None
     children: list[Member] = field(default_factory=list)
     more: int = 0
     shown: bool = False
@@ -93,15 +93,13 @@ class Family:
 
     def take(self, process_event: ProcessEvent) -> tuple[Member, bool]:
         """Take a record; return whom it is about, and whether that one is new."""
-        event, key = process_event.event, process_event.process.key
+        event, key = process_event.as_received, process_event.process.key
         member = self._find(key)
-        if member is not None and member.ended and isinstance(event, Fork):
-            member = None
-        is_new = member is None
-        if member is None:
+        is_new = member is None or (member.ended and event.kind == "fork")
+        if member is None or is_new:
             member = self._begin(process_event)
         member.key, member.info = key, process_event.info
-        if isinstance(event, Exit):
+        if event.kind == "exit":
             member.ended, member.exit = True, event
             if not member.remembered:
                 del self._by_pid[key.pid]
@@ -137,7 +135,7 @@ class Family:
         member = Member(
             key=process.key,
             info=process_event.info,
-            began_ns=process_event.event.timestamp_ns,
+            began_ns=process_event.as_received.timestamp_ns,
             started_ns=process.began_ns,
             parent=parent,
             depth=0 if parent is None else parent.depth + 1,

@@ -91,10 +91,6 @@ class TreeLines:
         if family.more:
             yield self._more(family.more, "", cpu=cpu)
 
-    def text(self, text: str, colour: str = "") -> str:
-        """Return a line that is about no process."""
-        return self._finished(text, colour)
-
     def _more(self, count: int, branches: str, *, cpu: bool) -> str:
         times = [""] * len(self.times)
         text = f"{branches}… and {count} more"
@@ -119,11 +115,11 @@ class TreeLines:
         fixed = (
             str(member.key.pid),
             visible(info.user),
-            exit_text(member.exit) if member.exit is not None else end,
+            exit_text(member.exit.status) if member.exit is not None else end,
             _age(member),
         )
         command = before + command_text(info, self.view.max_args)
-        colour = exit_colour(member.exit)
+        colour = exit_colour(member.exit.status) if member.exit is not None else ""
         return self._line(times, fixed, spent, command, mark=mark, colour=colour)
 
     def _line(
@@ -137,10 +133,9 @@ class TreeLines:
         colour: str = "",
     ) -> str:
         pid, user, end, age = fixed
-        columns = "".join(
-            f"{text:<12} " if name == "time" else f"{text:>10} "
-            for name, text in zip(self.times, times, strict=True)
-        )
+        columns = ""
+        for name, text in zip(self.times, times, strict=True):
+            columns += f"{text:<12} " if name == "time" else f"{text:>10} "
         columns += f"{pid:>7} {fit(user, 10)} {end:>8} {age:>7} "
         if cpu is not None:
             columns += f"{cpu:>7} "
@@ -148,9 +143,10 @@ class TreeLines:
             # The command gives way: what is astray must say where it belongs.
             room = self.layout.columns - 1 - cell_len(columns) - cell_len(mark)
             command = cut(command, max(room, 1))
-        return self._finished(columns + command + mark, colour)
+        return self.text(columns + command + mark, colour)
 
-    def _finished(self, text: str, colour: str) -> str:
+    def text(self, text: str, colour: str) -> str:
+        """Return a line of this text, cut to the room that there is."""
         if self.layout.columns is not None:
             # The last column stays free: a cursor that waits there behaves oddly.
             text = cut(text, max(self.layout.columns - 1, 1))
@@ -163,6 +159,4 @@ class TreeLines:
 
     def _indent(self, depth: int) -> str:
         deepest = self._deepest()
-        if depth <= deepest:
-            return _INDENT * depth
-        return f"{_INDENT * deepest}[depth {depth}] "
+        return _INDENT * depth if depth <= deepest else f"{_INDENT * deepest}[depth {depth}] "

@@ -6,7 +6,7 @@ starts and ends within a batch gets only the second.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.sinks.layout import YELLOW
 from proctree_bpf.sinks.tree.lines import DEEPEST
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from proctree_bpf.sinks.tree.lines import TreeLines
 
 
+class _Note(NamedTuple):
+    """What is to be written: a process, or a fixed text."""
+
+    member: Member | None
+    text: str = ""
+
+
 class LogLines:
     """Collects what happens and makes lines of it at each flush.
 
@@ -27,7 +34,7 @@ class LogLines:
 
     def __init__(self, lines: TreeLines) -> None:
         self._lines = lines
-        self._todo: list[Member | str] = []
+        self._todo: list[_Note] = []
         self._waited: set[Member] = set()
         # The members that a reader takes for the creators of what stands next.
         self._path: list[Member] = []
@@ -38,39 +45,38 @@ class LogLines:
 
     def started(self, member: Member) -> None:
         """Take note of a new process."""
-        self._todo.append(member)
+        self._todo.append(_Note(member))
 
     def ended(self, member: Member) -> None:
         """Take note that a process is over."""
         if member.shown:
-            self._todo.append(member)
+            self._todo.append(_Note(member))
 
     def gap(self, text: str) -> None:
         """Take note of a line about what is missing."""
-        self._todo.append(text)
+        self._todo.append(_Note(None, text))
 
-    def flush(self) -> str:
-        """Return the lines of what was noted."""
-        return "".join(f"{line}\n" for line in self._due(patient=True))
-
-    def finish(self) -> str:
-        """Return the lines of what was noted, also of those that may still call exec."""
-        return "".join(f"{line}\n" for line in self._due(patient=False))
+    def flush(self, *, is_last: bool = False) -> str:
+        """Return the lines of what was noted; at last also of those that may still call exec."""
+        return "".join(f"{line}\n" for line in self._due(patient=not is_last))
 
     def _due(self, *, patient: bool) -> Iterator[str]:
-        waiting: list[Member | str] = []
-        for item in self._todo:
-            if isinstance(item, str):
-                yield self._lines.text(item, YELLOW)
-            elif item.shown:
-                if item.ended:
-                    yield self._line(item, again=True)
-            elif patient and item.info.inherited and not item.ended and item not in self._waited:
-                waiting.append(item)
+        waiting: list[Member] = []
+        for member, text in self._todo:
+            if member is None:
+                yield self._lines.text(text, YELLOW)
+            elif member.shown:
+                if member.ended:
+                    yield self._line(member, again=True)
+            elif patient and self._may_call_exec(member):
+                waiting.append(member)
             else:
-                yield from self._with_creators(item)
-        self._todo = [item for item in waiting if isinstance(item, str) or not item.shown]
-        self._waited = {item for item in self._todo if not isinstance(item, str)}
+                yield from self._with_creators(member)
+        self._waited = {member for member in waiting if not member.shown}
+        self._todo = [_Note(member) for member in waiting if not member.shown]
+
+    def _may_call_exec(self, member: Member) -> bool:
+        return member.info.inherited and not member.ended and member not in self._waited
 
     def _with_creators(self, member: Member) -> Iterator[str]:
         """Write a process, but first those of its creators that still wait."""

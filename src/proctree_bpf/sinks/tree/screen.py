@@ -64,12 +64,11 @@ class ScreenLines:
 
     def started(self, member: Member) -> None:
         """Put a new process below its creator if that is on the screen, else at the end."""
-        index = self._place_below(member.parent) if member.parent is not None else None
-        line = _Line(member, at_ns=member.began_ns)
-        if index is None:
-            line.astray = member.parent is not None
-            index = len(self._ours)
-        self._ours.insert(index, line)
+        parent = member.parent
+        index = None if parent is None else self._place_below(parent)
+        astray = parent is not None and index is None
+        line = _Line(member, astray=astray, at_ns=member.began_ns)
+        self._ours.insert(len(self._ours) if index is None else index, line)
         self._fresh += 1
         member.shown = member.open = True
 
@@ -82,7 +81,7 @@ class ScreenLines:
         """Add a line about what is missing."""
         self._append(_Line(None, text))
 
-    def flush(self) -> str:
+    def flush(self, *, is_last: bool = False) -> str:  # noqa: ARG002 - as of LogLines
         """Return what makes the screen show the tree as it is now."""
         layout = self._lines.layout
         if layout.columns != self._columns:
@@ -92,14 +91,11 @@ class ScreenLines:
         self._close(sum(line.drawn is not None for line in self._ours) - limit)
         shown = self._draw()
         self._fresh = 0
-        for line in self._ours[: max(len(self._ours) - limit, 0)]:
+        scrolled_off = max(len(self._ours) - limit, 0)
+        for line in self._ours[:scrolled_off]:
             self._leave(line)
-        del self._ours[: max(len(self._ours) - limit, 0)]
+        del self._ours[:scrolled_off]
         return shown
-
-    def finish(self) -> str:
-        """Return what makes the screen show the tree for the last time."""
-        return self.flush()
 
     def _append(self, line: _Line) -> None:
         self._ours.append(line)
@@ -120,10 +116,9 @@ class ScreenLines:
 
     def _draw(self) -> str:
         texts = [self._text(line) for line in self._ours]
-        first = next(
-            (at for at, line in enumerate(self._ours) if line.drawn != texts[at]), len(texts)
-        )
-        if first == len(texts):
+        stale = (at for at, line in enumerate(self._ours) if line.drawn != texts[at])
+        first = next(stale, None)
+        if first is None:
             return ""
         up = sum(line.drawn is not None for line in self._ours[first:])
         for line, text in zip(self._ours[first:], texts[first:], strict=True):

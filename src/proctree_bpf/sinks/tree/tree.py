@@ -1,14 +1,13 @@
 """The tree, live: a line per process, below its creator; at the end the whole tree once.
 
-On a terminal the lines are kept up to date (``tree_screen``), elsewhere lines are only
-added (``tree_log``).
+On a terminal the lines are kept up to date (``screen``), elsewhere lines are only added
+(``log``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from proctree_bpf.core.events import Exit, Gap
 from proctree_bpf.sinks.describe import gap_text
 from proctree_bpf.sinks.tree.family import Family, Member
 from proctree_bpf.sinks.tree.lines import TreeLines
@@ -18,6 +17,7 @@ from proctree_bpf.sinks.tree.screen import ScreenLines
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from proctree_bpf.core.events import Gap
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.stores import TreeStore
     from proctree_bpf.sinks.fields import View
@@ -37,7 +37,7 @@ class TreeSink:
         layout: called at each flush, so that a resized terminal is noticed. Lines are
             rewritten if it names rows at the start.
         times: columns to begin with, of "time" and "timestamp".
-        family: who is shown, and under whom; empty unless given.
+        family: who is shown, and under whom.
 
     """
 
@@ -67,10 +67,10 @@ class TreeSink:
         member, is_new = self._family.take(process_event)
         if is_new:
             self._shown.started(member)
-        if isinstance(process_event.event, Exit):
+        if process_event.as_received.kind == "exit":
             self._shown.ended(member)
         if len(self._shown) >= _MAX_WAITING:
-            self._draw(self._shown.flush)
+            self._draw()
 
     def gap(self, gap: Gap) -> None:
         """Write a line that says what is missing."""
@@ -78,24 +78,24 @@ class TreeSink:
 
     def flush(self) -> None:
         """Write what has changed."""
-        self._draw(self._shown.flush)
+        self._draw()
         self._out.flush()
 
     def finish(self) -> None:
         """Write the whole tree."""
-        self._draw(self._shown.finish)
+        self._draw(is_last=True)
         if self._family.roots:
             self._out.write("\n")
             for line in self._lines.whole(self._family, self._still_runs):
                 self._out.write(line + "\n")
         self._out.flush()
 
-    def _draw(self, lines: Callable[[], str]) -> None:
+    def _draw(self, *, is_last: bool = False) -> None:
         self._lines.layout = self._read_layout()
         if self._header_due:
             self._header_due = False
             self._out.write(self._lines.header() + "\n")
-        self._out.write(lines())
+        self._out.write(self._shown.flush(is_last=is_last))
 
     def _still_runs(self, member: Member) -> bool:
         node = self._tree.get_node(member.key)

@@ -6,6 +6,7 @@ this file by its path, so nothing of the package may be imported here.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
@@ -13,11 +14,7 @@ import struct
 import sys
 import time
 import warnings
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 _INSTALL_BCC = (
     "install the distribution's package (Debian and Ubuntu: python3-bpfcc, Fedora: python3-bcc)"
@@ -39,14 +36,11 @@ class BccError(Exception):
 
 
 def import_bcc() -> Any:
-    """Import BCC's Python module.
-
-    Raises:
-        BccError: it is not there, or another module has its name.
-
-    """
+    """Import BCC's Python module; BccError if it is not there, or another one has its name."""
     try:
-        with _deprecated_layouts():
+        # BCC 0.37 makes structures as Python 3.14 deprecates it (_pack_ without _layout_). With
+        # warnings as errors it would pass for a BCC that cannot be used.
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             import bcc  # noqa: PLC0415 - 70 MB that only the compiler's process needs
     except SyntaxError as error:  # a module of that name, for another Python
         raise _unrelated(error.filename) from error
@@ -55,16 +49,6 @@ def import_bcc() -> Any:
     if not hasattr(bcc, "BPF"):
         raise _unrelated(bcc.__file__)
     return bcc
-
-
-@contextmanager
-def _deprecated_layouts() -> Iterator[None]:
-    """Let BCC 0.37 make structures as Python 3.14 deprecates it (_pack_ without _layout_).
-
-    With warnings as errors it would pass for a BCC that cannot be used.
-    """
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        yield
 
 
 def _unrelated(path: str | None) -> BccError:
@@ -86,28 +70,24 @@ def _declare(lib: Any) -> None:
     lib.bpf_function_name.argtypes = at
 
 
-def _tables(lib: Any, module: Any) -> dict[int, dict[str, Any]]:
-    """Return what the kernel says of the maps that BCC has created, by descriptor."""
+def _tables(lib: Any, module: Any) -> dict[int, list[Any]]:
+    """Return what the kernel says of the maps that BCC has created, by descriptor.
+
+    Each is a ``MapShape`` of compiled.py.
+    """
     found = {}
     for index in range(lib.bpf_num_tables(module)):
         fd = lib.bpf_table_fd_id(module, index)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as text:  # noqa: PTH123 - starts faster
             lines = dict(line.rstrip("\n").split(":\t", 1) for line in text if ":\t" in line)
-        found[fd] = {
-            "name": lib.bpf_table_name(module, index).decode(),
-            "kind": int(lines["map_type"]),
-            "key_size": int(lines["key_size"]),
-            "value_size": int(lines["value_size"]),
-            "max_entries": int(lines["max_entries"]),
-            "flags": int(lines["map_flags"], 16),
-        }
+        sizes = [int(lines[name]) for name in ("map_type", "key_size", "value_size", "max_entries")]
+        name = lib.bpf_table_name(module, index).decode()
+        found[fd] = [name, *sizes, int(lines["map_flags"], 16)]
     return found
 
 
-def _function(
-    lib: Any, module: Any, index: int, tables: dict[int, dict[str, Any]]
-) -> dict[str, Any]:
-    """Return a function's code, with the names of maps in the place of BCC's descriptors."""
+def _function(lib: Any, module: Any, index: int, tables: dict[int, list[Any]]) -> list[Any]:
+    """Return a ``Function`` of compiled.py: it has the names of maps, not BCC's descriptors."""
     name = lib.bpf_function_name(module, index)
     size = lib.bpf_function_size(module, name)
     code = bytearray(ctypes.string_at(lib.bpf_function_start(module, name), size))
@@ -121,22 +101,19 @@ def _function(
         # The registers' halves are swapped where the byte order is.
         source = registers >> 4 if sys.byteorder == "little" else registers & 0xF
         if source == _PSEUDO_MAP_FD:
-            uses.append((at, tables[value]["name"]))
+            uses.append((at, tables[value][0]))
             _INSTRUCTION.pack_into(code, at, operation, registers, offset, 0)
         at += 2 * _INSTRUCTION.size
-    return {"name": name.decode(), "code": code.hex(), "uses": uses}
-
-
-def _identity(path: str) -> list[Any]:
-    about = os.stat(path)  # noqa: PTH116 - starts faster
-    return [path, about.st_ino, about.st_size, about.st_mtime_ns]
+    return [name.decode(), base64.b64encode(code).decode(), uses]
 
 
 def _compiler_files(bcc: Any) -> list[list[Any]]:
+    """Return a ``FileIdentity`` of compiled.py for each file of the compiler."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:  # noqa: PTH123
         paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in maps if "/" in line}
     mapped = [path for path in paths if os.path.basename(path).startswith(_COMPILER)]  # noqa: PTH119
-    return [_identity(path) for path in sorted([bcc.__file__, *mapped])]
+    states = {path: os.stat(path) for path in sorted([bcc.__file__, *mapped])}  # noqa: PTH116
+    return [[path, at.st_ino, at.st_size, at.st_mtime_ns] for path, at in states.items()]
 
 
 def _compile(request: dict[str, Any]) -> dict[str, Any]:
@@ -147,16 +124,14 @@ def _compile(request: dict[str, Any]) -> dict[str, Any]:
     lib, module = bcc.libbcc.lib, bpf.module
     _declare(lib)
     tables = _tables(lib, module)
-    return {
-        "license": lib.bpf_module_license(module).decode(),
-        "kernel_version": lib.bpf_module_kern_version(module),
-        "maps": sorted(tables.values(), key=lambda table: table["name"]),
-        "functions": [
-            _function(lib, module, index, tables) for index in range(lib.bpf_num_functions(module))
-        ],
-        "compiler": _compiler_files(bcc),
-        "import_seconds": import_seconds,
-    }
+    compiled = (
+        lib.bpf_module_license(module).decode(),
+        lib.bpf_module_kern_version(module),
+        sorted(tables.values()),
+        [_function(lib, module, index, tables) for index in range(lib.bpf_num_functions(module))],
+        _compiler_files(bcc),
+    )
+    return {"compiled": compiled, "import_seconds": import_seconds}
 
 
 def _errno_of(error: BaseException | None) -> int | None:
@@ -176,9 +151,8 @@ def main() -> None:
     try:
         answer = _compile(request)
     except BccError as error:
-        number = _errno_of(error)
         answer = {"failed": "import", "reason": error.reason, "remedy": error.remedy}
-        answer |= {"errno": number}
+        answer["errno"] = _errno_of(error)
     except Exception as error:  # noqa: BLE001 - BCC raises Exception itself
         answer = {"failed": "compile", "reason": str(error), "errno": _errno_of(error)}
     with answers:

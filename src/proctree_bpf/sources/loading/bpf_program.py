@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.inputs import CpuCounters
+from proctree_bpf.codecs.kernel_layout import TRACEPOINTS
 from proctree_bpf.codecs.sample_decoder import KINDS
 from proctree_bpf.sources.loading.bpf_syscall import (
-    Elements,
     create_map,
     load_raw_tracepoint,
     open_raw_tracepoint,
 )
 from proctree_bpf.sources.loading.bpf_table import BpfTable
 from proctree_bpf.sources.loading.compiled import numbered
-from proctree_bpf.sources.rings import cpus
-from proctree_bpf.sources.rings.perf_rings import PerfRings
+from proctree_bpf.sources.rings.perf_rings import PerfRings, possible_cpus
 from proctree_bpf.sources.system.causes import program_refused
 from proctree_bpf.sources.system.forks import momentary, owned_by
 
@@ -31,12 +30,6 @@ if TYPE_CHECKING:
 
     from proctree_bpf.sources.loading.compiled import Compiled
 
-_TRACEPOINTS = {
-    "sched_process_fork": "on_fork",
-    "sched_process_exec": "on_exec",
-    "sched_process_exit": "on_exit",
-    "task_rename": "on_rename",
-}
 _FIRST = struct.pack("=I", 0)
 _COUNT = struct.Struct("=Q")
 
@@ -86,17 +79,16 @@ class BpfProgram:
     def __init__(self, compiled: Compiled, macros: Mapping[str, int]) -> None:
         """Load programs that were compiled with ``macros``, as often and as such as those say.
 
-        Raises:
-            SourceUnavailableError: the kernel refused; nothing is left open.
-
+        Where the kernel refuses, nothing is left open, as with the methods below:
+        SourceUnavailableError.
         """
-        self._possible = cpus.possible()
+        self._possible = possible_cpus()
         self.cpus = max(self._possible) + 1
         self.copies = macros.get("COPIES", 1)
         """How often each program is loaded: see bpf/sending.bpf.c."""
         self._type_ids = [
             macros[f"TYPE_OF_{tracepoint}"] if "DIRECT" in macros else None
-            for tracepoint in _TRACEPOINTS
+            for tracepoint in TRACEPOINTS
         ]
         self._maps: dict[str, int] = {}
         self._functions: list[list[int]] = []
@@ -107,7 +99,9 @@ class BpfProgram:
         """Whether this is the process that loaded them, not a child of it."""
         owned_by(self)
         try:
-            self._create_maps(compiled)
+            with momentary:
+                for shape in compiled.maps:
+                    self._maps[shape.name] = create_map(shape.name, shape[1:])
             self._load(compiled)
         except BaseException as error:
             self.close()
@@ -116,17 +110,11 @@ class BpfProgram:
             raise
         self._layout = struct.Struct(f"={2 * len(KINDS) * self.copies}Q")
         size = self._layout.size * len(self._possible)
-        self._counters = Elements(self._maps["counters"], len(_FIRST), size)
-        self._counters.key.raw = _FIRST
+        self._counters = self.table("counters", len(_FIRST), size)
         self._counted = b""
         self._found: list[CpuCounters] = []
         self.failing: list[int] = []
         """The CPUs on which samples have failed to be sent, between the last two readings."""
-
-    def _create_maps(self, compiled: Compiled) -> None:
-        with momentary:
-            for shape in compiled.maps:
-                self._maps[shape.name] = create_map(shape.name, shape[1:])
 
     def _load(self, compiled: Compiled) -> None:
         """Have the kernel verify the programs, as many at a time as there are CPUs."""
@@ -141,24 +129,19 @@ class BpfProgram:
                 name, code, compiled.license, compiled.kernel_version, type_id
             )
 
-        named = list(zip(_TRACEPOINTS.values(), self._type_ids, strict=True))
+        named = list(zip(TRACEPOINTS.values(), self._type_ids, strict=True))
         wanted = [(*each, copy) for copy in range(self.copies) for each in named]
         with momentary:
             loaded = _side_by_side([partial(load, *each) for each in wanted])
             found = [each for each in loaded if isinstance(each, int)]
-            size = len(_TRACEPOINTS)
+            size = len(TRACEPOINTS)
             self._functions = [found[at : at + size] for at in range(0, len(found), size)]
         for each in loaded:
             if not isinstance(each, int):
                 raise each
 
     def open_buffers(self, pages: int) -> None:
-        """Open a perf buffer of ``pages`` memory pages on each online CPU.
-
-        Raises:
-            SourceUnavailableError: the kernel refused.
-
-        """
+        """Open a perf buffer of ``pages`` memory pages on each online CPU."""
         number = struct.Struct("=I")
         events = self.table("events", number.size, number.size)
 
@@ -169,12 +152,7 @@ class BpfProgram:
         self.rings = PerfRings(set_ring, pages)
 
     def attach(self) -> None:
-        """Attach to the tracepoints; from here on, samples arrive.
-
-        Raises:
-            SourceUnavailableError: the kernel refused.
-
-        """
+        """Attach to the tracepoints; from here on, samples arrive."""
         try:
             self._attach_copies(self._functions)
         except OSError as error:
@@ -184,11 +162,11 @@ class BpfProgram:
         """Attach programs in this order, in which the kernel then runs them."""
         with momentary:
             for programs in copies:
-                for tracepoint, type_id, program in zip(
-                    _TRACEPOINTS, self._type_ids, programs, strict=True
+                for name, type_id, program in zip(
+                    TRACEPOINTS, self._type_ids, programs, strict=True
                 ):
-                    name = tracepoint if type_id is None else None
-                    self._links.append(open_raw_tracepoint(name, program))
+                    tracepoint = name if type_id is None else None
+                    self._links.append(open_raw_tracepoint(tracepoint, program))
 
     def counters(self) -> list[CpuCounters]:
         """Read the counters of every possible CPU."""
@@ -213,10 +191,7 @@ class BpfProgram:
         return followed and self._read_counters() == self._counted
 
     def _read_counters(self) -> bytes:
-        number = self._counters.lookup()
-        if number:
-            raise OSError(number, "cannot read the BPF counters")
-        return self._counters.value.raw
+        return self._counters.get(_FIRST) or b""
 
     def left_out(self) -> int:
         """Count the events that the filter left out; only of a program that has one."""

@@ -1,4 +1,4 @@
-"""bpf(2) itself: maps, programs and raw tracepoints, with neither libbpf nor a compiler."""
+"""bpf(2) itself: creates maps, loads and attaches programs, with neither libbpf nor a compiler."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import struct
 # arch/*/syscalls; most others have the generic table's number.
 _NUMBERS = {"x86_64": 321, "ppc64le": 361, "s390x": 351, "armv7l": 386, "i686": 357}
 _GENERIC_NUMBER = 280
-_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _TRACEPOINT_OPEN = (
-    0, 1, 2, 3, 4, 5, 17
-)  # fmt: skip
+_MAP_CREATE, _PROG_LOAD, _TRACEPOINT_OPEN = 0, 5, 17
 _RAW_TRACEPOINT = 17  # BPF_PROG_TYPE_RAW_TRACEPOINT
 # The same with arguments whose types the verifier knows: BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP.
 _TRACING, _OF_RAW_TRACEPOINT = 26, 23
@@ -22,7 +20,6 @@ _LOG_ROOM = 16 << 20
 
 # The members of union bpf_attr that are used; those behind them are 0 where the kernel knows more.
 _MAP_ATTR = struct.Struct("=IIIII8x16s")
-_ELEMENT_ATTR = struct.Struct("=i4xQQQ")
 _PROG_ATTR = struct.Struct("=IIQQIIQI4x16s4xI36xI4x")
 _TRACEPOINT_ATTR = struct.Struct("=QI4x")
 
@@ -40,7 +37,8 @@ class LoadError(OSError):
         self.log = log
 
 
-def _bpf(command: int, attributes: bytes) -> int:
+def bpf(command: int, attributes: bytes) -> int:
+    """Make the system call; if its result is negative, ``ctypes.get_errno()`` says why."""
     result: int = _syscall(_number, command, attributes, len(attributes))
     return result
 
@@ -62,23 +60,16 @@ def _lift_memory_limit() -> bool:
 
 
 def _create(command: int, attributes: bytes) -> int:
-    fd = _bpf(command, attributes)
-    if fd < 0 and ctypes.get_errno() == errno.EPERM:
-        if _lift_memory_limit():
-            fd = _bpf(command, attributes)
-        else:
-            ctypes.set_errno(errno.EPERM)
+    fd = bpf(command, attributes)
+    if fd < 0 and ctypes.get_errno() == errno.EPERM and _lift_memory_limit():
+        fd = bpf(command, attributes)
     return fd
 
 
 def create_map(name: str, shape: tuple[int, int, int, int, int]) -> int:
-    """Create a map; return its descriptor, which is closed on exec.
+    """Create a map; return its descriptor, which is closed on exec. OSError if it is refused.
 
     ``shape`` is its kind, the sizes of a key and a value, how many there can be, and flags.
-
-    Raises:
-        OSError: the kernel refused.
-
     """
     room = name.encode()[: _NAME_ROOM - 1]
     fd = _create(_MAP_CREATE, _MAP_ATTR.pack(*shape, room))
@@ -90,14 +81,10 @@ def create_map(name: str, shape: tuple[int, int, int, int, int]) -> int:
 def load_raw_tracepoint(
     name: str, code: bytes, license_text: str, kernel_version: int, type_id: int | None = None
 ) -> int:
-    """Have a program verified; return its descriptor, which is closed on exec.
+    """Have a program verified; return its descriptor, which is closed on exec. Else LoadError.
 
     ``type_id``: in the kernel's BTF, that of the tracepoint, if the program reads what its
     arguments point to by plain loads.
-
-    Raises:
-        LoadError: the kernel refused.
-
     """
     text = license_text.encode()
     room = name.encode()[: _NAME_ROOM - 1]
@@ -127,56 +114,11 @@ def load_raw_tracepoint(
 def open_raw_tracepoint(tracepoint: str | None, program: int) -> int:
     """Attach a program; closing the descriptor that is returned detaches it.
 
-    None: to the tracepoint of the type that it was loaded for.
-
-    Raises:
-        OSError: the kernel refused.
-
+    None: to the tracepoint of the type that it was loaded for. OSError if it is refused.
     """
     name = None if tracepoint is None else ctypes.create_string_buffer(tracepoint.encode())
     address = 0 if name is None else ctypes.addressof(name)
-    fd = _bpf(_TRACEPOINT_OPEN, _TRACEPOINT_ATTR.pack(address, program))
+    fd = bpf(_TRACEPOINT_OPEN, _TRACEPOINT_ATTR.pack(address, program))
     if fd < 0:
         raise _error(f"the tracepoint {tracepoint}")
     return fd
-
-
-class Elements:
-    """Reads and writes the elements of one map, through buffers of its own.
-
-    Each method returns 0, or the number of what the kernel says is wrong.
-    """
-
-    def __init__(self, fd: int, key_size: int, value_size: int) -> None:
-        self.key = ctypes.create_string_buffer(key_size)
-        self.value = ctypes.create_string_buffer(value_size)
-        self.next_key = ctypes.create_string_buffer(key_size)
-        key = ctypes.addressof(self.key)
-        self._element = _ELEMENT_ATTR.pack(fd, key, ctypes.addressof(self.value), 0)
-        self._key_alone = _ELEMENT_ATTR.pack(fd, key, 0, 0)
-        self._step = _ELEMENT_ATTR.pack(fd, key, ctypes.addressof(self.next_key), 0)
-        self._start = _ELEMENT_ATTR.pack(fd, 0, ctypes.addressof(self.next_key), 0)
-
-    def lookup(self) -> int:
-        """Read the value of ``key`` into ``value``."""
-        return self._do(_LOOKUP, self._element)
-
-    def update(self) -> int:
-        """Set the value of ``key``."""
-        return self._do(_UPDATE, self._element)
-
-    def delete(self) -> int:
-        """Remove ``key``."""
-        return self._do(_DELETE, self._key_alone)
-
-    def first(self) -> int:
-        """Read some key into ``next_key``."""
-        return self._do(_NEXT_KEY, self._start)
-
-    def step(self) -> int:
-        """Read the one after ``key``."""
-        return self._do(_NEXT_KEY, self._step)
-
-    @staticmethod
-    def _do(command: int, attributes: bytes) -> int:
-        return 0 if _bpf(command, attributes) == 0 else ctypes.get_errno()

@@ -9,6 +9,8 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,35 +66,12 @@ class Compiled(NamedTuple):
     compiler: tuple[FileIdentity, ...]
 
 
-def from_answer(answer: dict[str, Any]) -> Compiled:
-    """Return what the compiler's process, or a kept text, tells.
-
-    Raises:
-        ValueError: it is not of this form.
-
-    """
+def checked(told: Any) -> Compiled:
+    """Return compiled programs as the compiler's process tells them; ValueError if it is none."""
     try:
-        compiled = Compiled(
-            str(answer["license"]),
-            int(answer["kernel_version"]),
-            tuple(MapShape(**shape) for shape in answer["maps"]),
-            tuple(
-                Function(
-                    each["name"],
-                    bytes.fromhex(each["code"]),
-                    tuple((int(at), str(name)) for at, name in each["uses"]),
-                )
-                for each in answer["functions"]
-            ),
-            tuple(FileIdentity(*each) for each in answer["compiler"]),
-        )
-        _check(compiled)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"compiled programs of another form: {error!r}") from error
-    return compiled
-
-
-def _check(compiled: Compiled) -> None:
+        compiled = msgspec.convert(told, Compiled)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"compiled programs of another form: {error}") from error
     names = {shape.name for shape in compiled.maps}
     for function in compiled.functions:
         if not function.code or len(function.code) % _INSTRUCTION_SIZE:
@@ -100,32 +79,22 @@ def _check(compiled: Compiled) -> None:
         for at, name in function.uses:
             if name not in names or not 0 <= at < len(function.code) or at % _INSTRUCTION_SIZE:
                 raise ValueError("a program wants a map that is not there")
+    return compiled
 
 
 def as_text(compiled: Compiled, macros: Mapping[str, int]) -> bytes:
     """Return compiled programs, and the macros that they were compiled with, as text to keep."""
-    functions = [each._asdict() | {"code": each.code.hex()} for each in compiled.functions]
-    whole = compiled._asdict() | {
-        "maps": [shape._asdict() for shape in compiled.maps],
-        "functions": functions,
-        "macros": dict(macros),
-    }
-    return json.dumps(whole, sort_keys=True).encode()
+    # Python's JSON keeps the surrogates of paths.
+    return json.dumps(msgspec.to_builtins((compiled, macros))).encode()
 
 
 def from_text(text: bytes) -> tuple[Compiled, dict[str, int]]:
-    """Return what ``as_text`` was given.
-
-    Raises:
-        ValueError: it is not of this form.
-
-    """
-    whole = json.loads(text)
+    """Return what ``as_text`` was given; ValueError if it is not of this form."""
     try:
-        macros = {str(name): int(value) for name, value in whole["macros"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"macros of another form: {error!r}") from error
-    return from_answer(whole), macros
+        told, macros = msgspec.convert(json.loads(text), tuple[Any, dict[str, int]])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"kept programs of another form: {error}") from error
+    return checked(told), macros
 
 
 def numbered(code: bytes, copy: int) -> bytes:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.loading import bcc_program
-from proctree_bpf.sources.loading.compiled import from_answer
-from proctree_bpf.sources.system.causes import program_refused, shortage, what_helps
+from proctree_bpf.sources.loading.compiled import checked
+from proctree_bpf.sources.system.causes import program_refused, shortage, unavailable_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,51 +40,27 @@ def bpf_directory() -> Path:
 
 
 def source_text(names: Iterable[str]) -> bytes:
-    """Return C sources one after another, with what they include in its place, once each.
-
-    Raises:
-        SourceUnavailableError: one cannot be read.
-
-    """
+    """Return C sources one after another, with what they include in its place, once each."""
     seen: set[str] = set()
 
     def whole(name: str) -> bytes:
-        return _INCLUDE.sub(lambda found: included(os.fsdecode(found[1])), read_source(name))
-
-    def included(name: str) -> bytes:
         if name in seen:
             return b""
         seen.add(name)
-        return whole(name)
+        return _INCLUDE.sub(lambda found: whole(os.fsdecode(found[1])), read_source(name))
 
-    return b"".join(whole(name) for name in names)
+    return b"".join(map(whole, names))
 
 
 def read_source(name: str) -> bytes:
-    """Return one of our C sources.
-
-    Raises:
-        SourceUnavailableError: it cannot be read.
-
-    """
+    """Return one of our C sources; SourceUnavailableError if it cannot be read."""
     path = bpf_directory() / name
-    try:
+    with unavailable_as(f"{path} cannot be read", "install proctree-bpf again", Refusal.BROKEN):
         return path.read_bytes()
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"{path} cannot be read ({error.strerror})",
-            what_helps(error, "install proctree-bpf again"),
-            Refusal.BROKEN,
-        ) from error
 
 
 def header_texts() -> list[tuple[str, bytes]]:
-    """Return the headers that are compiled besides, which BCC's own ask for.
-
-    Raises:
-        SourceUnavailableError: one cannot be read.
-
-    """
+    """Return the headers that are compiled besides, which BCC's own ask for."""
     include = bpf_directory() / "include"
     read_source(f"{include}/{_FIRST_HEADER}")
     return [
@@ -94,12 +70,7 @@ def header_texts() -> list[tuple[str, bytes]]:
 
 
 def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, float]:
-    """Return compiled programs, and how long it took to import BCC, in seconds.
-
-    Raises:
-        SourceUnavailableError: the compiler cannot be had or refused.
-
-    """
+    """Return compiled programs, and how long it took to import BCC, in seconds."""
     header_texts()
     request = {
         "path": [path for path in sys.path if path.startswith("/")],
@@ -110,7 +81,7 @@ def compile_programs(source: bytes, flags: Sequence[str]) -> tuple[Compiled, flo
     try:
         answer = json.loads(told)
         if "failed" not in answer:
-            return from_answer(answer), float(answer["import_seconds"])
+            return checked(answer["compiled"]), float(answer["import_seconds"])
     except (ValueError, KeyError, TypeError) as error:
         raise _ended_early(status, log) from error
     raise _refusal(answer, log)
@@ -127,24 +98,21 @@ def _run(request: bytes) -> tuple[int, bytes, str]:
     environment = {"BCC_KERNEL_SOURCE": os.fspath(include), "PATH": _PATH}
     if "LD_LIBRARY_PATH" in os.environ:  # where this very process has its libraries from
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    try:
-        with _memory() as asked, _memory() as told, _memory() as log:
-            asked.write(request)
-            asked.seek(0)  # which flushes it, too
-            status = subprocess.run(  # noqa: S603 - our own Python and file
-                [sys.executable, "-I", "-S", bcc_program.__file__],
-                stdin=asked, stdout=told, stderr=log, check=False, cwd=include, env=environment,
-                process_group=0,  # what the keyboard sends is for us, who then end
-            ).returncode  # fmt: skip
-            for each in (told, log):
-                each.seek(0)
-            return status, told.read(), log.read().decode("utf-8", "replace")
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"BCC's compiler cannot be run ({error.strerror})",
-            what_helps(error, "end some processes, or raise their number (ulimit -u)"),
-            Refusal.UNSUPPORTED,
-        ) from error
+    remedy = "end some processes, or raise their number (ulimit -u)"
+    with (
+        unavailable_as("BCC's compiler cannot be run", remedy),
+        _memory() as asked, _memory() as told, _memory() as log,
+    ):  # fmt: skip
+        asked.write(request)
+        asked.seek(0)  # which flushes it, too
+        status = subprocess.run(  # noqa: S603 - our own Python and file
+            [sys.executable, "-I", "-S", bcc_program.__file__],
+            stdin=asked, stdout=told, stderr=log, check=False, cwd=include, env=environment,
+            process_group=0,  # what the keyboard sends is for us, who then end
+        ).returncode  # fmt: skip
+        for each in (told, log):
+            each.seek(0)
+        return status, told.read(), log.read().decode("utf-8", "replace")
 
 
 def _memory() -> BinaryIO:
@@ -158,8 +126,8 @@ def _refusal(answer: dict[str, Any], log: str) -> SourceUnavailableError:
     if answer["failed"] == "import":
         short = shortage(error, log)
         if short is not None:
-            return SourceUnavailableError(*short, Refusal.UNSUPPORTED, log)
-        return SourceUnavailableError(reason, str(answer["remedy"]), Refusal.UNSUPPORTED, log)
+            return short.refusal(log)
+        return SourceUnavailableError(reason, str(answer["remedy"]), log=log)
     return program_refused(error, log)
 
 
@@ -168,6 +136,5 @@ def _ended_early(status: int, log: str) -> SourceUnavailableError:
     return SourceUnavailableError(
         f"BCC's compiler {how}",
         "give it more memory, or run again with --debug and report what it prints as a bug",
-        Refusal.UNSUPPORTED,
-        log,
+        log=log,
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.codecs.sample_decoder import id_or_none, known_name
 from proctree_bpf.core.identity import ProcessKey
-from proctree_bpf.errors import SourceFailedError
 from proctree_bpf.filters.kernel_port import (
     FILE_ROOM,
     FallbackReason,
@@ -16,6 +15,7 @@ from proctree_bpf.filters.kernel_port import (
     KernelProcess,
     innermost_first,
 )
+from proctree_bpf.sources.base import failing_as
 from proctree_bpf.sources.system.clock import boottime_ns
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class FilterMaps:
         self._procs = program.table("procs", _KEY.size, _PROC.size)
         self._seeds = program.table("seeds", _KEY.size, _SEED.size)
         self._control = program.table("control", len(_FIRST), _CONTROL.size)
-        self._fallback = program.table("doubt", len(_FIRST), _FALLBACK.size)
+        self._fallback = program.table("fallback", len(_FIRST), _FALLBACK.size)
         self._seeded: set[bytes] = set()
         self.generation = 0
         """How often seeds were set."""
@@ -115,19 +115,11 @@ class FilterMaps:
         self.is_on = False
         try:
             _must_put(self._control, _FIRST, _CONTROL.pack(0, self.generation))
-        except OSError as error:
+        except OSError:
             self._must_fall_back = True
-            try:
-                _must_put(
-                    self._fallback,
-                    _FIRST,
-                    _FALLBACK.pack(boottime_ns(), FallbackReason.JOINED_LATE),
-                )
-            except OSError:
-                raise SourceFailedError(
-                    "the filter in the kernel can neither be read nor switched off "
-                    f"({error.strerror})"
-                ) from error
+            fallback = _FALLBACK.pack(boottime_ns(), FallbackReason.JOINED_LATE)
+            with failing_as("the filter in the kernel can neither be read nor switched off"):
+                _must_put(self._fallback, _FIRST, fallback)
             raise
 
     def sweep(self) -> int:

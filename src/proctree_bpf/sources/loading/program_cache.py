@@ -97,12 +97,7 @@ class ProgramCache:
 
     @contextmanager
     def _opened(self, *, create: bool) -> Iterator[int]:
-        """Open the directory, looking at each one on the way.
-
-        Raises:
-            OSError: it cannot be, or it is not only ours.
-
-        """
+        """Open the directory, looking at each one on the way; OSError if it is not only ours."""
         parts = self._directory.parts
         fd = os.open("/", _DIRECTORY)
         try:

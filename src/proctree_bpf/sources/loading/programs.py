@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.codecs import btf, kernel_layout
+from proctree_bpf.errors import DecodeError, SourceUnavailableError
 from proctree_bpf.filters.kernel_port import MAX_NAMES
 from proctree_bpf.sources.loading import bcc_program, compiled, compiling
 from proctree_bpf.sources.loading.program_cache import ProgramCache
-from proctree_bpf.sources.rings import cpus
-from proctree_bpf.sources.system.causes import check_room
+from proctree_bpf.sources.rings.perf_rings import possible_cpus
+from proctree_bpf.sources.system.causes import check_room, unavailable_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from proctree_bpf.sources.loading.compiled import Compiled
 
 # One after another: BCC knows its maps in one file only.
@@ -49,10 +48,7 @@ class Wanted(NamedTuple):
 
     def defines(self) -> dict[str, int]:
         """Return the macros that do not depend on the kernel."""
-        defines = {
-            "MAX_ARGS_BYTES": self.max_args_bytes,
-            "SCRATCH_SLOTS": max(cpus.possible()) + 1,
-        }
+        defines = {"MAX_ARGS_BYTES": self.max_args_bytes, "SCRATCH_SLOTS": max(possible_cpus()) + 1}
         if self.filter_slots is not None:
             defines |= {"KERNEL_FILTER": 1, "MAX_PROCS": self.filter_slots, "MAX_NAMES": MAX_NAMES}
             defines |= {"FILTER_BY_FILE": 1} if self.by_file else {}
@@ -71,13 +67,16 @@ class Programs(NamedTuple):
 
 
 class ProgramSource:
-    """Hands out programs for one kernel; ``blob`` is its BTF, and ``layout`` reads it."""
+    """Hands out programs for the kernel whose BTF is in a file; keeps them in ``directory``.
 
-    def __init__(
-        self, blob: bytes, layout: Callable[[], Mapping[str, int]], directory: Path | None
-    ) -> None:
-        self._blob = blob
-        self._layout = layout
+    Any method, and the constructor, raises SourceUnavailableError if what it needs cannot be had.
+    """
+
+    def __init__(self, btf_path: Path, directory: Path | None) -> None:
+        self._what = f"the kernel's type information {btf_path}"
+        remedy = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF"
+        with unavailable_as(f"{self._what} cannot be read", remedy):
+            self._blob = btf_path.read_bytes()
         self._cache = None if directory is None else ProgramCache(directory)
 
     def kept(self, wanted: Wanted) -> Programs | None:
@@ -95,18 +94,27 @@ class ProgramSource:
         """Compile programs.
 
         ``direct``: those that read by plain loads, if the kernel's BTF has the types for it.
-
-        Raises:
-            SourceUnavailableError: they cannot be, or the kernel's BTF says too little.
-
         """
         check_room()
-        macros = dict(self._layout())
+        macros = self._layout()
         if not direct:
             del macros["DIRECT"]
         flags = [f"-D{name}={value}" for name, value in {**macros, **wanted.defines()}.items()]
         made, import_seconds = compiling.compile_programs(wanted.source(), flags)
         return Programs(made, macros, is_kept=False, import_seconds=import_seconds)
+
+    def _layout(self) -> dict[str, int]:
+        try:
+            return kernel_layout.layout_macros(btf.Btf(self._blob))
+        except kernel_layout.MissingFieldError as error:
+            raise SourceUnavailableError(
+                f"this kernel's type information has no {error}",
+                "use a kernel of the supported range, or report this one as a bug",
+            ) from error
+        except DecodeError as error:
+            raise SourceUnavailableError(
+                f"{self._what} is not readable as BTF ({error})", "report this kernel as a bug"
+            ) from error
 
     def keep(self, wanted: Wanted, programs: Programs) -> None:
         """Keep programs that the kernel has taken."""
@@ -119,7 +127,7 @@ class ProgramSource:
         try:
             parts = {
                 "notes": _digest(_KERNEL_NOTES.read_bytes()),
-                "kernel": [os.uname().release, os.uname().version, os.uname().machine],
+                "kernel": os.uname()[2:],  # release, version, machine
                 "btf": _digest(self._blob),
                 "source": _digest(wanted.source()),
                 "headers": [(name, _digest(text)) for name, text in compiling.header_texts()],

@@ -6,8 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from proctree_bpf.codecs.inputs import Drain
-from proctree_bpf.codecs.perf_buffer import take_samples
-from proctree_bpf.errors import DecodeError
+from proctree_bpf.codecs.sample_decoder import samples_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +33,7 @@ class Taken(NamedTuple):
 
     def drain(self) -> Drain:
         """Cut the bytes into samples."""
-        samples: list[tuple[int, bytes]] = []
-        for cpu, data in self.chunks:
-            try:
-                take_samples(cpu, data, samples)
-            except DecodeError:
-                continue  # what was in the rest is missed by its numbers
-        return Drain(self.taken_ns, self.counters, samples, self.missed)
+        return Drain(self.taken_ns, self.counters, samples_in(self.chunks), self.missed)
 
 
 class Backlog:

@@ -76,7 +76,6 @@ def _machine() -> _Machine:
             f"it is not known how to read perf buffers on {name}"
             + (" from a 32-bit Python" if machine else ""),
             "use x86-64 or arm64, and a Python for it",
-            Refusal.UNSUPPORTED,
         )
     return machine
 
@@ -85,12 +84,7 @@ class Barrier:
     """Keeps what is done to rings before it is called from what is done after it."""
 
     def __init__(self) -> None:
-        """Find out how.
-
-        Raises:
-            SourceUnavailableError: it cannot be had here.
-
-        """
+        """Find out how; SourceUnavailableError if it cannot be had here."""
         machine = _machine()
         self.is_needed = not machine.keeps_order
         self._number = machine.membarrier
@@ -114,9 +108,7 @@ class Barrier:
     @staticmethod
     def _refused(reason: str) -> SourceUnavailableError:
         return SourceUnavailableError(
-            reason,
-            "use a kernel with CONFIG_MEMBARRIER, and no seccomp filter that forbids it",
-            Refusal.UNSUPPORTED,
+            reason, "use a kernel with CONFIG_MEMBARRIER, and no seccomp filter that forbids it"
         )
 
 
@@ -160,6 +152,10 @@ class OfflineError(Exception):
     """The CPU is not online, so it can have no ring now."""
 
 
+class LockedMemoryError(SourceUnavailableError):
+    """Smaller rings may do: there is a limit on the memory that may be locked."""
+
+
 class PerfEvent:
     """A perf event of one CPU, to which BPF programs can send, and its ring.
 
@@ -168,13 +164,7 @@ class PerfEvent:
     """
 
     def __init__(self, cpu: int, pages: int) -> None:
-        """Open it, enabled.
-
-        Raises:
-            OfflineError: see there.
-            SourceUnavailableError: the kernel refused.
-
-        """
+        """Open it, enabled; OfflineError, or SourceUnavailableError if the kernel refuses."""
         self.cpu = cpu
         self.fd = _opened(cpu)
         self._length = (1 + pages) * mmap.PAGESIZE
@@ -239,33 +229,26 @@ def _not_opened(number: int, cpu: int) -> SourceUnavailableError:
     short = shortage(OSError(number, reason))
     if short is not None:
         limit = "ulimit -n" if number == errno.EMFILE else "sysctl fs.file-max"
-        return SourceUnavailableError(
-            reason,
-            f"allow more open files ({limit}): each CPU needs one, and {short.reason}",
-            Refusal.UNSUPPORTED,
-        )
-    if number in (errno.EPERM, errno.EACCES):
-        return SourceUnavailableError(
-            reason,
+        remedy = f"allow more open files ({limit}): each CPU needs one, and {short.reason}"
+    elif number in (errno.EPERM, errno.EACCES):
+        remedy = (
             "run it as root or with CAP_PERFMON, and where no seccomp filter or security module"
-            " forbids perf_event_open(2)",
-            Refusal.UNSUPPORTED,
+            " forbids perf_event_open(2)"
         )
-    if number == errno.ENOSYS:
-        return SourceUnavailableError(
-            reason, "use a kernel that is built with CONFIG_PERF_EVENTS", Refusal.UNSUPPORTED
-        )
-    if number == errno.ENOMEM:
-        return SourceUnavailableError(reason, "free some memory", Refusal.UNSUPPORTED)
-    return SourceUnavailableError(reason, "report this as a bug", Refusal.BROKEN)
+    elif number == errno.ENOSYS:
+        remedy = "use a kernel that is built with CONFIG_PERF_EVENTS"
+    elif number == errno.ENOMEM:
+        remedy = "free some memory"
+    else:
+        return SourceUnavailableError(reason, "report this as a bug", Refusal.BROKEN)
+    return SourceUnavailableError(reason, remedy)
 
 
 def _not_mapped(number: int, pages: int) -> SourceUnavailableError:
     reason = f"perf buffers of {pages} pages per CPU could not be had: {os.strerror(number)}"
     if number in (errno.EPERM, errno.EAGAIN):  # beyond perf_event_mlock_kb and RLIMIT_MEMLOCK
-        return SourceUnavailableError(
+        return LockedMemoryError(
             f"{reason}: so much memory may not be locked",
             "try a smaller --perf-pages, raise ulimit -l, or grant CAP_IPC_LOCK",
-            Refusal.UNSUPPORTED,
         )
-    return SourceUnavailableError(reason, "try a smaller --perf-pages", Refusal.UNSUPPORTED)
+    return SourceUnavailableError(reason, "try a smaller --perf-pages")

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.rings.perf_ring import Barrier, OfflineError, PerfEvent
-from proctree_bpf.sources.system.causes import what_helps
+from proctree_bpf.sources.system.causes import unavailable_as
 from proctree_bpf.sources.system.forks import owned_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-ONLINE = Path("/sys/devices/system/cpu/online")
+_ONLINE, _POSSIBLE = (Path("/sys/devices/system/cpu", name) for name in ("online", "possible"))
 _LONGEST_LIST = 4096  # a page, as all that sysfs shows
 # A ring that is this full is why samples failed.
 _MUCH = 0.5
@@ -40,21 +40,31 @@ def cpus_in(text: bytes) -> set[int]:
     return cpus
 
 
+def _opened_list(path: Path) -> int:
+    with unavailable_as(f"{path}, the list of CPUs, cannot be read", "mount sysfs on /sys"):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def possible_cpus() -> list[int]:
+    """Return the CPUs for which the kernel keeps per-CPU values, ascending."""
+    with os.fdopen(_opened_list(_POSSIBLE), "rb") as file:
+        return sorted(cpus_in(file.read()))
+
+
 class PerfRings:
     """A ring for each CPU that is online; used by one thread.
+
+    If the kernel refuses one of the first, nothing is left open: SourceUnavailableError.
 
     Args:
         set_ring: tells BPF's array of perf events (CPU, descriptor); OSError if it cannot.
         pages: the size of each ring, a power of two.
         online: where the kernel lists the CPUs that are online.
 
-    Raises:
-        SourceUnavailableError: the kernel refused; nothing is left open.
-
     """
 
     def __init__(
-        self, set_ring: Callable[[int, int], None], pages: int, online: Path = ONLINE
+        self, set_ring: Callable[[int, int], None], pages: int, online: Path = _ONLINE
     ) -> None:
         self._set_ring = set_ring
         self._pages = pages
@@ -83,16 +93,15 @@ class PerfRings:
         event = PerfEvent(cpu, self._pages)
         try:
             self._set_ring(cpu, event.fd)
-        except OSError as error:
+        except BaseException as error:
             event.close()
+            if not isinstance(error, OSError):
+                raise
             raise SourceUnavailableError(
                 f"the perf buffer of CPU {cpu} could not be handed to BPF ({error.strerror})",
                 "report this as a bug",
                 Refusal.BROKEN,
             ) from error
-        except BaseException:
-            event.close()
-            raise
         self._events[cpu] = event
 
     def cpus(self) -> list[int]:
@@ -108,9 +117,9 @@ class PerfRings:
         return self._online_fd < 0 or self._list() == self._known
 
     def take(self, failing: Iterable[int] = ()) -> list[tuple[int, bytes]]:
-        """Empty the rings; return what ``take_samples`` takes, CPU by CPU.
+        """Empty the rings; return what was in each: its CPU, and perf records.
 
-        ``failing``: the CPUs on which records have failed to be sent since the last time.
+        ``failing``: the CPUs on which samples have failed to be sent since the last time.
         """
         if self._online_fd < 0:
             return []
@@ -176,14 +185,3 @@ class PerfRings:
         if self._online_fd >= 0:
             os.close(self._online_fd)
             self._online_fd = -1
-
-
-def _opened_list(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise SourceUnavailableError(
-            f"{path}, the list of CPUs, cannot be read ({error.strerror})",
-            what_helps(error, "mount sysfs on /sys"),
-            Refusal.UNSUPPORTED,
-        ) from error

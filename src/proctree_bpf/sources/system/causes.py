@@ -6,7 +6,7 @@ import errno
 import os
 import resource
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,10 +25,14 @@ _SHORT = (errno.EMFILE, errno.ENFILE)
 
 
 class Cause(NamedTuple):
-    """A clause that says why, and one that says what to do."""
+    """What is wrong, and what to do about it: a clause each."""
 
     reason: str
     remedy: str
+
+    def refusal(self, log: str = "") -> SourceUnavailableError:
+        """Return what a source says that cannot be used therefore."""
+        return SourceUnavailableError(self.reason, self.remedy, log=log)
 
 
 def shortage(error: BaseException, log: str = "") -> Cause | None:
@@ -71,6 +75,18 @@ def what_helps(error: OSError, otherwise: str) -> str:
     return otherwise if short is None else f"{short.reason}: {short.remedy}"
 
 
+@contextmanager
+def unavailable_as(
+    what: str, remedy: str, refusal: Refusal = Refusal.UNSUPPORTED
+) -> Iterator[None]:
+    """Raise SourceUnavailableError in the place of any OSError."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{what} ({error.strerror})"
+        raise SourceUnavailableError(reason, what_helps(error, remedy), refusal) from error
+
+
 def forbidden(call: str) -> Cause:
     """Say who forbids a system call to somebody who has the capabilities for it."""
     if not in_initial_user_namespace():
@@ -92,14 +108,13 @@ def program_refused(error: BaseException, log: str, what: str = "load") -> Sourc
     text = f"{error}\n{log}"
     short = shortage(error, log)
     if short is not None:
-        return SourceUnavailableError(*short, Refusal.UNSUPPORTED, text)
+        return short.refusal(text)
     if _is_about(errno.EPERM, error, log) or "EPERM" in text:
         reason, remedy = forbidden("bpf(2)")
         return SourceUnavailableError(
             f"the kernel refused the BPF program (operation not permitted: {reason})",
             remedy,
-            Refusal.UNSUPPORTED,
-            text,
+            log=text,
         )
     if "Failed to compile" in str(error):
         what = "compile"
@@ -112,12 +127,7 @@ def program_refused(error: BaseException, log: str, what: str = "load") -> Sourc
 
 
 def check_room() -> None:
-    """Foresee that the compiler finds too little memory: it would end the process.
-
-    Raises:
-        SourceUnavailableError: a limit of this process leaves too little.
-
-    """
+    """Foresee that the compiler, whose process would end, finds too little memory."""
     addresses = _ADDRESSES_ONCE_LOADED if "bcc" in sys.modules else _ADDRESSES
     used, data = _in_use()
     for limit, letter, what, taken, need in (
@@ -131,7 +141,6 @@ def check_room() -> None:
                 f"the limit of {soft // 1024} KiB for this process's {what} is too low for "
                 "BCC's compiler",
                 f"raise it to {(taken + need) // 1024} or more, with 'ulimit -{letter} unlimited'",
-                Refusal.UNSUPPORTED,
             )
 
 

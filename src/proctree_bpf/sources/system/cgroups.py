@@ -1,4 +1,4 @@
-"""Which cgroups lie below a path: the cgroup v2 hierarchy, by the ids that records carry."""
+"""Which cgroups lie below a path: the cgroup v2 hierarchy, by the ids that events carry."""
 
 from __future__ import annotations
 

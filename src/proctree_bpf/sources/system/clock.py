@@ -90,17 +90,14 @@ def both_clocks_ns() -> tuple[int, int]:
 
     If we are interrupted between the two readings they are of two moments: then again.
     """
-    best: tuple[int, int, int] | None = None
-    for _ in range(_TRIES):
+    tries: list[tuple[int, int, int]] = []
+    while len(tries) < _TRIES:
         before = monotonic_ns()
         boottime = boottime_ns()
-        apart = monotonic_ns() - before
-        if best is None or apart < best[0]:
-            best = apart, before, boottime
-        if apart < _AT_ONCE_NS:
+        tries.append((monotonic_ns() - before, before, boottime))
+        if tries[-1][0] < _AT_ONCE_NS:
             break
-    assert best is not None  # noqa: S101 - there was a try
-    return best[1:]
+    return min(tries)[1:]
 
 
 def wall_offset_ns() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import select
@@ -25,7 +26,6 @@ from proctree_bpf.sources.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,11 @@ _LISTEN, _IGNORE = 1, 2  # enum proc_cn_mcast_op
 _SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
 _DATAGRAM_BYTES = 65_536
 _KERNEL = 0  # the port from which the kernel sends: netlink(7)
+_PR_SET_NAME, _PR_GET_NAME = 15, 16  # include/uapi/linux/prctl.h
+_TASK_COMM_LEN = 16
+
+_libc = ctypes.CDLL(None)
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 class ProcConnector:
@@ -53,9 +58,7 @@ class ProcConnector:
     """When the kernel had taken note of the subscription (CLOCK_MONOTONIC)."""
 
     def __init__(
-        self,
-        events: Iterable[What] | None = None,
-        receive_buffer: int | None = None,
+        self, events: Iterable[What] | None = None, receive_buffer: int | None = None
     ) -> None:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, _NETLINK_CONNECTOR
@@ -92,12 +95,7 @@ class ProcConnector:
     def __enter__(self) -> ProcConnector:  # noqa: PYI034 - final in practice
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def fileno(self) -> int:
@@ -204,6 +202,18 @@ def try_create_connector() -> ProcConnector | None:
         return None
     connector.set_nonblocking()
     return connector
+
+
+def touch_own_name() -> None:
+    """Set the calling thread's name to what it is, for the message that the connector then sends.
+
+    By prctl, because a write to ``/proc/thread-self/comm`` makes none before Linux 5.15
+    (c2f273ebd89a).
+    """
+    name = ctypes.create_string_buffer(_TASK_COMM_LEN)
+    address = ctypes.addressof(name)
+    _libc.prctl(_PR_GET_NAME, address, 0, 0, 0)
+    _libc.prctl(_PR_SET_NAME, address, 0, 0, 0)
 
 
 def wait_readable(descriptor: int, seconds: float) -> bool:

@@ -38,7 +38,5 @@ def _after_in_child() -> None:
 
 
 os.register_at_fork(
-    before=momentary.acquire,
-    after_in_parent=momentary.release,
-    after_in_child=_after_in_child,
+    before=momentary.acquire, after_in_parent=momentary.release, after_in_child=_after_in_child
 )

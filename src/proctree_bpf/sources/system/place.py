@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from proctree_bpf.errors import Refusal, SourceUnavailableError
 from proctree_bpf.sources.base import MOUNT_PROC
 from proctree_bpf.sources.system import clock, privilege, procfs
-from proctree_bpf.sources.system.causes import shortage
+from proctree_bpf.sources.system.causes import Cause, shortage
 
 # include/uapi/linux/magic.h
 _PROC_SUPER_MAGIC, _SYSFS_MAGIC = 0x9FA0, 0x62656572
@@ -23,17 +22,6 @@ _PTRACEABLE = ("ptraceable", "4")
 _WHOLE_RANGE = 2**32 - 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class Trouble(NamedTuple):
-    """What is wrong with a place, and what to do about it, a clause each."""
-
-    reason: str
-    remedy: str
-
-    def refusal(self) -> SourceUnavailableError:
-        """Return what a source says that cannot work there."""
-        return SourceUnavailableError(self.reason, self.remedy, Refusal.UNSUPPORTED)
 
 
 class Mount(NamedTuple):
@@ -77,55 +65,39 @@ def proc_is_there() -> bool:
     return _is_of_kind(procfs.PROC, _PROC_SUPER_MAGIC)
 
 
-def proc_trouble() -> Trouble | None:
+def proc_trouble() -> Cause | None:
     """Return why ``/proc`` says nothing, or not the truth, about the processes here."""
     if not proc_is_there():
-        return Trouble("/proc is not mounted", MOUNT_PROC)
+        return Cause("/proc is not mounted", MOUNT_PROC)
+    status = ""
     try:
-        pids = _own_pids()
+        status = Path("/proc/self/status").read_text("ascii", "replace")
     except OSError as error:
         short = shortage(error)
-        assert short is not None  # noqa: S101 - else it is not raised
-        return Trouble(*short)
-    if pids != [os.getpid()]:
-        return Trouble(
+        if short is not None:
+            return short
+    if _own_pids(status) != [os.getpid()]:
+        return Cause(
             "/proc shows the processes of another PID namespace",
             "mount this one's with 'mount -t proc proc /proc'",
         )
     trouble = clock.shift().trouble
     if trouble is not None:
-        return Trouble(trouble, "run it outside, with 'nsenter --time --target 1'")
+        return Cause(trouble, "run it outside, with 'nsenter --time --target 1'")
     return None
 
 
-def _own_pids() -> list[int]:
-    """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost.
-
-    Raises:
-        OSError: it cannot be read though it may be there: too many files are open.
-
-    """
-    try:
-        text = Path("/proc/self/status").read_text("ascii", "replace")
-    except OSError as error:
-        if shortage(error) is not None:
-            raise
-        return []
+def _own_pids(status: str) -> list[int]:
+    """Return our PIDs, from the PID namespace of ``/proc`` down to the innermost."""
     with suppress(ValueError):
-        for line in text.splitlines():
+        for line in status.splitlines():
             if line.startswith("NSpid:"):
                 return [int(pid) for pid in line.split()[1:]]
     return []
 
 
-def require_proc() -> None:
-    """Insist on a ``/proc`` that tells the truth.
-
-    Raises:
-        SourceUnavailableError: it does not.
-
-    """
-    trouble = proc_trouble()
+def require(trouble: Cause | None) -> None:
+    """Raise SourceUnavailableError if there is trouble."""
     if trouble is not None:
         raise trouble.refusal()
 
@@ -135,68 +107,57 @@ def _proc_options() -> tuple[str, ...]:
     return there[-1].options if there else ()
 
 
-def hiding() -> Trouble | None:
-    """Return how ``/proc`` hides the processes of others from us, if it does."""
+def hiding() -> Cause | None:
+    """Return how ``/proc`` hides the processes of others from us, if it does.
+
+    Whoever is not shown would pass for ended when the tree is mended.
+    """
     options = dict(option.partition("=")[::2] for option in _proc_options())
     level = options.get("hidepid", "off")
     if level in ("off", "0"):
         return None
     is_initial = privilege.in_initial_user_namespace()
-    if privilege.effective_capabilities() >> privilege.CAP_SYS_PTRACE & 1 and is_initial:
+    if privilege.has(privilege.CAP_SYS_PTRACE) and is_initial:
         return None
     # proc(5): members of a group see all, but at the highest level; root's unless told.
     group = options.get("gid", "0" if is_initial else "")
     groups = map(str, (os.getegid(), *os.getgroups()))
     if level not in _PTRACEABLE and group in groups:
         return None
-    return Trouble(
+    return Cause(
         f"/proc hides the processes of others (hidepid={level})",
         "run it as root or with CAP_SYS_PTRACE, or remount /proc with hidepid=0",
     )
 
 
-def require_everybody() -> None:
-    """Insist on a ``/proc`` that shows the processes of all users.
-
-    Whoever is not shown would pass for ended when the tree is mended.
-
-    Raises:
-        SourceUnavailableError: it hides some.
-
-    """
-    trouble = hiding()
-    if trouble is not None:
-        raise trouble.refusal()
-
-
-def boot_id_trouble() -> Trouble | None:
+def boot_id_trouble() -> Cause | None:
     """Return why processes have no ``entity_id`` here, if so."""
     if procfs.boot_id():
         return None
     how = " (subset=pid)" if "subset=pid" in _proc_options() else ""
-    return Trouble(
+    return Cause(
         f"/proc does not show this boot's id{how}, so no process has an entity_id",
         "mount it whole with 'mount -t proc proc /proc'",
     )
 
 
-def unmapped_users() -> Trouble | None:
+def unmapped_users() -> Cause | None:
     """Return that ``/proc`` shows some users as others, because this user namespace lacks them."""
     with suppress(OSError, ValueError):
         lines = Path("/proc/self/uid_map").read_text("ascii").splitlines()
         if sum(int(line.split()[2]) for line in lines) >= _WHOLE_RANGE:
             return None
-    return Trouble(
+    return Cause(
         "users that this user namespace does not have (shown as the overflow user)",
         "run it outside, on the host",
     )
 
 
-def sys_trouble(path: Path) -> Trouble | None:
+def sys_trouble(path: Path) -> Cause | None:
     """Return why a file of ``/sys`` may not be this kernel's, if so."""
     if _is_of_kind(str(path), _SYSFS_MAGIC):
         return None
-    return Trouble(
+    return Cause(
         f"{path} is not the kernel's own, but from another file system",
         "mount it with 'mount -t sysfs sysfs /sys'",
     )

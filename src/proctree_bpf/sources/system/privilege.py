@@ -22,25 +22,24 @@ def effective_capabilities() -> int:
     return -1 if os.geteuid() == 0 else 0
 
 
+def has(capability: int) -> bool:
+    """Tell whether this process has an effective capability."""
+    return bool(effective_capabilities() >> capability & 1)
+
+
 def may_load_bpf() -> bool:
     """Tell whether the capabilities for tracing programs are there (since Linux 5.8)."""
-    held = effective_capabilities()
-
-    def has(capability: int) -> bool:
-        return bool(held >> capability & 1)
-
     return has(CAP_SYS_ADMIN) or (has(CAP_BPF) and has(CAP_PERFMON))
 
 
 def how_to_gain() -> str:
     """Say how to get the privileges that are lacking."""
-    if in_initial_user_namespace():
-        return "run it with sudo"
-    return "run it with sudo outside of this user namespace"
+    where = "" if in_initial_user_namespace() else " outside of this user namespace"
+    return f"run it with sudo{where}"
 
 
 def in_initial_pid_namespace() -> bool:
-    """Tell whether PIDs here are the ones that the kernel's own records use."""
+    """Tell whether PIDs here are the ones that the kernel's side of a source uses."""
     with suppress(OSError):
         return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NS
     return True

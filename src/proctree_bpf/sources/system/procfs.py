@@ -38,6 +38,7 @@ _MAX_PID = 2**32 - 1
 # More than 52 numbers and a name can take (proc_pid_stat(5)); one read gets it all.
 _STAT_BYTES = 4096
 _DELETED = " (deleted)"
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 _NAMES_KEPT_S = 60
 
@@ -89,10 +90,6 @@ def _read(name: str, directory: int, limit: int = 65_536) -> bytes:
         os.close(fd)
 
 
-def _open_process(pid: int, proc: str) -> int:
-    return os.open(f"{proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
 def _executable(directory: int) -> str | None:
     """Return the path of the running file; None for a kernel thread or without permission."""
     try:
@@ -108,7 +105,7 @@ def _stat_of(raw: bytes) -> Stat:
     """Parse a stat file; the start is told as outside of our time namespace."""
     stat = parse_stat(raw)
     ticks = shift().boottime_ns // TICK_NS
-    return replace(stat, start_ticks=max(stat.start_ticks - ticks, 0)) if ticks else stat
+    return stat._replace(start_ticks=max(stat.start_ticks - ticks, 0)) if ticks else stat
 
 
 def _entry(directory: int) -> Reading:
@@ -126,7 +123,7 @@ def _entry(directory: int) -> Reading:
         user=user_of(status.uid),
         ppid=stat.ppid,
         tgid=stat.pid,
-        start_time_ns=stat.start_ticks * TICK_NS,
+        start_time_ns=stat.start_ns,
         uid=status.uid,
         gid=status.gid,
         executable=_executable(directory),
@@ -138,46 +135,23 @@ def _entry(directory: int) -> Reading:
     return stat, info
 
 
-def _node(stat: Stat, parent_start_ns: int, exited_ns: int | None) -> PidNode:
-    return PidNode(
-        ppid=stat.ppid,
-        cmd=stat.comm,
-        start_time_ns=stat.start_ticks * TICK_NS,
-        pid=stat.pid,
-        creator_start_ns=parent_start_ns,
-        exited_ns=exited_ns,
-    )
-
-
-def _raise_if_ours(error: OSError) -> None:
-    """Tell a process that is gone or hidden from a descriptor that we lack."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        raise error
-
-
 def read_process(pid: int, proc: str = PROC) -> Reading | None:
     """Read one process from one opening of its directory; None if it is gone or hidden.
 
-    Raises:
-        OSError: too many files are open.
-
+    OSError only if too many files are open.
     """
     if not 0 < pid <= _MAX_PID:
         return None
     try:
-        directory = _open_process(pid, proc)
-    except OSError as error:
-        _raise_if_ours(error)
+        directory = os.open(f"{proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return _entry(directory)
+        finally:
+            os.close(directory)
+    except (OSError, DecodeError) as error:
+        if getattr(error, "errno", 0) in _NO_DESCRIPTOR:
+            raise
         return None
-    try:
-        return _entry(directory)
-    except OSError as error:
-        _raise_if_ours(error)
-        return None
-    except DecodeError:
-        return None
-    finally:
-        os.close(directory)
 
 
 def parse_proc_entry(pid: int, proc: str = PROC) -> Entry | None:
@@ -188,27 +162,29 @@ def parse_proc_entry(pid: int, proc: str = PROC) -> Entry | None:
     read = read_process(pid, proc)
     if read is None:
         return None
-    parent_start_ns = read_proc_start_time_ns(read[0].ppid, proc)
-    if parent_start_ns > read[1].start_time_ns:
-        parent_start_ns = 0  # its PID was reused while we were reading
-    return _entry_of(read, parent_start_ns, boottime_ns())
+    return _entry_of(read, read_proc_start_time_ns(read[0].ppid, proc), boottime_ns())
 
 
 def _entry_of(read: Reading, parent_start_ns: int, now_ns: int) -> Entry:
     stat, info = read
+    if parent_start_ns > info.start_time_ns:
+        parent_start_ns = 0  # its PID was reused while we were reading
     exited_ns = now_ns if stat.ended else None
     if exited_ns is not None:
         info = replace(info, exited_ns=exited_ns)
-    return _node(stat, parent_start_ns, exited_ns), info
+    node = PidNode(
+        ppid=stat.ppid,
+        cmd=stat.comm,
+        start_time_ns=stat.start_ns,
+        pid=stat.pid,
+        creator_start_ns=parent_start_ns,
+        exited_ns=exited_ns,
+    )
+    return node, info
 
 
 def list_pids(proc: str = PROC) -> list[int]:
-    """Return the PIDs that ``/proc`` shows, ascending.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Return the PIDs that ``/proc`` shows, ascending; OSError if it cannot be listed."""
     with os.scandir(proc) as entries:
         pids = sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
     if not pids and proc == PROC:
@@ -217,29 +193,13 @@ def list_pids(proc: str = PROC) -> list[int]:
 
 
 def iter_stats(proc: str = PROC) -> Iterator[Stat]:
-    """Yield the stat file of each process that ``/proc`` shows, by ascending PID.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
-    for pid in list_pids(proc):
-        stat = read_stat(pid, proc)
-        if stat is not None:
-            yield stat
+    """Yield the stat file of each of ``list_pids`` that is still there."""
+    yield from filter(None, (read_stat(pid, proc) for pid in list_pids(proc)))
 
 
 def iter_snapshot(proc: str = PROC) -> Iterator[Reading]:
-    """Yield each process that ``/proc`` shows, by ascending PID.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
-    for pid in list_pids(proc):
-        read = read_process(pid, proc)
-        if read is not None:
-            yield read
+    """Yield each of ``list_pids`` that is still there."""
+    yield from filter(None, (read_process(pid, proc) for pid in list_pids(proc)))
 
 
 def link_entries(read: list[Reading], now_ns: int) -> list[Entry]:
@@ -248,23 +208,12 @@ def link_entries(read: list[Reading], now_ns: int) -> list[Entry]:
     One that is dead and only waited for counts as ended at ``now_ns``: nothing would
     ever tell of its end.
     """
-    starts = {stat.pid: stat.start_ticks * TICK_NS for stat, _ in read}
-    entries = []
-    for stat, info in read:
-        parent_start = starts.get(stat.ppid, 0)
-        if parent_start > info.start_time_ns:  # the PID was reused while we were reading
-            parent_start = 0
-        entries.append(_entry_of((stat, info), parent_start, now_ns))
-    return entries
+    starts = {stat.pid: stat.start_ns for stat, _ in read}
+    return [_entry_of(each, starts.get(each[0].ppid, 0), now_ns) for each in read]
 
 
 def read_snapshot(proc: str = PROC) -> list[Entry]:
-    """Read every process that ``/proc`` shows.
-
-    Raises:
-        OSError: it cannot be listed.
-
-    """
+    """Read every process that ``/proc`` shows; OSError if it cannot be listed."""
     return link_entries(list(iter_snapshot(proc)), boottime_ns())
 
 
@@ -277,7 +226,7 @@ def read_proc_comm(pid: int, proc: str = PROC) -> str | None:
 def read_proc_start_time_ns(pid: int, proc: str = PROC) -> int:
     """Return a process's start on CLOCK_BOOTTIME in ns, floored to 10 ms; 0 if unknown."""
     stat = read_stat(pid, proc)
-    return stat.start_ticks * TICK_NS if stat is not None else 0
+    return stat.start_ns if stat is not None else 0
 
 
 def read_key(pid: int, proc: str = PROC) -> ProcessKey:
@@ -288,23 +237,20 @@ def read_key(pid: int, proc: str = PROC) -> ProcessKey:
 def read_stat(pid: int, proc: str = PROC) -> Stat | None:
     """Read the stat file of a process; None if it is gone, hidden, or not a process.
 
-    Raises:
-        OSError: too many files are open.
-
+    OSError only if too many files are open.
     """
     if not 0 < pid <= _MAX_PID:
         return None
     try:
         fd = os.open(f"{proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        _raise_if_ours(error)
+        try:
+            return _stat_of(os.read(fd, _STAT_BYTES))
+        finally:
+            os.close(fd)
+    except (OSError, DecodeError) as error:
+        if getattr(error, "errno", 0) in _NO_DESCRIPTOR:
+            raise
         return None
-    try:
-        return _stat_of(os.read(fd, _STAT_BYTES))
-    except (OSError, DecodeError):
-        return None
-    finally:
-        os.close(fd)
 
 
 class LiveProcReader:

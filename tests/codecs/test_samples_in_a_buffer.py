@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from proctree_bpf.codecs.perf_buffer import take_samples
+from proctree_bpf.codecs.sample_decoder import take_samples
 from proctree_bpf.errors import DecodeError
 from support.fake_ring import SAMPLE, THROTTLE, lost, padded, sample
 
