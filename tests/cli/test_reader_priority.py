@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 _LATE_NS = 1_000_000
-EMPTY = Waiting(0.0, 0.0, 0)
+EMPTY = Waiting(1, 0.0, 0.0, 0)
 
 
 def niceness() -> int:
@@ -38,7 +38,7 @@ def while_working(priority: ReaderPriority, waiting: Waiting) -> int:
 
 
 def test_with_room_in_the_buffers_it_works_after_all_others(priority: ReaderPriority) -> None:
-    for waiting in (EMPTY, Waiting(0.2, 0.0, 0), Waiting(0.0, 0.7, _LATE_NS - 1)):
+    for waiting in (EMPTY, Waiting(1, 0.2, 0.0, 0), Waiting(1, 0.0, 0.7, _LATE_NS - 1)):
         assert while_working(priority, waiting) == 19
 
 
@@ -52,9 +52,9 @@ def test_it_receives_like_others(priority: ReaderPriority) -> None:
 @pytest.mark.parametrize(
     "waiting",
     [
-        Waiting(0.3, 0.0, 0),
-        Waiting(0.0, 0.8, 0),
-        Waiting(0.0, 0.0, _LATE_NS + 1),
+        Waiting(1, 0.3, 0.0, 0),
+        Waiting(1, 0.0, 0.8, 0),
+        Waiting(1, 0.0, 0.0, _LATE_NS + 1),
     ],
     ids=["a ring is short of room", "memory is short of room", "it gets late"],
 )
@@ -64,11 +64,11 @@ def test_if_there_is_need_it_works_like_others_until_it_has_caught_up(
     before = niceness()
     while_working(priority, EMPTY)
     assert while_working(priority, waiting) == before
-    assert while_working(priority, Waiting(0.0, 0.3, 0)) == before
+    assert while_working(priority, Waiting(1, 0.0, 0.3, 0)) == before
     assert while_working(priority, EMPTY) == 19
 
 
-@pytest.mark.parametrize("waiting", [Waiting(0.6, 0.0, 0), Waiting(0.0, 1.0, 0)])
+@pytest.mark.parametrize("waiting", [Waiting(1, 0.6, 0.0, 0), Waiting(1, 0.0, 1.0, 0)])
 def test_while_the_kernels_buffers_fill_it_goes_first(
     priority: ReaderPriority, waiting: Waiting
 ) -> None:
@@ -76,7 +76,7 @@ def test_while_the_kernels_buffers_fill_it_goes_first(
     assert while_working(priority, waiting) == min(before, -15)
     priority.before_receiving()
     assert niceness() == min(before, -15)
-    assert while_working(priority, Waiting(0.1, 0.4, 0)) == min(before, -15)
+    assert while_working(priority, Waiting(1, 0.1, 0.4, 0)) == min(before, -15)
     assert while_working(priority, EMPTY) == 19
 
 
@@ -86,7 +86,8 @@ def test_without_the_privilege_nothing_changes() -> None:
         os.setresuid(65534, 65534, 65534)
         before, priority = niceness(), ReaderPriority(_LATE_NS)
         same = all(
-            while_working(priority, waiting) == before for waiting in (EMPTY, Waiting(1.0, 1.0, 0))
+            while_working(priority, waiting) == before
+            for waiting in (EMPTY, Waiting(1, 1.0, 1.0, 0))
         )
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -68,7 +68,10 @@ def test_to_receive_empties_the_rings_and_delivers_nothing(source: BpfSource) ->
     assert source.receive().late_ns == 0
 
 
-def test_what_was_received_first_is_delivered_first(source: BpfSource) -> None:
+def test_what_was_received_first_is_delivered_first(
+    source: BpfSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "LEAST_PIECE", 1)
     source.poll()
     pieces = []
     for _ in range(3):
@@ -78,6 +81,18 @@ def test_what_was_received_first_is_delivered_first(source: BpfSource) -> None:
         delivery = source.poll_some()
         assert ended_in(delivery.events, who) == who
         assert not delivery.gaps
+
+
+def test_little_is_delivered_together_with_what_comes_next(source: BpfSource) -> None:
+    source.poll()
+    who = []
+    for _ in range(10):
+        who += children_that_end(1)
+        source.receive()
+    delivery = source.poll_some()
+    assert ended_in(delivery.events, who) == who
+    assert not delivery.gaps
+    assert source.receive().late_ns == 0
 
 
 def test_without_room_in_memory_it_stays_in_the_rings_and_none_is_lost(
@@ -118,6 +133,37 @@ class Ends:
 
     def finish(self) -> None:
         """Nothing is held back."""
+
+
+class Rests:
+    """Tells a pipeline to stop once it has slept; counts how often it had no time for that."""
+
+    def __init__(self) -> None:
+        self.hurried = 0
+        self.has_slept = False
+
+    def is_set(self) -> bool:
+        return self.has_slept
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.has_slept = timeout != 0
+        self.hurried += not self.has_slept
+        return self.has_slept
+
+
+def test_a_pipeline_that_was_behind_catches_up_and_rests_again() -> None:
+    source, ends, rests = BpfSource(), Ends(), Rests()
+    pipeline = Pipeline(source, Tracker(PidTree(), ProcCache()), ends)
+    pipeline.start()
+    ended = []
+    for _ in range(30):
+        ended += children_that_end(1)
+        source.receive()
+    pipeline.run(rests, 0.02)
+    assert rests.hurried <= 10
+    assert ended_in(ends.events, ended) == ended
+    pipeline.finish()
+    pipeline.close()
 
 
 def test_a_pipeline_that_is_behind_writes_all_that_was_before_its_end_and_nothing_after() -> None:

@@ -57,8 +57,8 @@ def test_it_only_glances_at_a_source_in_which_nothing_happens(
     filtered = begun("ancestor=nobody-has-this")
     filtered.until_on()
     polled = itertools.count()
-    poll = filtered.source.poll
-    monkeypatch.setattr(filtered.source, "poll", lambda: (next(polled), poll())[1])
+    receive = filtered.source.receive
+    monkeypatch.setattr(filtered.source, "receive", lambda: (next(polled), receive())[1])
     filtered.pipeline.run(Until(_WATCHED_S))
     assert 1 < next(polled) <= _WATCHED_S * _PUMPS_A_SECOND + 2
 

@@ -235,16 +235,8 @@ def build_chain_string(
     return format_chain(links)
 
 
-def build_chain(
-    tree: TreeStore,
-    cache: CacheStore,
-    pid: int | ProcessKey,
-    proc: str = procfs.PROC,
-    *,
-    max_ancestors: int | None = None,
-) -> str:
-    """Return the chain as ``pid|cmd|user;pid|cmd|user``; the same as ``build_chain_string``."""
-    return build_chain_string(tree, cache, pid, proc, max_ancestors=max_ancestors)
+build_chain = build_chain_string
+"""Another name of it."""
 
 
 def start_proc_listener(

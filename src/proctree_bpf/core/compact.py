@@ -58,16 +58,31 @@ class CompactFork(msgspec.Struct, frozen=True, gc=False):
         )  # fmt: skip
 
 
-class CompactExec(msgspec.Struct, frozen=True, gc=False):
-    """An ``Exec``; ``filename_raw`` is its file name, ended by NUL, or empty."""
-
-    kind: ClassVar[Literal["exec"]] = "exec"
+class _CompactWithParent(msgspec.Struct, frozen=True, gc=False):
+    """Whom it happened to, and the kernel's parent at that moment."""
 
     timestamp_ns: int
     pid: int
     start_time_ns: int
     parent_pid: int
     parent_start_ns: int
+
+    @property
+    def key(self) -> ProcessKey:
+        """Whom it happened to."""
+        return ProcessKey(self.pid, self.start_time_ns)
+
+    @property
+    def parent(self) -> ProcessKey:
+        """The kernel's parent."""
+        return ProcessKey(self.parent_pid, self.parent_start_ns)
+
+
+class CompactExec(_CompactWithParent, frozen=True, gc=False):
+    """An ``Exec``; ``filename_raw`` is its file name, ended by NUL, or empty."""
+
+    kind: ClassVar[Literal["exec"]] = "exec"
+
     uid: int
     gid: int
     cgroup_id: int
@@ -76,16 +91,6 @@ class CompactExec(msgspec.Struct, frozen=True, gc=False):
     executable: str | None
     args_raw: bytes | None
     truncated: bool
-
-    @property
-    def key(self) -> ProcessKey:
-        """Whose exec it is."""
-        return ProcessKey(self.pid, self.start_time_ns)
-
-    @property
-    def parent(self) -> ProcessKey:
-        """The kernel's parent."""
-        return ProcessKey(self.parent_pid, self.parent_start_ns)
 
     def value(self) -> Exec:
         """Return the event."""
@@ -96,32 +101,17 @@ class CompactExec(msgspec.Struct, frozen=True, gc=False):
         )  # fmt: skip
 
 
-class CompactExit(msgspec.Struct, frozen=True, gc=False):
+class CompactExit(_CompactWithParent, frozen=True, gc=False):
     """An ``Exit``."""
 
     kind: ClassVar[Literal["exit"]] = "exit"
 
-    timestamp_ns: int
-    pid: int
-    start_time_ns: int
-    parent_pid: int
-    parent_start_ns: int
     status: int
     uid: int
     gid: int
     comm: str
     cpu_ns: int
     cgroup_id: int
-
-    @property
-    def key(self) -> ProcessKey:
-        """Whose end it is."""
-        return ProcessKey(self.pid, self.start_time_ns)
-
-    @property
-    def parent(self) -> ProcessKey:
-        """The kernel's parent."""
-        return ProcessKey(self.parent_pid, self.parent_start_ns)
 
     def value(self) -> Exit:
         """Return the event."""

@@ -115,7 +115,40 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
         return None if self.parent == self.creator else self.parent
 
 
-class Exec(msgspec.Struct, frozen=True, gc=False):
+class _OfProcess(msgspec.Struct, frozen=True, gc=False):
+    """Something that happened to one process, which is named by its identity."""
+
+    timestamp_ns: int
+    key: ProcessKey
+
+    @property
+    def pid(self) -> int:
+        """The PID."""
+        return self.key.pid
+
+    @property
+    def start_time_ns(self) -> int:
+        """Its start time."""
+        return self.key.start_time_ns
+
+
+class _WithParent(_OfProcess, frozen=True, gc=False):
+    """The same, with the kernel's parent at that moment."""
+
+    parent: ProcessKey | None = None
+
+    @property
+    def parent_pid(self) -> int | None:
+        """The PID of the kernel's parent."""
+        return None if self.parent is None else self.parent.pid
+
+    @property
+    def parent_start_ns(self) -> int | None:
+        """The start time of the kernel's parent."""
+        return None if self.parent is None else self.parent.start_time_ns
+
+
+class Exec(_WithParent, frozen=True, gc=False):
     """A process replaced its program.
 
     ``filename`` is the path as given to execve, ``executable`` the resolved path
@@ -126,9 +159,6 @@ class Exec(msgspec.Struct, frozen=True, gc=False):
     """
 
     kind: ClassVar[Literal["exec"]] = "exec"
-    timestamp_ns: int
-    key: ProcessKey
-    parent: ProcessKey | None = None
     uid: int | None = None
     gid: int | None = None
     cgroup_id: int | None = None
@@ -139,32 +169,12 @@ class Exec(msgspec.Struct, frozen=True, gc=False):
     truncated: bool = False
 
     @property
-    def pid(self) -> int:
-        """The PID."""
-        return self.key.pid
-
-    @property
-    def start_time_ns(self) -> int:
-        """Its start time."""
-        return self.key.start_time_ns
-
-    @property
-    def parent_pid(self) -> int | None:
-        """The PID of the kernel's parent."""
-        return None if self.parent is None else self.parent.pid
-
-    @property
-    def parent_start_ns(self) -> int | None:
-        """The start time of the kernel's parent."""
-        return None if self.parent is None else self.parent.start_time_ns
-
-    @property
     def args(self) -> tuple[str, ...]:
         """The arguments, ``argv[0]`` first."""
         return split_args(self.args_raw)
 
 
-class Exit(msgspec.Struct, frozen=True, gc=False):
+class Exit(_WithParent, frozen=True, gc=False):
     """A process ended: the last thread of its group is gone.
 
     ``status`` is a wait(2) status; None if the end was seen but not its reason.
@@ -172,35 +182,12 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
     """
 
     kind: ClassVar[Literal["exit"]] = "exit"
-    timestamp_ns: int
-    key: ProcessKey
-    parent: ProcessKey | None = None
     status: int | None = None
     uid: int | None = None
     gid: int | None = None
     comm: str | None = None
     cpu_ns: int | None = None
     cgroup_id: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """The PID."""
-        return self.key.pid
-
-    @property
-    def start_time_ns(self) -> int:
-        """Its start time."""
-        return self.key.start_time_ns
-
-    @property
-    def parent_pid(self) -> int | None:
-        """The PID of the kernel's parent."""
-        return None if self.parent is None else self.parent.pid
-
-    @property
-    def parent_start_ns(self) -> int | None:
-        """The start time of the kernel's parent."""
-        return None if self.parent is None else self.parent.start_time_ns
 
     @property
     def exit_code(self) -> int | None:
@@ -218,38 +205,24 @@ class Exit(msgspec.Struct, frozen=True, gc=False):
         return dumped_core(self.status)
 
 
-class Rename(msgspec.Struct, frozen=True, gc=False):
+class Rename(_OfProcess, frozen=True, gc=False):
     """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
 
     kind: ClassVar[Literal["rename"]] = "rename"
     parent_pid: ClassVar[None] = None
-    timestamp_ns: int
-    key: ProcessKey
     comm: str
 
-    @property
-    def pid(self) -> int:
-        """The PID."""
-        return self.key.pid
 
-
-class Setid(msgspec.Struct, frozen=True, gc=False):
+class Setid(_OfProcess, frozen=True, gc=False):
     """A process changed its real user or group id."""
 
     kind: ClassVar[Literal["setid"]] = "setid"
     parent_pid: ClassVar[None] = None
-    timestamp_ns: int
-    key: ProcessKey
     uid: int | None = None
     gid: int | None = None
 
-    @property
-    def pid(self) -> int:
-        """The PID."""
-        return self.key.pid
 
-
-class AncestorAnnounced(msgspec.Struct, frozen=True, gc=False):
+class AncestorAnnounced(_OfProcess, frozen=True, gc=False):
     """A process that has been there for a while: an ancestor of one that is followed.
 
     A source that leaves out most processes tells so of those whose names are needed.
@@ -259,18 +232,11 @@ class AncestorAnnounced(msgspec.Struct, frozen=True, gc=False):
 
     kind: ClassVar[Literal["met"]] = "met"
     parent_pid: ClassVar[None] = None
-    timestamp_ns: int
-    key: ProcessKey
     creator: ProcessKey
     comm: str | None
     uid: int | None = None
     gid: int | None = None
     exited_ns: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """The PID."""
-        return self.key.pid
 
 
 class Gap(msgspec.Struct, frozen=True, gc=False):

@@ -75,11 +75,13 @@ class Delivery:
 class Waiting(NamedTuple):
     """What a source has received and not delivered yet.
 
-    ``ring_fill`` is how full the fullest of the kernel's buffers was before it was emptied, and
-    ``memory_fill`` how much is taken of the room for what was in them, both from 0 to 1.
-    ``late_ns`` is how long the oldest has been waiting; 0 if nothing is.
+    ``pieces`` says how often ``poll_some`` has something to deliver. ``ring_fill`` is how full the
+    fullest of the kernel's buffers was before it was emptied, and ``memory_fill`` how much is taken
+    of the room for what was in them, both from 0 to 1. ``late_ns`` is how long the oldest has been
+    waiting; 0 if nothing is.
     """
 
+    pieces: int
     ring_fill: float
     memory_fill: float
     late_ns: int

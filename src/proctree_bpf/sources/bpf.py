@@ -254,11 +254,12 @@ class BpfSource(LiveSource):
             if taken_ns >= self._next_misses_ns:
                 self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
                 self._missed = program.missed()
-            taken = Taken(taken_ns, counters, chunks, self._missed, fallback)
+            taken = Taken(taken_ns, taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:
                 self.recorder.write(encode_drain(taken.drain()))
-        return Waiting(fill, backlog.fill, taken_ns - (backlog.since_ns or taken_ns))
+        late_ns = taken_ns - (backlog.since_ns or taken_ns)
+        return Waiting(len(backlog), fill, backlog.fill, late_ns)
 
     def poll_some(self) -> Delivery:
         """Decode what was taken from the buffers at one moment, first what came first."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from proctree_bpf.codecs.inputs import CpuCounters
     from proctree_bpf.filters.kernel_port import FilterFallback
 
+# What is less is taken together with what comes next: so whoever is behind has fewer and fewer
+# pieces before it, however often more is received meanwhile.
+LEAST_PIECE = 64 << 10
 MAX_BYTES = 32 << 20
 """Of 180 000 events, which take about a second; what comes then stays in the rings."""
 
@@ -22,9 +25,10 @@ class Taken(NamedTuple):
     """What was read at one moment, in this order: the clock, the counters, the rings.
 
     ``chunks`` has the bytes of each CPU's ring; ``missed`` and ``fallback`` are as in ``Drain``
-    and ``Delivery``.
+    and ``Delivery``. ``since_ns`` is when the first of it was taken, if that was more than once.
     """
 
+    since_ns: int
     taken_ns: int
     counters: Sequence[CpuCounters]
     chunks: Sequence[tuple[int, bytes]]
@@ -54,12 +58,16 @@ class Backlog:
     @property
     def since_ns(self) -> int | None:
         """When the oldest was taken (``CLOCK_BOOTTIME``), if there is any."""
-        return self._queue[0].taken_ns if self._queue else None
+        return self._queue[0].since_ns if self._queue else None
 
     def append(self, taken: Taken) -> None:
         """Add what was taken last."""
-        self._queue.append(taken)
         self._bytes += _size(taken)
+        if self._queue and _size(self._queue[-1]) < LEAST_PIECE:
+            last = self._queue.pop()
+            chunks = [*last.chunks, *taken.chunks]
+            taken = taken._replace(since_ns=last.since_ns, chunks=chunks)
+        self._queue.append(taken)
 
     def popleft(self) -> Taken:
         """Remove and return the oldest."""
