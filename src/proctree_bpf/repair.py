@@ -36,7 +36,7 @@ class ProcSnapshot:
     ended_ns: int
     entries: list[Entry]
     unreported: dict[ProcessKey, Unreported] = field(default_factory=dict)
-    ends: set[ProcessKey] = field(default_factory=set)
+    ends: dict[ProcessKey, Unreported] = field(default_factory=dict)
     """Both as a filter in the kernel has noted: see ``filters.kernel_controller.Completed``."""
 
 
@@ -111,6 +111,8 @@ class TreeRepair:
             return
         self._tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns, ends=repair.ends)
         self._tracker.uncertain = self._is_wanted  # more was lost meanwhile
+        if self.filter_controller is not None:
+            self.filter_controller.mended()
         self._survey()
 
     def catch_up(self) -> None:

@@ -300,16 +300,48 @@ class TestALookAfterTheKernelHasLeftOutSome:
     def test_all_is_taken_where_an_exec_was_left_out(
         self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
     ) -> None:
-        tracker.reconcile(look, 62 * S, 63 * S, unreported={CHILD: Unreported.ALL})
+        tracker.reconcile(look, 62 * S, 63 * S, unreported={CHILD: Unreported.EXEC})
         info = info_of(tracker, CHILD)
         assert (info.cmd, info.args, info.user, info.inherited) == ("now", ("title",), "bob", True)
+
+    @pytest.mark.parametrize("in_flight", [InFlight(), InFlight([EXEC])])
+    def test_what_it_ran_before_is_not_told_if_nobody_can_tell_what_it_runs(
+        self,
+        tracker: Tracker,
+        look: list[tuple[PidNode, ProcInfo]],
+        in_flight: InFlight,
+    ) -> None:
+        node, info = look[-1]
+        ending = (node, replace(info, args_raw=None, executable=None, inherited=False))
+        left_out = {CHILD: Unreported.EXEC}
+        tracker.reconcile([*SNAPSHOT, ending], 62 * S, 63 * S, in_flight, unreported=left_out)
+        info = info_of(tracker, CHILD)
+        assert (info.args_raw, info.executable, info.inherited) == (None, None, False)
+
+    @pytest.mark.parametrize("in_flight", [InFlight(), InFlight([EXIT])])
+    def test_nor_is_it_of_one_that_has_ended(
+        self,
+        tracker: Tracker,
+        look: list[tuple[PidNode, ProcInfo]],
+        in_flight: InFlight,
+    ) -> None:
+        node, info = look[-1]
+        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        left_out = {CHILD: Unreported.EXEC}
+        tracker.reconcile(
+            [*SNAPSHOT, ended], 62 * S, 63 * S, in_flight, unreported={}, ends=left_out
+        )
+        info = info_of(tracker, CHILD)
+        assert (info.args_raw, info.executable, info.inherited) == (None, None, False)
 
     def test_one_that_has_ended_is_known_as_it_was_then(
         self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
     ) -> None:
         node, info = look[-1]
         ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
-        tracker.reconcile([*SNAPSHOT, ended], 62 * S, 63 * S, unreported={}, ends={CHILD})
+        tracker.reconcile(
+            [*SNAPSHOT, ended], 62 * S, 63 * S, unreported={}, ends={CHILD: Unreported.NAME}
+        )
         assert (node_of(tracker, CHILD).cmd, node_of(tracker, CHILD).exited_ns) == ("now", 61 * S)
         assert (info_of(tracker, CHILD).user, info_of(tracker, CHILD).args) == ("bob", ("ls", "-l"))
 
@@ -319,7 +351,7 @@ class TestALookAfterTheKernelHasLeftOutSome:
         node, info = look[-1]
         ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
         entries = [*SNAPSHOT, entry(LATER, INIT, "later"), ended]
-        tracker.reconcile(entries, 72 * S, 73 * S, unreported={}, ends={CHILD})
+        tracker.reconcile(entries, 72 * S, 73 * S, unreported={}, ends={CHILD: Unreported.NAME})
         assert (node_of(tracker, CHILD).cmd, info_of(tracker, CHILD).user) == ("now", "bob")
         assert node_of(tracker, 200).cmd == "later"
 
@@ -329,11 +361,18 @@ class TestALookAfterTheKernelHasLeftOutSome:
         node, info = look[-1]
         ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
         tracker.reconcile(
-            [*SNAPSHOT, ended], 62 * S, 63 * S, InFlight([EXIT]), unreported={}, ends={CHILD}
+            [*SNAPSHOT, ended],
+            62 * S,
+            63 * S,
+            InFlight([EXIT]),
+            unreported={},
+            ends={CHILD: Unreported.NAME},
         )
         assert node_of(tracker, CHILD).cmd == "ls"
         assert tracker.apply(EXIT) is not None
-        tracker.reconcile([*SNAPSHOT, ended], 64 * S, 65 * S, unreported={}, ends={CHILD})
+        tracker.reconcile(
+            [*SNAPSHOT, ended], 64 * S, 65 * S, unreported={}, ends={CHILD: Unreported.NAME}
+        )
         assert node_of(tracker, CHILD).cmd == "ls"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exec, Exit, ProcEvent, Rename
@@ -18,7 +19,7 @@ from proctree_bpf.core.stores import take_details, take_place
 from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.writer import TableWriter
@@ -55,8 +56,13 @@ class Unreported(Enum):
 
     NAME = auto()
     """Perhaps a new name, but no exec."""
-    ALL = auto()
-    """Perhaps an exec, and what follows from it."""
+    ANYTHING = auto()
+    """Nobody knows: perhaps an exec, and what follows from it."""
+    EXEC = auto()
+    """An exec, and perhaps what follows from it."""
+
+
+NOBODY_ENDED: Mapping[ProcessKey, Unreported] = MappingProxyType({})
 
 
 class SnapshotMerger:
@@ -121,7 +127,7 @@ class SnapshotMerger:
         begun_ns: int,
         now_ns: int,
         unreported: Mapping[ProcessKey, Unreported] | None,
-        ends: Container[ProcessKey],
+        ends: Mapping[ProcessKey, Unreported],
     ) -> None:
         """Add what is missing, bring up to date what is known, and end who is gone.
 
@@ -133,10 +139,14 @@ class SnapshotMerger:
             if known is None:
                 continue
             if node.key in ends:
+                if ends[node.key] is Unreported.EXEC:
+                    self._forget_program(known)
                 if (node.exited_ns or 0) < begun_ns and not self._in_flight.exits(known):
                     self._end(known, node, info)
                 continue
-            what = Unreported.ALL if unreported is None else unreported.get(node.key)
+            what = Unreported.ANYTHING if unreported is None else unreported.get(node.key)
+            if what is Unreported.EXEC:
+                self._forget_program(known)
             if what is not None and not self._in_flight.execs(known):
                 self._refresh(known, node, info, what)
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
@@ -144,6 +154,12 @@ class SnapshotMerger:
             gone = process.exited_ns is None and (process.pid, process.ticks) not in seen
             if gone and 0 < process.start_time_ns < begun_ns:
                 self._writer.presume_exited(process, now_ns)
+
+    def _forget_program(self, known: TrackedProcess) -> None:
+        """Take note that it runs something else, of which nothing was told."""
+        known.executable = known.args_raw = None
+        known.inherited = known.truncated = False
+        self._table.touch(known)
 
     def _end(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
         """Let a process of which no exit was told have ended as the kernel's notes say."""
@@ -179,7 +195,7 @@ class SnapshotMerger:
             known.executable == details.executable
         )
         same_program = known.cmd == details.cmd and same_file and _same_args(known, details)
-        if same_program and known.uid == details.uid:
+        if same_program and known.uid == details.uid and what is not Unreported.EXEC:
             return
         see_parent(known, seen.creator)
         inherited = details.inherited or (known.inherited and same_program)

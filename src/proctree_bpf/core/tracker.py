@@ -22,12 +22,17 @@ from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.core.process import UNCERTAIN, TrackedProcess
 from proctree_bpf.core.process_event import ProcessEvent
-from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
+from proctree_bpf.core.snapshot_merger import (
+    NOBODY_ENDED,
+    NOTHING_IN_FLIGHT,
+    InFlight,
+    SnapshotMerger,
+)
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from proctree_bpf.core.compact import AnyExec, AnyExit
     from proctree_bpf.core.events import Gap
@@ -173,7 +178,7 @@ class Tracker(BirthWriter):
         in_flight: InFlight = NOTHING_IN_FLIGHT,
         *,
         unreported: Mapping[ProcessKey, Unreported] | None = None,
-        ends: Container[ProcessKey] = (),
+        ends: Mapping[ProcessKey, Unreported] = NOBODY_ENDED,
     ) -> None:
         """Mend the tree after a gap with a later snapshot of ``/proc``.
 
@@ -183,7 +188,7 @@ class Tracker(BirthWriter):
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
 
         ``unreported`` says what the stream may not have told of those known; None: anything.
-        ``ends``: of which the entries are what was noted when they ended.
+        ``ends``: the same of those whose entries are what was noted when they ended.
         """
         with self.table.lock:
             SnapshotMerger(self, in_flight).mend(entries, begun_ns, now_ns, unreported, ends)

@@ -53,8 +53,8 @@ class Completed(NamedTuple):
     unreported: dict[ProcessKey, Unreported]
     """What may not have been sent of those that live. Of others nothing was left out: they have
     done nothing since the filter came."""
-    ends: set[ProcessKey]
-    """Who has ended: their entries are what was known then."""
+    ends: dict[ProcessKey, Unreported]
+    """The same of those that have ended: their entries are what was known then."""
 
 
 class KernelFilterController:
@@ -125,11 +125,15 @@ class KernelFilterController:
         except OSError as error:
             self.given_up = self.given_up or str(error.strerror)
 
+    def mended(self) -> None:
+        """Take note that the tree knows all that was left out."""
+        self._known_generation = self._kernel.generation
+
     def caught_up(self, now_ns: int) -> None:
         """Go on: the tree knows all that was left out."""
         self.hold_ns = inf
         self._resume_ns = now_ns + _PAUSE_NS
-        self._known_generation = self._kernel.generation
+        self.mended()
         with self._giving_up():
             self._kernel.clear_fallback()
 
@@ -187,8 +191,7 @@ class KernelFilterController:
             known = living.get(place)
             if known is not None:
                 found.append(_sharpened(node, self._as_sent(info, known), known))
-                is_new = known.exec_left_out > self._known_generation
-                unreported[known.key] = Unreported.ALL if is_new else Unreported.NAME
+                unreported[known.key] = self._left_out_of(known)
             elif place not in ended and node.exited_ns is None:
                 # Of the dead, only what the kernel knows tells two holders of a PID apart.
                 found.append((node, info))
@@ -196,7 +199,11 @@ class KernelFilterController:
         # The youngest first: a tree keeps them for their children.
         dead.sort(key=lambda each: each.key.start_time_ns, reverse=True)
         found += [_entry_of(each, self._user_of) for each in dead]
-        return Completed(found, unreported, {each.key for each in dead})
+        return Completed(found, unreported, {each.key: self._left_out_of(each) for each in dead})
+
+    def _left_out_of(self, known: KernelProcess) -> Unreported:
+        is_new = known.exec_left_out > self._known_generation
+        return Unreported.EXEC if is_new else Unreported.NAME
 
     def _as_sent(self, info: ProcInfo, known: KernelProcess) -> ProcInfo:
         """Return what ``/proc`` shows now as the events would have told it then."""
