@@ -140,6 +140,11 @@ class Judge:
 
     def _judge_parent(self, about: _About) -> None:
         event, record = about
+        if event.kind != EXIT and not self._source.tells_times:
+            # The parent when it was looked at; of one that has ended, that is the last one.
+            had = frozenset[int]().union(*(each.parents for each in event.life.events))
+            self._fact("parents", about, record.parent, had)
+            return
         if record.parent not in event.parents and len(event.parents) > 1:
             between = {life.pid for life in event.life.ancestors()}
             if record.parent in between:

@@ -45,6 +45,11 @@ class Stat(NamedTuple):
         return self.state in ("Z", "X") or bool(self.flags & _PF_EXITING)
 
     @property
+    def has_execed(self) -> bool:
+        """Whether it has called exec since it was forked."""
+        return not self.flags & _PF_FORKNOEXEC
+
+    @property
     def never_execed(self) -> bool:
         """Whether a process of user space runs what its creator ran when it was forked."""
         return self.flags & (_PF_FORKNOEXEC | _PF_KTHREAD) == _PF_FORKNOEXEC
