@@ -142,7 +142,8 @@ class Judge:
         event, record = about
         if event.kind != EXIT and not self._source.tells_times:
             # The parent when it was looked at; of one that has ended, that is the last one.
-            had = frozenset[int]().union(*(each.parents for each in event.life.events))
+            had = {pid for each in event.life.events for pid in each.parents}
+            had |= {above.pid for above in event.life.ancestors()}
             self._fact("parents", about, record.parent, had)
             return
         if record.parent not in event.parents and len(event.parents) > 1:

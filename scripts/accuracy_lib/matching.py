@@ -96,7 +96,7 @@ def _match_execs(matched: Matched, told: list[Record], events: list[Event], sour
         return
     left = list(events)
     for record in reversed(told):
-        while left and left[-1].from_ns > record.time_ns:
+        while left and left[-1].from_ns > record.time_ns + source.looks_within_ns:
             left.pop()
         _take(matched, record, [left.pop()] if left else [])
 

@@ -28,6 +28,6 @@ SOURCES = {
         Source("bpf", 0, tells_times=True, may_inherit=False),
         Source("proc-connector", _TICK_NS, tells_times=True, may_inherit=True),
         Source("proc-walker", _TICK_NS, tells_times=False, may_inherit=True,
-               counts_losses=False, looks_within_ns=400_000_000),
+               counts_losses=False, looks_within_ns=1_000_000_000),
     )
 }  # fmt: skip

@@ -205,6 +205,29 @@ class TestChanges:
         )[0].key
         assert scene.walk() == [Rename(scene.now_ns, key, "worker")]
 
+    def test_another_stack_is_an_exec_though_the_name_is_the_same(self, scene: Scene) -> None:
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7F00)
+        scene.walk()
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, args=b"sh\0-x\0", stack=0x7E00)
+        (event,) = scene.walk()
+        assert isinstance(event, Exec)
+        assert event.args == ("sh", "-x")
+        assert scene.walk() == []
+
+    def test_another_name_and_arguments_on_the_same_stack_are_no_exec(self, scene: Scene) -> None:
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7F00)
+        scene.walk()
+        scene.proc.add(_TOOL, 50 * _SECOND, "title", ppid=_SHELL, args=b"title\0", stack=0x7F00)
+        assert scene.kinds() == [Rename]
+
+    def test_an_exec_that_was_read_a_little_after_the_walk_is_told_once(self, scene: Scene) -> None:
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, forked=True)
+        stats = [stat for stat, _ in scene.proc.processes.values()]
+        scene.proc.add(_TOOL, 50 * _SECOND, "tool", ppid=_SHELL, args=b"tool\0")
+        events, _ = scene.stream.feed(Walk(scene.now_ns, stats))
+        assert [type(event) for event in events] == [Fork, Exec]
+        assert scene.walk() == []
+
     def test_a_zombie_has_ended(self, scene: Scene) -> None:
         """Whether it is waited for is its parent's business."""
         scene.proc.end(_SHELL)

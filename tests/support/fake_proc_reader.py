@@ -31,14 +31,15 @@ class FakeProcReader:
         args: bytes | None = b"sh\0",
         exe: str | None = "/bin/sh",
         forked: bool = False,
+        stack: int = 0,
     ) -> Answer:
         """Let there be a process, or another one of this PID.
 
-        ``forked``: it has not called exec.
+        ``forked``: it has not called exec. ``stack``: where its stack begins, if that is told.
         """
         ticks = start_ns // TICK_NS
         flags = PF_FORKNOEXEC if forked else 0
-        stat = Stat(pid, comm, state, ppid, flags, threads, ticks)
+        stat = Stat(pid, comm, state, ppid, flags, threads, ticks, stack)
         info = ProcInfo(comm, "ada", ppid, pid, ticks * TICK_NS, 1000, 100, exe, args, ns_pid=pid)
         self.processes[pid] = stat, info
         return stat, info

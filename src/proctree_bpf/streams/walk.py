@@ -7,17 +7,28 @@ then is only known if that one is still there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
 from proctree_bpf.core.identity import NOT_KNOWN, ProcessKey
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.inputs import Walk
-    from proctree_bpf.codecs.proc_files import Reading, Stat
+    from proctree_bpf.codecs.proc_files import Stat
+    from proctree_bpf.core.model import ProcInfo
     from proctree_bpf.streams.proc_reader import ProcReader
 
 SOURCE = "proc-walker"
+
+Program: TypeAlias = tuple[str | None, bytes | None]
+"""Executable and arguments."""
+
+
+class _Known(NamedTuple):
+    """A process when it was last looked at; ``program`` is None if it was gone."""
+
+    stat: Stat
+    program: Program | None
 
 
 class WalkStream:
@@ -27,7 +38,7 @@ class WalkStream:
         self._reader = reader
         self._seen: dict[ProcessKey, Stat] | None = None
         self._by_pid: dict[int, ProcessKey] = {}
-        self._programs: dict[ProcessKey, tuple[str | None, bytes | None]] = {}
+        self._known: dict[ProcessKey, _Known] = {}
         self.walks = 0
         self.processes = 0
 
@@ -37,26 +48,23 @@ class WalkStream:
         self.processes += len(walk.stats)
         current = {stat.key: stat for stat in walk.stats if not stat.ended}
         before, self._seen = self._seen, current
+        parents, self._by_pid = self._by_pid, {stat.pid: key for key, stat in current.items()}
         watermark_ns = walk.taken_ns + 1
         if before is None:
-            self._by_pid = {stat.pid: key for key, stat in current.items()}
-            for key in current:
-                self._look(key)  # what they run now, to tell an exec from a rename later
+            for key, stat in current.items():
+                self._look(key, stat)  # what they run now, to tell an exec from a rename later
             return [], watermark_ns
-        parents, self._by_pid = self._by_pid, {stat.pid: key for key, stat in current.items()}
         events: list[ProcEvent] = []
         for key, stat in before.items():
             if key not in current:
                 parent = parents.get(stat.ppid)
                 parent = parent if parent in current else NOT_KNOWN
-                events.append(Exit(walk.taken_ns, key, parent, comm=stat.comm))
-        self._programs = {key: self._programs[key] for key in self._programs if key in current}
+                events.append(Exit(walk.taken_ns, key, parent, comm=self._known[key].stat.comm))
+        self._known = {key: self._known[key] for key in current if key in before}
         for key, stat in current.items():
-            known = before.get(key)
-            if known is None:
-                continue
-            if known.comm != stat.comm or known.has_execed != stat.has_execed:
-                events.append(self._changed(key, known, stat, walk.taken_ns))
+            known = self._known.get(key)
+            if known is not None and _has_changed(known.stat, stat):
+                events += self._changed(key, stat, walk.taken_ns)
         new = {key: current[key] for key in current if key not in before}
         for key in _parents_first(new, self._by_pid):
             events += self._appeared(key, current[key], walk.taken_ns)
@@ -64,21 +72,23 @@ class WalkStream:
 
     def check_invariants(self) -> None:
         """Raise ``AssertionError`` if anything is kept of one that has ended; for tests."""
-        assert self._programs.keys() <= (self._seen or {}).keys()  # noqa: S101
+        assert self._known.keys() <= (self._seen or {}).keys()  # noqa: S101
 
-    def _look(self, key: ProcessKey) -> Reading | None:
+    def _look(self, key: ProcessKey, stat: Stat) -> tuple[Stat, ProcInfo | None]:
+        """Read what a process runs now; the stat file that was seen, if it is gone."""
         read = self._reader.entry(key.pid)
         if read is None or read[0].key != key:
-            return None
-        self._programs[key] = (read[1].executable, read[1].args_raw)
+            self._known[key] = _Known(stat, None)
+            return stat, None
+        stat, info = read
+        self._known[key] = _Known(stat, (info.executable, info.args_raw))
         return read
 
     def _parent(self, stat: Stat) -> ProcessKey:
         return self._by_pid.get(stat.ppid, ProcessKey(stat.ppid))
 
     def _appeared(self, key: ProcessKey, stat: Stat, now_ns: int) -> list[ProcEvent]:
-        read = self._look(key)
-        info = read[1] if read is not None else None
+        now, info = self._look(key, stat)
         fork = Fork(
             timestamp_ns=now_ns,
             child=key,
@@ -89,28 +99,46 @@ class WalkStream:
             comm=stat.comm,
             observed=True,
         )
-        if read is not None and read[0].has_execed:
-            return [fork, read[1].as_exec(now_ns, key, self._parent(stat))]
-        if stat.has_execed:
-            return [fork, Exec(now_ns, key, self._parent(stat), comm=stat.comm)]
-        return [fork]
+        return [fork, self._exec(now, info, now_ns)] if now.has_execed else [fork]
 
-    def _changed(self, key: ProcessKey, known: Stat, stat: Stat, now_ns: int) -> ProcEvent:
+    def _exec(self, stat: Stat, info: ProcInfo | None, now_ns: int) -> Exec:
+        if info is None:
+            return Exec(now_ns, stat.key, self._parent(stat), comm=stat.comm)
+        return info.as_exec(now_ns, stat.key, self._parent(stat))
+
+    def _changed(self, key: ProcessKey, stat: Stat, now_ns: int) -> list[ProcEvent]:
         """Tell what has changed of a process: another name, or another program."""
-        before = self._programs.get(key)
-        read = self._look(key)
-        has_execed = stat.has_execed and not known.has_execed
-        if read is not None and stat.has_execed:
-            has_execed |= before != self._programs[key]
-        if not has_execed:
-            return Rename(now_ns, key, stat.comm)
-        if read is None:
-            return Exec(now_ns, key, self._parent(stat), comm=stat.comm)
-        return read[1].as_exec(now_ns, key, self._parent(stat))
+        before = self._known[key]
+        now, info = self._look(key, stat)
+        if _has_execed(before, now, self._known[key].program):
+            return [self._exec(now, info, now_ns)]
+        return [Rename(now_ns, key, now.comm)] if now.comm != before.stat.comm else []
 
     def summary(self) -> dict[str, Any]:
         """Return how many walks there were, and how many processes they met."""
         return {"walks": self.walks, "received": self.processes, "lost": 0}
+
+
+def _has_changed(known: Stat, stat: Stat) -> bool:
+    if known.comm != stat.comm or known.has_execed != stat.has_execed:
+        return True
+    return 0 not in (known.start_stack, stat.start_stack) and known.start_stack != stat.start_stack
+
+
+def _has_execed(before: _Known, stat: Stat, program: Program | None) -> bool:
+    """Tell whether a process has called exec since it was looked at before.
+
+    Another name, and other arguments, it can give itself.
+    """
+    if not stat.has_execed or not before.stat.has_execed:
+        return stat.has_execed
+    stacks = before.stat.start_stack, stat.start_stack
+    if 0 not in stacks and stacks[0] != stacks[1]:
+        return True
+    if program is None or before.program is None:
+        return False
+    same_stack = 0 not in stacks
+    return before.program[0] != program[0] if same_stack else before.program != program
 
 
 def _parents_first(new: dict[ProcessKey, Stat], by_pid: dict[int, ProcessKey]) -> list[ProcessKey]:
