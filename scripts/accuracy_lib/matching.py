@@ -48,10 +48,9 @@ class _Lives:
                 for life in lives
                 if life.born_from_ns - allowed <= start_ns <= life.born_to_ns + allowed
             ]
-        if len(lives) > 1:
-            lives = [
-                life for life in lives if life.born_from_ns <= record.time_ns <= life.end_to_ns
-            ] or lives
+        if len(lives) > 1:  # that were born within one tick
+            lives = [life for life in lives if life.born_from_ns <= record.time_ns] or lives[:1]
+            lives = [life for life in lives if record.time_ns <= life.end_to_ns] or lives[-1:]
         return lives[0] if lives else None
 
 
