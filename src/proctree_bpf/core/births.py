@@ -96,6 +96,8 @@ class BirthWriter(TableWriter):
             )  # fmt: skip
         if event.approximate:
             process.approximate = True
+        if event.observed:
+            process.fork_missed = True
         return process
 
     def _late_birth(
@@ -109,6 +111,7 @@ class BirthWriter(TableWriter):
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
+        known.fork_missed = event.observed
         known.parent, known.approximate = born.parent, born.approximate
         self.table.move(known, event.creator_pid, event.creator_start_ns)
         self.table.touch(known)
