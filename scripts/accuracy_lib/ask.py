@@ -112,7 +112,7 @@ def _ask_all(live: Collector, lives: _Lives, task: dict[str, Any]) -> dict[str, 
     named = Answers("is_descendant, by name")
     outdated = 0
     for who, process in known.items():
-        true = {task["names"][number] for number in lives.above[who]}
+        true = {name for number in lives.above[who] for name in task["names"][number]}
         once = {name for number in lives.above[who] for name in task["former_names"][number]}
         for name in task["asked_names"]:
             answer = live.is_descendant(process, name).value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from figures import NotRunError
 from running_tool import last_line
+from truth import held_between
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,7 @@ class Library:
         """
         numbers = {life: number for number, life in enumerate(lives)}
         had = [[_text(change.value) for change in life.names] or [""] for life in lives]
+        within_ns = self._source.looks_within_ns
         task = {
             "start_ns": self._source.start_ns,
             "seed": self._plan.seed,
@@ -70,7 +72,7 @@ class Library:
                  -1 if life.creator is None else numbers[life.creator]]
                 for life in lives
             ],
-            "names": [names[-1] for names in had],
+            "names": [[_text(name) for name in _last_names(life, within_ns)] for life in lives],
             "former_names": had,
             "asked_names": sorted({"nobody", *(name for names in had for name in names)} - {""}),
         }  # fmt: skip
@@ -90,6 +92,15 @@ class Library:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _last_names(life: Life, within_ns: int) -> list[bytes]:
+    """Return the last name, or all that a source may have seen when it looked last."""
+    if not life.names:
+        return [b""]
+    if not within_ns:
+        return [life.names[-1].value]
+    return held_between(life.names, life.end_to_ns - within_ns, life.end_to_ns)
 
 
 def _text(name: bytes) -> str:

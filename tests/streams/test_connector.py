@@ -80,8 +80,10 @@ class TestForks:
         (fork,) = scene.poll(scene.kernel.fork(PARENT, CHILD))
         now_ns = scene.now_ns()
         creator = ProcessKey(PARENT, SECOND)
-        child = ProcessKey(CHILD, now_ns)
-        assert fork == Fork(now_ns, child, creator, observed=True, approximate=True)
+        assert fork == Fork(
+            now_ns, ProcessKey(CHILD, now_ns), creator,
+            observed=True, approximate=True, name_unsure=True,
+        )  # fmt: skip
 
     def test_a_later_process_with_the_childs_pid_is_not_taken_for_it(
         self, scene: FakeConnector

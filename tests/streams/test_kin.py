@@ -53,6 +53,15 @@ class TestCreators:
         assert is_certain(scene, PARENT, CHILD)
         assert not is_certain(scene, PARENT, OTHER)
 
+    def test_its_name_is_then_unsure_and_so_it_is_where_there_are_threads(
+        self, scene: FakeConnector
+    ) -> None:
+        forks = [scene.kernel.fork(PARENT, CHILD), scene.kernel.fork(CHILD, 600),
+                 scene.kernel.fork(PARENT, OTHER), scene.kernel.thread(600, 601),
+                 scene.kernel.fork(600, 602)]  # fmt: skip
+        told = [event for event in scene.poll(*forks) if isinstance(event, Fork)]
+        assert [fork.name_unsure for fork in told] == [False, False, True, True]
+
     def test_one_that_has_ended_may_not(self, scene: FakeConnector) -> None:
         is_certain(scene, PARENT, CHILD)
         ends(scene, CHILD)

@@ -201,6 +201,7 @@ class ConnectorStream:
         return Fork(
             time_ns, child.key, creator.key,
             observed=not is_certain, approximate=child.approximate,
+            name_unsure=creator.others or not is_certain,
         )  # fmt: skip
 
     def _start(self, pid: int, time_ns: int) -> int:
