@@ -57,18 +57,37 @@ def test_a_name_that_was_taken_about_then_may_be_what_was_read(
     at_ns = scene.now_ns()
     scene.poll()
     scene.kernel.time_ns += late_ms * MS
-    scene.poll(scene.kernel.comm(CHILD, b"later"))
+    scene.poll(scene.kernel.comm(CHILD, b"tool"))
     assert told_later(scene) == Exec(at_ns, key)
 
 
-def test_so_may_the_program_of_another_exec(scene: FakeConnector, key: ProcessKey) -> None:
-    at_ns = scene.now_ns()
-    scene.poll(scene.kernel.exec(CHILD))
-    events = scene.stream.flush()
-    assert [event.timestamp_ns for event in events] == [at_ns, scene.now_ns()]
-    assert events[0] == Exec(at_ns, key)
-    assert isinstance(events[1], Exec)
-    assert events[1].comm == "tool"
+@pytest.mark.usefixtures("key")
+def test_another_name_than_was_read_was_taken_later(scene: FakeConnector) -> None:
+    scene.poll(scene.kernel.comm(CHILD, b"later"))
+    assert told_later(scene).comm == "tool"
+
+
+@pytest.mark.parametrize(
+    ("args", "stacks", "told"),
+    [
+        (b"tool\0", (0, 0), None),
+        (b"later\0", (0, 0), "tool"),
+        (b"tool\0", (0x7000, 0x6000), "tool"),
+        (b"title\0", (0x7000, 0x7000), None),
+        (None, (0, 0), None),
+    ],
+)
+def test_what_was_read_before_another_exec_is_not_what_that_one_runs(
+    scene: FakeConnector, args: bytes | None, stacks: tuple[int, int], told: str | None
+) -> None:
+    key = scene.child()
+    for run, stack in zip((b"tool\0", args), stacks, strict=True):
+        scene.proc.add(CHILD, key.start_time_ns, "tool", ppid=PARENT, args=run, stack=stack)
+        if run is None:
+            scene.proc.remove(CHILD)
+        scene.poll(scene.kernel.exec(CHILD))
+    first = next(event for event in scene.stream.flush() if isinstance(event, Exec))
+    assert (first.comm, first.args_raw) == (told, told and b"tool\0")
 
 
 def test_another_user_says_nothing_of_the_program(scene: FakeConnector, key: ProcessKey) -> None:
@@ -81,13 +100,13 @@ def test_another_user_says_nothing_of_the_program(scene: FakeConnector, key: Pro
 def test_a_change_long_after_it_was_read_is_none_of_it(scene: FakeConnector) -> None:
     scene.poll()
     scene.kernel.time_ns += 25 * MS
-    scene.poll(scene.kernel.comm(CHILD, b"later"))
+    scene.poll(scene.kernel.comm(CHILD, b"tool"))
     assert [event.comm for event in scene.stream.flush() if isinstance(event, Exec)] == ["tool"]
 
 
 @pytest.mark.usefixtures("key")
 def test_what_happens_to_another_process_is_none_of_it(scene: FakeConnector) -> None:
-    scene.poll(scene.kernel.comm(PARENT, b"later"))
+    scene.poll(scene.kernel.comm(PARENT, b"tool"))
     assert told_later(scene).comm == "tool"
 
 

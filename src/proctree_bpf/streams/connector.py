@@ -239,7 +239,7 @@ class ConnectorStream:
         process.others = process.leader_gone = process.leader_told = process.over = False
         process.other_status = None
         process.named = read is not None
-        self._held.changed(process.key, time_ns)
+        self._held.execed(process.key, time_ns, read)
         parent = self._history.parent_of(process, read[0] if read is not None else None)
         if read is None:
             self.execs_unnamed += 1
@@ -248,7 +248,7 @@ class ConnectorStream:
         event = read[1].as_exec(time_ns, process.key, parent)
         if time_ns < self._holds_from_ns:
             return event
-        self._held.hold(event)
+        self._held.hold(event, read[0])
         return None
 
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -365,15 +365,16 @@ class ConnectorStream:
         if message.is_thread:
             return None
         process = self._identify(message.tgid, time_ns)
-        self._held.changed(process.key, time_ns)
+        name = decode_name(message.comm)
+        self._held.renamed(process.key, time_ns, name)
         process.named = True
-        return Rename(time_ns, process.key, decode_name(message.comm))
+        return Rename(time_ns, process.key, name)
 
     def _setid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread:
             return None
         key, real = self._identify(message.tgid, time_ns).key, message.values[0]
-        self._held.changed(key, time_ns, user_only=True)
+        self._held.has_new_user(key, time_ns)
         return Setid(time_ns, key, **{"uid" if message.what == What.UID else "gid": real})
 
     def knows(self, pid: int) -> bool:

@@ -1,7 +1,8 @@
 """Execs of which /proc was read, until it is sure that nothing came between. Pure.
 
 What /proc shows may be from after the next exec, or after a new name or user. The word of that
-comes, too, but later: the kernel makes the change first, and sends word of it when it is done.
+comes, too, but later: the kernel makes the change first, and sends word of it when it is done. It
+also says what was changed to; where that is not what was read, it was read before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from proctree_bpf.core.events import Exec
 
 if TYPE_CHECKING:
+    from proctree_bpf.codecs.proc_files import Reading, Stat
     from proctree_bpf.core.identity import ProcessKey
 
 # So long an exec, once it shows in /proc, may take until its word is sent, but for one that
@@ -23,6 +25,7 @@ _LONGEST_CHANGE_NS = 20_000_000
 
 class _Held(msgspec.Struct):
     event: Exec
+    start_stack: int
     read_by_ns: float = inf
     """When /proc had been read, at the latest."""
 
@@ -41,22 +44,35 @@ class HeldExecs:
                 return
             held.read_by_ns = now_ns
 
-    def hold(self, event: Exec) -> None:
-        """Hold an exec that was read just now."""
-        held = _Held(event)
+    def hold(self, event: Exec, stat: Stat) -> None:
+        """Hold an exec of which ``/proc`` was read just now."""
+        held = _Held(event, stat.start_stack)
         self._held.append(held)
         self._last[event.key] = held
 
-    def changed(self, key: ProcessKey, time_ns: int, *, user_only: bool = False) -> None:
-        """Take word of another change of a process: what was read may be from after it."""
+    def execed(self, key: ProcessKey, time_ns: int, read: Reading | None) -> None:
+        """Take word of the next exec of a process, and what ``/proc`` shows of it."""
+        held = self._that_may_be_from_after(key, time_ns)
+        if held is not None and (read is None or _may_be_of(held, read)):
+            _forget(held)
+
+    def renamed(self, key: ProcessKey, time_ns: int, comm: str) -> None:
+        """Take word of a new name."""
+        held = self._that_may_be_from_after(key, time_ns)
+        if held is not None and held.event.comm == comm:
+            _forget(held)
+
+    def has_new_user(self, key: ProcessKey, time_ns: int) -> None:
+        """Take word of a new user or group."""
+        held = self._that_may_be_from_after(key, time_ns)
+        if held is not None:
+            held.event = msgspec.structs.replace(held.event, uid=None, gid=None)
+
+    def _that_may_be_from_after(self, key: ProcessKey, time_ns: int) -> _Held | None:
         held = self._last.get(key)
         if held is None or time_ns > held.read_by_ns + _LONGEST_CHANGE_NS:
-            return
-        if user_only:
-            held.event = msgspec.structs.replace(held.event, uid=None, gid=None)
-        else:
-            at_ns, parent = held.event.timestamp_ns, held.event.parent
-            held.event = Exec(at_ns, key, parent)
+            return None
+        return held
 
     def release(self, complete_ns: float) -> list[Exec]:
         """Return those that nothing can change any more.
@@ -76,3 +92,17 @@ class HeldExecs:
     def first_ns(self) -> float:
         """Return the time of the first that is still held."""
         return min((held.event.timestamp_ns for held in self._held), default=inf)
+
+
+def _may_be_of(held: _Held, read: Reading) -> bool:
+    """Tell whether what was read of one exec may be what the next one runs."""
+    stat, info = read
+    if held.start_stack and stat.start_stack:
+        return held.start_stack == stat.start_stack
+    program = held.event.executable, held.event.args_raw
+    return None in program or program == (info.executable, info.args_raw)
+
+
+def _forget(held: _Held) -> None:
+    event = held.event
+    held.event = Exec(event.timestamp_ns, event.key, event.parent)
