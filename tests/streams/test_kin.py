@@ -142,6 +142,17 @@ class TestParents:
         assert self.exec(scene, GRANDCHILD).parent == orphan
         assert ends(scene, GRANDCHILD).parent is None
 
+    def test_nobody_knows_it_if_one_that_may_have_adopted_it_before_ends_about_then(
+        self, scene: FakeConnector, orphan: ProcessKey
+    ) -> None:
+        del orphan
+        scene.poll(scene.kernel.exec(GRANDCHILD))
+        scene.proc.remove(PARENT)
+        ends(scene, PARENT, parent=INIT)
+        (event,) = scene.stream.flush()
+        assert isinstance(event, Exec)
+        assert (event.comm, event.parent) == ("tool", NOT_KNOWN)
+
     def test_nobody_knows_who_adopted_one_of_which_proc_does_not_tell(
         self, scene: FakeConnector, orphan: ProcessKey
     ) -> None:

@@ -240,6 +240,7 @@ class ConnectorStream:
         process.other_status = None
         process.named = read is not None
         self._held.execed(process.key, time_ns, read)
+        is_adopted = process.parent is None
         parent = self._history.parent_of(process, read[0] if read is not None else None)
         if read is None:
             self.execs_unnamed += 1
@@ -248,7 +249,7 @@ class ConnectorStream:
         event = read[1].as_exec(time_ns, process.key, parent)
         if time_ns < self._holds_from_ns:
             return event
-        self._held.hold(event, read[0])
+        self._held.hold(event, read[0], is_adopted=is_adopted)
         return None
 
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
@@ -304,6 +305,8 @@ class ConnectorStream:
     ) -> Exit:
         pid = process.key.pid
         comm = None if process.named else self._last_name(process)
+        if process.children or process.may_have_more:
+            self._held.parent_ended(time_ns)
         self._history.remove(process)
         status = process.leader_status
         if not last_is_leader and process.others:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from proctree_bpf.core.events import Exec
+from proctree_bpf.core.identity import NOT_KNOWN
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Reading, Stat
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 _LONGEST_CHANGE_NS = 20_000_000
 
 
-class _Held(msgspec.Struct):
+class _Held(msgspec.Struct, eq=False):
     event: Exec
     start_stack: int
     read_by_ns: float = inf
     """When /proc had been read, at the latest."""
+    is_released: bool = False
 
 
 class HeldExecs:
@@ -36,6 +38,7 @@ class HeldExecs:
     def __init__(self) -> None:
         self._held: list[_Held] = []
         self._last: dict[ProcessKey, _Held] = {}
+        self._adopted: list[_Held] = []
 
     def begin(self, now_ns: int) -> None:
         """Take note that all execs held so far were read before ``now_ns``."""
@@ -44,11 +47,13 @@ class HeldExecs:
                 return
             held.read_by_ns = now_ns
 
-    def hold(self, event: Exec, stat: Stat) -> None:
-        """Hold an exec of which ``/proc`` was read just now."""
+    def hold(self, event: Exec, stat: Stat, *, is_adopted: bool) -> None:
+        """Hold an exec of which ``/proc`` was read just now, and so perhaps who had adopted it."""
         held = _Held(event, stat.start_stack)
         self._held.append(held)
         self._last[event.key] = held
+        if is_adopted:
+            self._adopted.append(held)
 
     def execed(self, key: ProcessKey, time_ns: int, read: Reading | None) -> None:
         """Take word of the next exec of a process, and what ``/proc`` shows of it."""
@@ -68,6 +73,12 @@ class HeldExecs:
         if held is not None:
             held.event = msgspec.structs.replace(held.event, uid=None, gid=None)
 
+    def parent_ended(self, time_ns: int) -> None:
+        """Take word of the end of one that may have had adopted: others were to do so again."""
+        for held in self._adopted:
+            if time_ns <= held.read_by_ns + _LONGEST_CHANGE_NS:
+                held.event = msgspec.structs.replace(held.event, parent=NOT_KNOWN)
+
     def _that_may_be_from_after(self, key: ProcessKey, time_ns: int) -> _Held | None:
         held = self._last.get(key)
         if held is None or time_ns > held.read_by_ns + _LONGEST_CHANGE_NS:
@@ -84,9 +95,12 @@ class HeldExecs:
             if held.read_by_ns + _LONGEST_CHANGE_NS > complete_ns:
                 break
             count += 1
+            held.is_released = True
             if self._last.get(held.event.key) is held:
                 del self._last[held.event.key]
         released, self._held = self._held[:count], self._held[count:]
+        if self._adopted:
+            self._adopted = [held for held in self._adopted if not held.is_released]
         return [held.event for held in released]
 
     def first_ns(self) -> float:
