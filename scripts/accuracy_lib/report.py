@@ -129,6 +129,21 @@ def plain(title: str, outcomes: Sequence[Outcome]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _repairs(outcomes: Sequence[Outcome]) -> str:
+    """Say of all runs whether the trees' living were those of /proc in the end."""
+    asked = [
+        o for o in outcomes if o.answers["repaired_s"] is not None or o.answers["living_wrong"]
+    ]
+    if not asked:
+        return ""
+    seconds = [o.answers["repaired_s"] for o in asked if o.answers["repaired_s"] is not None]
+    latest = f", after {max(seconds):.2f} s at the latest" if seconds else ""
+    return (
+        f"The tree's living were those of `/proc` at the end of {len(seconds)} of {len(asked)} "
+        f"seeds{latest}."
+    )
+
+
 def repair_of(outcome: Outcome) -> str:
     """Say whether, and how soon, the tree's living were those of /proc."""
     seconds = outcome.answers["repaired_s"]
@@ -152,6 +167,7 @@ def section(title: str, command: str, outcomes: Sequence[Outcome]) -> str:
     for table in sum_up(outcomes):
         lines += [*_markdown(table), ""] if table[1:] else []
     outdated = sum(outcome.answers["names"]["outdated_yes"] for outcome in outcomes)
+    lines += [text, ""] if (text := _repairs(outcomes)) else []
     if outdated:
         lines += [f"By name, {_number(outdated)} wrong yes are of a name that was had before.", ""]
     return "\n".join([*lines, ""]).rstrip("\n") + "\n"
