@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exec, Exit, ProcEvent, Rename
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of
+from proctree_bpf.core.process import NEVER_OVER, UNCERTAIN, TrackedProcess, info_of
 from proctree_bpf.core.stores import take_details, take_place
 from proctree_bpf.core.writer import see_parent
 
@@ -155,10 +155,10 @@ class SnapshotMerger:
                     self._end(known, node, info)
                 continue
             what = Unreported.ANYTHING if unreported is None else unreported.get(node.key)
-            if what is Unreported.EXEC:
-                self._forget_program(known)
-            if what is not None and not self._in_flight.execs(known):
+            if what is not None:
                 self._refresh(known, node, info, what)
+            elif known.named_in is UNCERTAIN and known.exited_ns is None:
+                known.named_in = self._era  # nothing that it did was left out
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for process in list(self._table):
             gone = process.exited_ns is None and (process.pid, process.ticks) not in seen
@@ -177,6 +177,7 @@ class SnapshotMerger:
             return
         if not seen.name_uncertain:
             self._writer.set_name(known, seen.cmd)
+            known.named_in = NEVER_OVER
         if details.uid is not None:
             known.uid, known.gid, known.user = details.uid, details.gid, details.user
             self._table.touch(known)
@@ -186,14 +187,25 @@ class SnapshotMerger:
         self, known: TrackedProcess, seen: PidNode, details: ProcInfo, what: Unreported
     ) -> None:
         """Bring a known process up to date with what ``/proc`` says of it now."""
+        is_other = what is Unreported.EXEC
+        if is_other:
+            self._forget_program(known)
+        if self._in_flight.execs(known):
+            return
         if known.exited_ns is not None or seen.exited_ns is not None:
             return  # what it ran is no longer told there
+        may_have_execed = known.named_in.is_over
         if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)
         else:
             known.named_in = self._era
         if what is Unreported.NAME:
             details = replace(info_of(known), cmd=details.cmd)
+        elif (
+            details.args_raw is None and may_have_execed
+        ):  # it is ending, and runs nobody knows what
+            self._forget_program(known)
+            is_other = True
         elif details.args_raw is None and known.args_raw is not None:  # nor there: it is ending
             details = replace(
                 details,
@@ -205,7 +217,7 @@ class SnapshotMerger:
             known.executable == details.executable
         )
         same_program = known.cmd == details.cmd and same_file and _same_args(known, details)
-        if same_program and known.uid == details.uid and what is not Unreported.EXEC:
+        if same_program and known.uid == details.uid and not is_other:
             return
         see_parent(known, seen.creator)
         inherited = details.inherited or (known.inherited and same_program)

@@ -168,6 +168,13 @@ class Tracker(BirthWriter):
                 for process in self.table:
                     self.tell(process)
 
+    def doubt_names_of(self, processes: Iterable[TrackedProcess]) -> None:
+        """Take note that nothing is told of these from now on: they may take other names."""
+        with self.table.lock:
+            for process in processes:
+                process.named_in = UNCERTAIN
+                self.tell(process)
+
     def note_release(self, key: ProcessKey, now_ns: int) -> None:
         """Take note that a command of ours, held since its start, runs from now on."""
         process = self.table.get(key)
@@ -325,9 +332,12 @@ class Tracker(BirthWriter):
                 Edge.LEARNT if event.creator.pid else Edge.OBSERVED,
                 exited_ns=event.exited_ns,
             )  # fmt: skip
+            process.named_in = self.table.era if event.comm is not None else UNCERTAIN
             self.set_user(process, event.uid, event.gid)
             self.add(process)
             return
+        # Without a name in it, the one that was known before the source began is still right.
+        process.named_in = self.table.era if process.exited_ns is None else NEVER_OVER
         self.table.sharpen(process, start_ns)
         self.learn_creator(process, event.creator)
         if event.comm is not None:

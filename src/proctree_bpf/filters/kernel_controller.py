@@ -78,6 +78,7 @@ class KernelFilterController:
         self._user_of = user_of
         self._cleared_ns: int | None = None
         self._resume_ns = 0
+        self._left_out_from_ns: float = inf
         self._known_generation = 0  # what was left out until then was read from /proc
         self.hold_ns: float = inf
         """Events from here on wait until the tree has caught up."""
@@ -93,7 +94,8 @@ class KernelFilterController:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is to be done before the kernel's side sends something."""
-        return self.hold_ns == inf and (self._kernel.is_on or self.given_up is not None)
+        is_decided = self._kernel.is_on or self.given_up is not None
+        return is_decided and self.hold_ns == inf and self._left_out_from_ns == inf
 
     def fell_back(self, fallback: FilterFallback) -> None:
         """Take the news that the kernel's side cannot decide any more."""
@@ -114,6 +116,7 @@ class KernelFilterController:
         self._resume_ns = now_ns + _PAUSE_NS
 
     def _switch_off(self) -> None:
+        self._left_out_from_ns = inf
         with self._giving_up():
             self._kernel.switch_off()
 
@@ -153,8 +156,18 @@ class KernelFilterController:
             self._cleared_ns = None
             if self._kernel.switch_on(self._seeds(table)):
                 self.times_on += 1
+                self._left_out_from_ns = clock()
             else:
                 self.given_up = "its table of processes was too small (--capacity)"
+
+    def left_out(self, table: ProcessTable, watermark_ns: int) -> list[TrackedProcess]:
+        """Return, once after each hand-over, those of whom nothing is told from then on."""
+        if watermark_ns < self._left_out_from_ns:
+            return []
+        self._left_out_from_ns = inf
+        living = [process for process in table if process.exited_ns is None]
+        told = _with_those_above(process for process in living if self._follows(process))
+        return [process for process in living if process not in told]
 
     def _seeds(self, table: ProcessTable) -> list[Seed]:
         """Return a seed for each living process and for those above it."""
