@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.program import PROGRAM
+from support.waiting import PATIENCE_S
 
 _ROOT = Path(__file__).parents[2]
 _MAIN = _ROOT / "scripts" / "accuracy_lib" / "start.py"
@@ -28,16 +29,23 @@ def run(directory: Path, *words: str) -> tuple[subprocess.CompletedProcess[str],
     command = [sys.executable, "-B", str(_MAIN), *fixed, "--questions", "10000", *words]
     # Where the package is not installed, its sources are used.
     env = {**os.environ, "PYTHONPATH": str(_ROOT / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=3 * PATIENCE_S, check=False, env=env
+    )
     assert done.returncode in (0, 1), done.stderr
     (one,) = json.loads(found.read_bytes())["runs"]
     return done, one
 
 
 def assert_never_wrong(one: dict[str, Any], *rows: str) -> None:
-    for row in rows:
-        assert one["rows"][row]["wrong"] == 0, (row, one["rows"][row])
-        assert one["rows"][row]["right"] > 0, row
+    """Assert that nothing is wrong, and that of these rows something was told."""
+    for name, row in one["rows"].items():
+        assert row["wrong"] == 0, (name, row)
+    for name in rows:
+        assert one["rows"][name]["right"] > 0, name
+    for name in _QUESTIONS:
+        answers = one["questions"][name]
+        assert (answers["wrong_yes"], answers["wrong_no"]) == (0, 0), answers["examples"]
 
 
 @pytest.mark.parametrize("words", [(), ("--", "CMD")], ids=["beside", "command"])
@@ -46,9 +54,7 @@ def test_bpf_tells_all_and_nothing_else(tmp_path: Path, words: tuple[str, ...]) 
     assert done.returncode == 0, done.stdout
     for name, row in one["rows"].items():
         assert row["precision"] == row["recall"] == 1.0, (name, row)
-    for name in _QUESTIONS:
-        answers = one["questions"][name]
-        assert (answers["wrong_yes"], answers["wrong_no"]) == (0, 0), answers["examples"]
+    assert_never_wrong(one)
     assert one["questions"]["pairs"]["unknown"] == 0
     assert one["repaired_s"] is not None, one["living_wrong"]
 
@@ -60,20 +66,19 @@ def test_under_a_filter_bpf_tells_what_it_asks_for(tmp_path: Path) -> None:
     assert all(one["rows"][kind]["absent"] == 0 for kind in kinds)
 
 
-def test_the_connector_tells_each_birth_and_end(tmp_path: Path) -> None:
+def test_the_connector_tells_each_birth_and_end_and_nothing_that_it_does_not_know(
+    tmp_path: Path,
+) -> None:
     _, one = run(tmp_path, "--source", "proc-connector")
     kinds = ("processes", "forks", "execs", "exits")
-    assert_never_wrong(one, *kinds, "exit statuses", "times", "order")
+    assert_never_wrong(one, *kinds, "creators", "exit statuses", "times", "order")
     assert all(one["rows"][kind]["absent"] == 0 for kind in kinds)
-    assert one["questions"]["pairs"]["wrong_yes"] == 0
 
 
-def test_the_walker_invents_no_process_and_no_descent(tmp_path: Path) -> None:
+def test_the_walker_tells_what_it_sees_and_nothing_else(tmp_path: Path) -> None:
     _, one = run(tmp_path, "--source", "proc-walker")
     assert_never_wrong(one, "processes", "forks", "exits", "order")
-    assert one["rows"]["exit statuses"]["right"] == one["rows"]["exit statuses"]["wrong"] == 0
-    pairs = one["questions"]["pairs"]
-    assert (pairs["wrong_yes"], pairs["wrong_no"]) == (0, 0), pairs["examples"]
+    assert one["rows"]["exit statuses"]["right"] == 0
 
 
 def test_the_page_keeps_a_section_for_each_way_and_replaces_it(tmp_path: Path) -> None:
