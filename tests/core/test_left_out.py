@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from proctree_bpf.core.events import AncestorAnnounced
+from proctree_bpf.core.events import AncestorAnnounced, Rename
 from proctree_bpf.core.lineage import Answer, ancestry
+from proctree_bpf.core.model import Edge
 from proctree_bpf.core.snapshot_merger import InFlight, Unreported
+from proctree_bpf.core.tracker import Tracker
 from support.sample_events import (
     CHILD,
     EXEC,
@@ -29,7 +31,6 @@ from support.values import replace
 
 if TYPE_CHECKING:
     from proctree_bpf.core.model import PidNode, ProcInfo
-    from proctree_bpf.core.tracker import Tracker
 
 
 class TestALookAfterTheKernelHasLeftOutSome:
@@ -103,6 +104,26 @@ class TestALookAfterTheKernelHasLeftOutSome:
         )
         assert (node_of(tracker, CHILD).cmd, node_of(tracker, CHILD).exited_ns) == ("now", 61 * S)
         assert (info_of(tracker, CHILD).user, info_of(tracker, CHILD).args) == ("bob", ("ls", "-l"))
+
+    def test_one_whose_end_is_still_to_come_lives_until_then(self, tracker: Tracker) -> None:
+        """A filter is asked about it then, and must know those above it as they were."""
+        node, info = entry(CHILD, SHELL, "at its end")
+        ended = (replace(node, exited_ns=61 * S, edge=Edge.LEARNT), replace(info, exited_ns=61 * S))
+        in_flight = InFlight([EXIT, Rename(61 * S, node.key, "at its end")])
+        end = {node.key: Unreported.NAME}
+        tracker.reconcile([*SNAPSHOT, ended], 62 * S, 63 * S, in_flight, unreported={}, ends=end)
+        known = node_of(tracker, CHILD)
+        assert (known.exited_ns, known.cmd, known.name_uncertain) == (None, "bash", True)
+        assert tracker.apply(EXIT) is not None
+        assert node_of(tracker, CHILD).exited_ns == 61 * S
+
+    def test_its_last_name_is_not_the_one_from_before_if_its_creator_is_not_known(self) -> None:
+        tracker = Tracker()
+        node, info = entry(CHILD, SHELL, "at its end")
+        look = [(replace(node, edge=Edge.LEARNT, exited_ns=61 * S), info)]
+        in_flight = InFlight([Rename(61 * S, node.key, "at its end")])
+        tracker.merge_snapshot(look, in_flight)
+        assert (node_of(tracker, CHILD).cmd, node_of(tracker, CHILD).name_uncertain) == ("", True)
 
     def test_so_is_one_whose_pid_has_been_had_again(
         self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]

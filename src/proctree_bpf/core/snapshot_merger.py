@@ -109,15 +109,15 @@ class SnapshotMerger:
         )
         take_place(process, node, self._era)
         take_details(process, info)
-        process.exited_ns = node.exited_ns
+        process.exited_ns = None if self._in_flight.exits(process) else node.exited_ns
         is_renamed = self._in_flight.renames(process)
         if self._in_flight.execs(process):
             process.executable = process.args_raw = None
             is_renamed = True
         creator = self._table.get(node.creator)
-        if is_renamed and node.edge is Edge.LEARNT and creator is not None:
+        if is_renamed and node.edge is Edge.LEARNT:
             # It was left out when it was born, most likely with its creator's name.
-            process.cmd = creator.cmd
+            process.cmd = creator.cmd if creator is not None else ""
             process.named_in = UNCERTAIN
         return process
 
@@ -162,7 +162,7 @@ class SnapshotMerger:
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for process in list(self._table):
             gone = process.exited_ns is None and (process.pid, process.ticks) not in seen
-            if gone and 0 < process.start_time_ns < begun_ns:
+            if gone and 0 < process.start_time_ns < begun_ns and not self._in_flight.exits(process):
                 self._writer.presume_exited(process, now_ns)
 
     def _forget_program(self, known: TrackedProcess) -> None:
