@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from proctree_bpf.core.identity import ProcessKey
 
 # So long an exec, once it shows in /proc, may take until its word is sent, but for one that
-# waits for a disk: it also loads the program.
-_LONGEST_CHANGE_NS = 20_000_000
+# waits for a disk: it also loads the program. On a busy machine others run meanwhile (20 ms was
+# seen not to be enough where ten wanted to on two CPUs).
+_LONGEST_CHANGE_NS = 100_000_000
 
 
 class _Held(msgspec.Struct, eq=False):
