@@ -290,7 +290,10 @@ INLINE u32 filter_exec(struct pt_key key, char *comm, struct user user, int righ
 	u32 verdict = verdict_on(
 		p, generation, answer, right_file || is_wanted(comm), p->has_children
 	);
-	p->exec_left_out = verdict == DROPS ? generation : 0;
+	if (verdict == DROPS)
+		p->exec_left_out = generation;
+	else if (!has_fallen_back()) /* else the reader has not asked yet whether one was */
+		p->exec_left_out = 0;
 	return verdict;
 }
 

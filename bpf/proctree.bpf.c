@@ -113,6 +113,19 @@ INLINE u32 read_exe_above(struct exec_scratch *s, u32 used, u64 mount, u64 mount
 	return EXE_INCOMPLETE;
 }
 
+/* Writes the name of a file that is in no directory, such as a memfd, as simple_dname() in
+ * fs/libfs.c does. */
+INLINE u32 read_name_alone(struct exec_scratch *s, u64 dentry)
+{
+	char deleted[] = " (deleted)";
+	int n = add_component(s, 0, read_u64(dentry, OFF_DENTRY_NAME));
+	if (n <= 0)
+		return EXE_INCOMPLETE;
+	u32 end = (n - 1) & 0x1ff;
+	bpf_probe_read_kernel(&s->data[end], sizeof(deleted), deleted);
+	return end + sizeof(deleted);
+}
+
 /* Writes the components of mm->exe_file's path, innermost first, and returns
  * their length, or EXE_INCOMPLETE. bpf_d_path() is not allowed in raw tracepoints, so this walks
  * the dentries and crosses mounts as fs/d_path.c does. */
@@ -135,7 +148,7 @@ INLINE u32 read_exe(struct exec_scratch *s, u64 mm)
 			goto root;
 		u64 parent = read_u64(dentry, OFF_DENTRY_PARENT);
 		if (parent == dentry)
-			return used;
+			return used ? used : read_name_alone(s, dentry);
 		int n = add_component(s, used, read_u64(dentry, OFF_DENTRY_NAME));
 		if (n <= 0)
 			return EXE_INCOMPLETE;

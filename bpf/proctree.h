@@ -170,7 +170,8 @@ struct pt_proc {
 	__u32 uid; /* PT_NOBODY: it was there before us, and not told since */
 	__u32 gid;
 	__u32 uncounted; /* its creator had no entry, so no reference is held on it */
-	__u32 exec_left_out; /* generation in which its last exec was; 0: it was sent */
+	__u32 exec_left_out; /* generation in which its last exec before the filter fell back was; 0: it was
+			      * sent */
 	char comm[PT_COMM_LEN]; /* ends with PT_NO_NAME while none was noted */
 };
 

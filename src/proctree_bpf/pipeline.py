@@ -292,7 +292,9 @@ class Pipeline:
         if complete_ns >= controller.hold_ns:
             self._repair.catch_up()
         elif not self.tracker.uncertain:
-            controller.advance(self.tracker.table, complete_ns, self.source.now_ns)
+            table = self.tracker.table
+            controller.advance(table, complete_ns, self.source.now_ns)
+            self.tracker.doubt_names_of(controller.left_out(table, complete_ns))
 
     def _apply_repair(self) -> None:
         repair = self._repair.pending

@@ -36,7 +36,7 @@ class ProcSnapshot:
     ended_ns: int
     entries: list[Entry]
     unreported: dict[ProcessKey, Unreported] = field(default_factory=dict)
-    ends: set[ProcessKey] = field(default_factory=set)
+    ends: dict[ProcessKey, Unreported] = field(default_factory=dict)
     """Both as a filter in the kernel has noted: see ``filters.kernel_controller.Completed``."""
 
 
@@ -115,6 +115,8 @@ class TreeRepair:
             return
         self._tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns, ends=repair.ends)
         self._tracker.uncertain = self._is_wanted  # more was lost meanwhile
+        if self.filter_controller is not None:
+            self.filter_controller.mended()
         if not self._is_wanted:
             taken_ns = self._source.now_ns() - self._lost_until_ns
             self.longest_ns = max(self.longest_ns, taken_ns)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,6 +159,26 @@ class TestTheKernel:
         assert (status.uid, status.gid) == (os.getuid(), os.getgid())
         assert stat.comm == decode_name(Path("/proc/self/comm").read_bytes()[:-1])
         assert stat.start_ticks > 0
+        assert stat.has_execed
+
+    def test_the_stack_is_another_after_an_exec_and_the_same_after_a_fork(self) -> None:
+        script = "cat /proc/$$/stat; (cat /proc/self/stat); exec cat /proc/self/stat"
+        lines = subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout
+        shell, child, later = map(parse_stat, lines.splitlines())
+        assert shell.pid == later.pid != child.pid
+        assert 0 not in (shell.start_stack, later.start_stack)
+        assert shell.start_stack != later.start_stack
+        forked = os.fork()
+        if not forked:
+            signal.pause()
+        try:
+            own, its = (parse_stat(Path(f"/proc/{pid}/stat").read_bytes())
+                        for pid in ("self", forked))  # fmt: skip
+        finally:
+            os.kill(forked, signal.SIGKILL)
+            os.waitpid(forked, 0)
+        assert own.start_stack == its.start_stack
+        assert (own.has_execed, its.has_execed) == (True, False)
 
     def test_every_process_it_shows_is_understood(self) -> None:
         seen: list[Stat] = []

@@ -40,7 +40,7 @@ _U64 = st.integers(0, 2**64 - 1)
 _U32 = st.integers(0, 2**32 - 1)
 _PATHS = st.none() | comms()
 
-_STATS = st.builds(Stat, _U32, comms(), st.sampled_from("RSDZT"), _U32, _U32, _U32, _U64)
+_STATS = st.builds(Stat, _U32, comms(), st.sampled_from("RSDZT"), _U32, _U32, _U32, _U64, _U64)
 _INFOS = st.builds(
     ProcInfo,
     cmd=comms(),
@@ -142,6 +142,13 @@ def json_frame(kind: FrameKind, content: object) -> bytes:
     return encode_frame(kind, json.dumps(content).encode())
 
 
+def test_a_stat_of_before_stacks_were_kept_can_be_read() -> None:
+    content = {"taken_ns": 1, "stats": [[1, "a", "S", 1, 2, 3, 4]], "looks": []}
+    whole = recording(json_frame(FrameKind.WALK, content))
+    walk, _ = decode_recording(whole).frames[1].content
+    assert walk.stats == [Stat(1, "a", "S", 1, 2, 3, 4, 0)]
+
+
 class TestDamage:
     def test_cut_at_any_byte_it_is_noticed_and_has_what_was_whole_before(self) -> None:
         head, frames = encode_header({"source": "x"}), list(_FRAMES.values())
@@ -218,7 +225,7 @@ class TestHeaders:
 
 
 _WRONG_STATS = [
-    [], [1], [1, "a", "S", 1, 2, 3], [1, "a", "S", 1, 2, 3, 4, 5], ["1", "a", "S", 1, 2, 3, 4],
+    [], [1], [1, "a", "S", 1, 2, 3], [1, "a", "S", 1, 2, 3, 4, 5, 6], ["1", "a", "S", 1, 2, 3, 4],
     [1, None, "S", 1, 2, 3, 4], [1, "a", 5, 1, 2, 3, 4], [1, "a", "S", 1, 2, 3, 4.5],
     [1, "a", "S", True, 2, 3, 4], "text", None, {"pid": 1},
 ]  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proctree_bpf.core.events import AncestorAnnounced, Exec, Fork, ProcEvent, Rename
+from proctree_bpf.core.events import AncestorAnnounced, Exec, Fork, Gap, ProcEvent, Rename
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.snapshot_merger import InFlight, Unreported
+from proctree_bpf.core.snapshot_merger import InFlight
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from support.sample_events import (
@@ -273,70 +273,6 @@ class TestWhatTheKernelHasNoted:
         assert node_of(tracker, CHILD).edge is Edge.CREATED
 
 
-class TestALookAfterTheKernelHasLeftOutSome:
-    """``unreported`` says of whom; what was told of the others stays, whatever is there now."""
-
-    @pytest.fixture
-    def look(self, tracker: Tracker) -> list[tuple[PidNode, ProcInfo]]:
-        apply_all(tracker, FORK, EXEC)
-        node, info = entry(CHILD, SHELL, "now", args_raw=b"title\0")
-        node = replace(node, start_time_ns=CHILD.start_time_ns)  # as noted
-        return [*SNAPSHOT, (node, replace(info, uid=1001, gid=1001, user="bob", inherited=True))]
-
-    def test_nothing_is_taken_where_nothing_was_left_out(
-        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
-    ) -> None:
-        before = state(tracker)
-        tracker.reconcile(look, 62 * S, 63 * S, unreported={})
-        assert state(tracker) == before
-
-    def test_a_name_alone_is_taken_where_there_was_no_exec(
-        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
-    ) -> None:
-        before = info_of(tracker, CHILD)
-        tracker.reconcile(look, 62 * S, 63 * S, unreported={CHILD: Unreported.NAME})
-        assert info_of(tracker, CHILD) == replace(before, cmd="now")
-
-    def test_all_is_taken_where_an_exec_was_left_out(
-        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
-    ) -> None:
-        tracker.reconcile(look, 62 * S, 63 * S, unreported={CHILD: Unreported.ALL})
-        info = info_of(tracker, CHILD)
-        assert (info.cmd, info.args, info.user, info.inherited) == ("now", ("title",), "bob", True)
-
-    def test_one_that_has_ended_is_known_as_it_was_then(
-        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
-    ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
-        tracker.reconcile([*SNAPSHOT, ended], 62 * S, 63 * S, unreported={}, ends={CHILD})
-        assert (node_of(tracker, CHILD).cmd, node_of(tracker, CHILD).exited_ns) == ("now", 61 * S)
-        assert (info_of(tracker, CHILD).user, info_of(tracker, CHILD).args) == ("bob", ("ls", "-l"))
-
-    def test_so_is_one_whose_pid_has_been_had_again(
-        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
-    ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
-        entries = [*SNAPSHOT, entry(LATER, INIT, "later"), ended]
-        tracker.reconcile(entries, 72 * S, 73 * S, unreported={}, ends={CHILD})
-        assert (node_of(tracker, CHILD).cmd, info_of(tracker, CHILD).user) == ("now", "bob")
-        assert node_of(tracker, 200).cmd == "later"
-
-    def test_an_end_that_was_told_or_is_still_to_come_is_not_taken_from_the_notes(
-        self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
-    ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
-        tracker.reconcile(
-            [*SNAPSHOT, ended], 62 * S, 63 * S, InFlight([EXIT]), unreported={}, ends={CHILD}
-        )
-        assert node_of(tracker, CHILD).cmd == "ls"
-        assert tracker.apply(EXIT) is not None
-        tracker.reconcile([*SNAPSHOT, ended], 64 * S, 65 * S, unreported={}, ends={CHILD})
-        assert node_of(tracker, CHILD).cmd == "ls"
-
-
 def test_one_that_is_ending_keeps_what_it_ran_though_proc_no_longer_tells(
     tracker: Tracker,
 ) -> None:
@@ -346,3 +282,12 @@ def test_one_that_is_ending_keeps_what_it_ran_though_proc_no_longer_tells(
     tracker.reconcile([*SNAPSHOT, ending], 62 * S, 62 * S)
     info = info_of(tracker, CHILD)
     assert (info.args, info.executable) == (("ls", "-l"), "/usr/bin/ls")
+
+
+def test_after_an_exec_that_may_be_lost_it_does_not(tracker: Tracker) -> None:
+    apply_all(tracker, FORK, EXEC)
+    tracker.note_gap(Gap(62 * S, "test", 1, "exec", from_ns=61 * S, until_ns=62 * S))
+    ending = entry(CHILD_TICK, SHELL, "ls", args_raw=None, executable=None)
+    tracker.reconcile([*SNAPSHOT, ending], 63 * S, 63 * S)
+    info = info_of(tracker, CHILD)
+    assert (info.args_raw, info.executable) == (None, None)

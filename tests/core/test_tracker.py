@@ -6,7 +6,7 @@ import pytest
 
 from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, ProcEvent, Rename
 from proctree_bpf.core.identity import ProcessKey
-from proctree_bpf.core.lineage import build_chain_string
+from proctree_bpf.core.lineage import Answer, ancestry, build_chain_string
 from proctree_bpf.core.model import CacheParams, Edge
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.subtree import children
@@ -42,6 +42,17 @@ class TestALifeInOrder:
     def test_a_forked_process_has_the_name_that_the_kernel_gave_it(self, tracker: Tracker) -> None:
         tracker.apply(replace(FORK, comm="worker"))
         assert node_of(tracker, CHILD).cmd == "worker"
+
+    def test_the_name_of_its_creator_is_unsure_if_a_thread_may_have_given_another(
+        self, tracker: Tracker
+    ) -> None:
+        tracker.apply(replace(FORK, comm=None))
+        assert ancestry(tracker.tree, CHILD, "bash") is Answer.YES
+        late = ProcessKey(300, 62 * S + 1)
+        tracker.apply(Fork(late.start_time_ns, late, INIT, name_unsure=True))
+        assert node_of(tracker, late).cmd == "init"
+        assert node_of(tracker, late).name_uncertain
+        assert not node_of(tracker, CHILD).name_uncertain
 
     def test_a_forked_process_knows_who_created_it_for_certain(self, tracker: Tracker) -> None:
         tracker.apply(FORK)

@@ -127,6 +127,22 @@ def test_components_may_be_long_or_strange(
         assert event.filename == str(program)
 
 
+@pytest.mark.parametrize("name", ["in memory", "", "a/b\n\udcff", "x" * 249])
+def test_a_program_that_only_a_descriptor_names_is_told_as_the_kernel_does(
+    live: LiveCollector, stage: Stage, name: str
+) -> None:
+    descriptor = os.memfd_create(name, 0)
+    try:
+        os.write(descriptor, stage.helpers.holder.read_bytes())
+        path = f"/proc/{os.getpid()}/fd/{descriptor}"
+        with stage.hold("x", program=os.fsencode(path)) as actor:
+            event = last_exec(live, actor)
+            assert event.executable == exe(actor.pid) == f"/memfd:{name} (deleted)"
+            assert event.filename == path
+    finally:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize("depth", [20, 30, 36, 60])
 def test_a_path_of_many_components_is_right_or_unknown(
     live: LiveCollector, stage: Stage, tmp_path: Path, depth: int

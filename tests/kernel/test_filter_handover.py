@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,27 @@ def test_a_new_name_is_heeded(begun: Callable[..., FilteredPipeline]) -> None:
         filtered.until_told(process.pid, Exit)
     (line,) = {a.info.args for a in filtered.of(Exec)}
     assert line == ("/bin/true", "under", "it")
+    assert filtered.filter_controller.fallbacks == {"joined_late": 1}
+
+
+@pytest.mark.parametrize(
+    ("last", "unknown"),
+    [("exit 7", {"rename", "fork", "exit"}), ("exec /bin/true under it", {"rename", "fork"})],
+)
+def test_what_was_left_out_is_not_told_as_what_ran_before_it(
+    begun: Callable[..., FilteredPipeline], last: str, unknown: set[str]
+) -> None:
+    """It has ended when anybody looks: nobody can know the program with which it joined."""
+    joins = f"printf late-name >/proc/$$/comm; /bin/true under it; {last}"
+    script = 'read go; exec sh -c "$0"'
+    with subprocess.Popen(["sh", "-c", script, joins], stdin=subprocess.PIPE) as process:
+        filtered = begun("ancestor=late-name")
+        filtered.until_on()
+        process.communicate(b"go\n")
+    filtered.until_told(process.pid, Exit)
+    told = {(each.kind, each.args, each.executable) for each in filtered.told}
+    known = (("/bin/true", "under", "it"), os.path.realpath("/bin/true"))
+    assert told == {("exec", *known), ("exit", *known), *((kind, (), None) for kind in unknown)}
     assert filtered.filter_controller.fallbacks == {"joined_late": 1}
 
 

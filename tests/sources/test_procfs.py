@@ -48,6 +48,25 @@ class TestOneProcess:
         assert not info.inherited
         assert not info.truncated
 
+    def test_a_name_is_not_that_of_another_program_than_the_arguments(self, tmp_path: Path) -> None:
+        """Two scripts call exec for each other, as often as they can."""
+        for name, other in (("one", "another"), ("another", "one")):
+            script = tmp_path / name
+            script.write_text(f"#!/bin/sh\nexec {tmp_path / other}\n")
+            script.chmod(0o755)
+        told = []
+        with subprocess.Popen([tmp_path / "one"]) as process:
+            try:
+                for _ in range(500):
+                    read = procfs.read_process(process.pid)
+                    assert read is not None
+                    told.append((read[1].cmd, read[1].args[1:]))
+            finally:
+                process.kill()
+        right = {(name, (str(tmp_path / name),)) for name in ("one", "another")}
+        assert right <= set(told)
+        assert all(each in right for each in told if each[1]), told
+
     @pytest.mark.parametrize("name", ["stat", "status"])
     @pytest.mark.parametrize("content", [b"", b"\0", b"garbage\n", b"20 (sh) S\n", b"\xff" * 5000])
     def test_a_process_with_a_garbled_file_is_none(

@@ -80,7 +80,10 @@ class TestForks:
         (fork,) = scene.poll(scene.kernel.fork(PARENT, CHILD))
         now_ns = scene.now_ns()
         creator = ProcessKey(PARENT, SECOND)
-        assert fork == Fork(now_ns, ProcessKey(CHILD, now_ns), creator, approximate=True)
+        assert fork == Fork(
+            now_ns, ProcessKey(CHILD, now_ns), creator,
+            observed=True, approximate=True, name_unsure=True,
+        )  # fmt: skip
 
     def test_a_later_process_with_the_childs_pid_is_not_taken_for_it(
         self, scene: FakeConnector
@@ -128,7 +131,7 @@ class TestExits:
 
     def test_an_exit_of_a_process_never_met_is_told(self, scene: FakeConnector) -> None:
         (end,) = scene.poll(scene.kernel.exit(OTHER, parent=0))
-        assert end == Exit(scene.now_ns(), ProcessKey(OTHER), status=0)
+        assert end == Exit(scene.now_ns(), ProcessKey(OTHER), ProcessKey(0), status=0)
 
     def test_a_later_holder_of_the_pid_does_not_lend_its_start(self, scene: FakeConnector) -> None:
         datagram = scene.kernel.exit(OTHER)
@@ -151,7 +154,9 @@ class TestExits:
 class TestExecs:
     def test_an_exec_that_could_be_looked_at_tells_all(self, scene: FakeConnector) -> None:
         key = scene.child()
-        _, info = scene.proc.add(CHILD, key.start_time_ns, "prog", args=b"a\0", exe="/x")
+        _, info = scene.proc.add(
+            CHILD, key.start_time_ns, "prog", ppid=PARENT, args=b"a\0", exe="/x"
+        )
         (event,) = scene.poll(scene.kernel.exec(CHILD))
         assert event == Exec(
             scene.now_ns(), key, uid=info.uid, gid=info.gid, comm="prog", executable="/x",

@@ -7,6 +7,7 @@ from proctree_bpf.codecs.proc_files import Stat
 from support.values import replace
 
 TICK_NS = 10_000_000
+PF_FORKNOEXEC = 0x40
 
 Answer = tuple[Stat, ProcInfo]
 
@@ -29,10 +30,16 @@ class FakeProcReader:
         state: str = "S",
         args: bytes | None = b"sh\0",
         exe: str | None = "/bin/sh",
+        forked: bool = False,
+        stack: int = 0,
     ) -> Answer:
-        """Let there be a process, or another one of this PID."""
+        """Let there be a process, or another one of this PID.
+
+        ``forked``: it has not called exec. ``stack``: where its stack begins, if that is told.
+        """
         ticks = start_ns // TICK_NS
-        stat = Stat(pid, comm, state, ppid, 0, threads, ticks)
+        flags = PF_FORKNOEXEC if forked else 0
+        stat = Stat(pid, comm, state, ppid, flags, threads, ticks, stack)
         info = ProcInfo(comm, "ada", ppid, pid, ticks * TICK_NS, 1000, 100, exe, args, ns_pid=pid)
         self.processes[pid] = stat, info
         return stat, info

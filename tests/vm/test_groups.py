@@ -31,6 +31,7 @@ _SOURCES = ("bpf", "proc-connector", "proc-walker")
         ("tests/kernel/test_filter_truth.py::test_x[11-kernel]", {"filter"}),
         ("tests/kernel/test_filter_truth.py::test_x[22-kernel]", set()),
         ("tests/kernel/test_copies.py::test_x", {"bpf source"}),
+        ("tests/accuracy/test_accuracy.py::test_the_walker_tells_x", {"accuracy"}),
         ("tests/core/test_lineage.py::test_x", set()),
     ],
 )

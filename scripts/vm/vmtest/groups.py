@@ -24,6 +24,7 @@ KERNEL_GROUPS: Mapping[str, str] = {
     "threads": r".*(thread|leader)",
     "exec": r"kernel/test_exec(utable)?\.py",
     "filter": r"(kernel|cli)/test_\w*filter\w*\.py",
+    "accuracy": r"accuracy/test_accuracy\.py",
 }
 """Patterns for the beginning of a test's name below tests/. A test may be in several groups."""
 
@@ -53,6 +54,8 @@ LEFT_OUT: Mapping[str, str] = {
     "library takes ten seconds to start there",
     r"kernel/test_filter_writes\.py::test_a_large_": "a million entries take an emulated machine "
     "too long",
+    r"accuracy/test_accuracy\.py::test_the_page_": "what is written into a page is the same on "
+    "each kernel",
     r"cli/test_filter_options\.py::test_(what_cannot_|a_path_|an_ancestor_)": "what words mean is "
     "the same on each kernel, and the program takes ten seconds to start there",
 }
@@ -70,6 +73,7 @@ _PLACES = {
     "tests/kernel": "test_*.py",
     "tests/sources": "test_proc_walker.py",
     "tests/cli": "test_*filter*.py",
+    "tests/accuracy": "test_accuracy.py",
 }
 
 

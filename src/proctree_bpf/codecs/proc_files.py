@@ -10,6 +10,7 @@ from proctree_bpf.errors import DecodeError
 
 # Fields of stat, counted from the one after the name: state is 0, so field N is N - 3.
 _PPID, _FLAGS, _NUM_THREADS, _STARTTIME = 4 - 3, 9 - 3, 20 - 3, 22 - 3
+_STARTSTACK = 28 - 3
 _MAX_U64 = 2**64 - 1
 _MAX_U32 = 2**32 - 1
 # include/linux/sched.h: set when exit begins, before its event.
@@ -19,7 +20,10 @@ _PF_KTHREAD = 0x00200000
 
 
 class Stat(NamedTuple):
-    """What the tree needs of ``/proc/PID/stat``; ``start_ticks`` is in USER_HZ since boot."""
+    """What the tree needs of ``/proc/PID/stat``; ``start_ticks`` is in USER_HZ since boot.
+
+    ``start_stack`` is where its stack begins, which only an exec changes; 0: not known.
+    """
 
     pid: int
     comm: str
@@ -28,6 +32,7 @@ class Stat(NamedTuple):
     flags: int
     num_threads: int
     start_ticks: int
+    start_stack: int = 0
 
     @property
     def start_ns(self) -> int:
@@ -43,6 +48,11 @@ class Stat(NamedTuple):
     def leader_ended(self) -> bool:
         """Whether its first thread has ended or is about to; others may live on."""
         return self.state in ("Z", "X") or bool(self.flags & _PF_EXITING)
+
+    @property
+    def has_execed(self) -> bool:
+        """Whether it has called exec since it was forked."""
+        return not self.flags & _PF_FORKNOEXEC
 
     @property
     def never_execed(self) -> bool:
@@ -90,6 +100,7 @@ def parse_stat(raw: bytes) -> Stat:
     fields = raw[closing + 2 :].split()
     if len(fields) <= _STARTTIME or not fields[0].isalpha():
         raise DecodeError("stat: too few fields")
+    stack = fields[_STARTSTACK] if len(fields) > _STARTSTACK else b"0"
     return Stat(
         pid=_number(raw[:opening], _MAX_U32, "stat: pid"),
         comm=decode_name(raw[opening + 2 : closing]),
@@ -98,6 +109,7 @@ def parse_stat(raw: bytes) -> Stat:
         flags=_number(fields[_FLAGS], _MAX_U32, "stat: flags"),
         num_threads=_number(fields[_NUM_THREADS], _MAX_U32, "stat: num_threads"),
         start_ticks=_number(fields[_STARTTIME], _MAX_U64, "stat: starttime"),
+        start_stack=_number(stack, _MAX_U64, "stat: startstack"),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.model import Edge
-from proctree_bpf.core.process import TrackedProcess, may_have_created
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, may_have_created
 from proctree_bpf.core.writer import TableWriter
 
 if TYPE_CHECKING:
@@ -74,12 +74,14 @@ class BirthWriter(TableWriter):
                 event.creator_pid, event.creator_start_ns, edge,
                 uid, event.gid, self.user_of(uid), None, None,
                 True, False,  # noqa: FBT003 - inherited, and not truncated
-                event.cgroup_id, event.ns_pid, self.table.era, None, None, parent,
+                event.cgroup_id, event.ns_pid,
+                UNCERTAIN if event.comm is None else self.table.era, None, None, parent,
             )  # fmt: skip
         else:
             comm, era = event.comm, self.table.era
             if comm is None:
-                comm, era = creator.cmd, creator.named_in
+                comm = creator.cmd
+                era = UNCERTAIN if event.name_unsure else creator.named_in
             if uid is None or uid == creator.uid:
                 uid, user = creator.uid, creator.user
             else:

@@ -21,6 +21,7 @@ class CompactFork(msgspec.Struct, frozen=True, gc=False):
     kind: ClassVar[Literal["fork"]] = "fork"
     observed: ClassVar[bool] = False
     approximate: ClassVar[bool] = False
+    name_unsure: ClassVar[bool] = False
 
     timestamp_ns: int
     pid: int

@@ -57,8 +57,10 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
     its own PID namespace. ``comm`` is the child's name at birth.
 
     ``observed`` says that the source did not see the call but found the child later:
-    then ``creator`` is the parent it had by then. ``approximate`` says that the child's
-    start time is the time of the event, because the real one could not be read.
+    then ``creator`` is the parent it had by then; or that it only saw the parent at birth, and
+    another may have called. ``approximate`` says that the child's start time is the time of the
+    event, because the real one could not be read. ``name_unsure`` says, where ``comm`` is None,
+    that the child may have another name than its creator: that of a thread.
     """
 
     kind: ClassVar[Literal["fork"]] = "fork"
@@ -73,6 +75,7 @@ class Fork(msgspec.Struct, frozen=True, gc=False):
     comm: str | None = None
     observed: bool = False
     approximate: bool = False
+    name_unsure: bool = False
 
     @property
     def key(self) -> ProcessKey:

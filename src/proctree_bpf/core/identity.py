@@ -47,6 +47,10 @@ class ProcessKey(NamedTuple):
         return self.start_time_ns % TICK_NS != 0
 
 
+NOT_KNOWN = ProcessKey(0)
+"""Where a parent is told: it has none, or nobody knows whom."""
+
+
 def same_start(a_ns: int, b_ns: int) -> bool:
     """Tell whether two start times of one PID are provably of one process.
 

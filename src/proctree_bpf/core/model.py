@@ -176,11 +176,12 @@ class ProcInfo:
         """The arguments, ``argv[0]`` first."""
         return split_args(self.args_raw)
 
-    def as_exec(self, timestamp_ns: int, key: ProcessKey) -> Exec:
+    def as_exec(self, timestamp_ns: int, key: ProcessKey, parent: ProcessKey | None = None) -> Exec:
         """Return the exec that made a process what this says: for sources that look."""
         return Exec(
             timestamp_ns=timestamp_ns,
             key=key,
+            parent=parent,
             uid=self.uid,
             gid=self.gid,
             comm=self.cmd,

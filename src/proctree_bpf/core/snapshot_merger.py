@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import Exec, Exit, ProcEvent, Rename
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, info_of
+from proctree_bpf.core.process import NEVER_OVER, UNCERTAIN, TrackedProcess, info_of
 from proctree_bpf.core.stores import take_details, take_place
 from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.process import Era
@@ -56,8 +57,13 @@ class Unreported(Enum):
 
     NAME = auto()
     """Perhaps a new name, but no exec."""
-    ALL = auto()
-    """Perhaps an exec, and what follows from it."""
+    ANYTHING = auto()
+    """Nobody knows: perhaps an exec, and what follows from it."""
+    EXEC = auto()
+    """An exec, and perhaps what follows from it."""
+
+
+NOBODY_ENDED: Mapping[ProcessKey, Unreported] = MappingProxyType({})
 
 
 class SnapshotMerger:
@@ -103,15 +109,15 @@ class SnapshotMerger:
         )
         take_place(process, node, self._era)
         take_details(process, info)
-        process.exited_ns = node.exited_ns
+        process.exited_ns = None if self._in_flight.exits(process) else node.exited_ns
         is_renamed = self._in_flight.renames(process)
         if self._in_flight.execs(process):
             process.executable = process.args_raw = None
             is_renamed = True
         creator = self._table.get(node.creator)
-        if is_renamed and node.edge is Edge.LEARNT and creator is not None:
+        if is_renamed and node.edge is Edge.LEARNT:
             # It was left out when it was born, most likely with its creator's name.
-            process.cmd = creator.cmd
+            process.cmd = creator.cmd if creator is not None else ""
             process.named_in = UNCERTAIN
         return process
 
@@ -131,7 +137,7 @@ class SnapshotMerger:
         begun_ns: int,
         now_ns: int,
         unreported: Mapping[ProcessKey, Unreported] | None,
-        ends: Container[ProcessKey],
+        ends: Mapping[ProcessKey, Unreported],
     ) -> None:
         """Add what is missing, bring up to date what is known, and end who is gone.
 
@@ -143,17 +149,27 @@ class SnapshotMerger:
             if known is None:
                 continue
             if node.key in ends:
+                if ends[node.key] is Unreported.EXEC:
+                    self._forget_program(known)
                 if (node.exited_ns or 0) < begun_ns and not self._in_flight.exits(known):
                     self._end(known, node, info)
                 continue
-            what = Unreported.ALL if unreported is None else unreported.get(node.key)
-            if what is not None and not self._in_flight.execs(known):
+            what = Unreported.ANYTHING if unreported is None else unreported.get(node.key)
+            if what is not None:
                 self._refresh(known, node, info, what)
+            elif known.named_in is UNCERTAIN and known.exited_ns is None:
+                known.named_in = self._era  # nothing that it did was left out
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for process in list(self._table):
             gone = process.exited_ns is None and (process.pid, process.ticks) not in seen
-            if gone and 0 < process.start_time_ns < begun_ns:
+            if gone and 0 < process.start_time_ns < begun_ns and not self._in_flight.exits(process):
                 self._writer.presume_exited(process, now_ns)
+
+    def _forget_program(self, known: TrackedProcess) -> None:
+        """Take note that it runs something else, of which nothing was told."""
+        known.executable = known.args_raw = None
+        known.inherited = known.truncated = False
+        self._table.touch(known)
 
     def _end(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
         """Let a process of which no exit was told have ended as the kernel's notes say."""
@@ -161,6 +177,7 @@ class SnapshotMerger:
             return
         if not seen.name_uncertain:
             self._writer.set_name(known, seen.cmd)
+            known.named_in = NEVER_OVER
         if details.uid is not None:
             known.uid, known.gid, known.user = details.uid, details.gid, details.user
             self._table.touch(known)
@@ -170,14 +187,25 @@ class SnapshotMerger:
         self, known: TrackedProcess, seen: PidNode, details: ProcInfo, what: Unreported
     ) -> None:
         """Bring a known process up to date with what ``/proc`` says of it now."""
+        is_other = what is Unreported.EXEC
+        if is_other:
+            self._forget_program(known)
+        if self._in_flight.execs(known):
+            return
         if known.exited_ns is not None or seen.exited_ns is not None:
             return  # what it ran is no longer told there
+        may_have_execed = known.named_in.is_over
         if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)
         else:
             known.named_in = self._era
         if what is Unreported.NAME:
             details = replace(info_of(known), cmd=details.cmd)
+        elif (
+            details.args_raw is None and may_have_execed
+        ):  # it is ending, and runs nobody knows what
+            self._forget_program(known)
+            is_other = True
         elif details.args_raw is None and known.args_raw is not None:  # nor there: it is ending
             details = replace(
                 details,
@@ -189,7 +217,7 @@ class SnapshotMerger:
             known.executable == details.executable
         )
         same_program = known.cmd == details.cmd and same_file and _same_args(known, details)
-        if same_program and known.uid == details.uid:
+        if same_program and known.uid == details.uid and not is_other:
             return
         see_parent(known, seen.creator)
         inherited = details.inherited or (known.inherited and same_program)

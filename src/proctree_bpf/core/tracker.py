@@ -22,12 +22,17 @@ from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.core.process import NEVER_OVER, UNCERTAIN, Era, TrackedProcess
 from proctree_bpf.core.process_event import ProcessEvent
-from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
+from proctree_bpf.core.snapshot_merger import (
+    NOBODY_ENDED,
+    NOTHING_IN_FLIGHT,
+    InFlight,
+    SnapshotMerger,
+)
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from proctree_bpf.core.compact import AnyExec, AnyExit
     from proctree_bpf.core.events import Gap
@@ -163,6 +168,13 @@ class Tracker(BirthWriter):
                 for process in self.table:
                     self.tell(process)
 
+    def doubt_names_of(self, processes: Iterable[TrackedProcess]) -> None:
+        """Take note that nothing is told of these from now on: they may take other names."""
+        with self.table.lock:
+            for process in processes:
+                process.named_in = UNCERTAIN
+                self.tell(process)
+
     def note_release(self, key: ProcessKey, now_ns: int) -> None:
         """Take note that a command of ours, held since its start, runs from now on."""
         process = self.table.get(key)
@@ -199,7 +211,7 @@ class Tracker(BirthWriter):
         in_flight: InFlight = NOTHING_IN_FLIGHT,
         *,
         unreported: Mapping[ProcessKey, Unreported] | None = None,
-        ends: Container[ProcessKey] = (),
+        ends: Mapping[ProcessKey, Unreported] = NOBODY_ENDED,
     ) -> None:
         """Mend the tree after a gap with a later snapshot of ``/proc``.
 
@@ -209,7 +221,7 @@ class Tracker(BirthWriter):
         that should have been there have ended. Both times are CLOCK_BOOTTIME.
 
         ``unreported`` says what the stream may not have told of those known; None: anything.
-        ``ends``: of which the entries are what was noted when they ended.
+        ``ends``: the same of those whose entries are what was noted when they ended.
         """
         era = self._era_of_look(begun_ns)
         with self.table.lock:
@@ -320,9 +332,12 @@ class Tracker(BirthWriter):
                 Edge.LEARNT if event.creator.pid else Edge.OBSERVED,
                 exited_ns=event.exited_ns,
             )  # fmt: skip
+            process.named_in = self.table.era if event.comm is not None else UNCERTAIN
             self.set_user(process, event.uid, event.gid)
             self.add(process)
             return
+        # Without a name in it, the one that was known before the source began is still right.
+        process.named_in = self.table.era if process.exited_ns is None else NEVER_OVER
         self.table.sharpen(process, start_ns)
         self.learn_creator(process, event.creator)
         if event.comm is not None:

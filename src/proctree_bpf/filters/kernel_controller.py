@@ -53,8 +53,8 @@ class Completed(NamedTuple):
     unreported: dict[ProcessKey, Unreported]
     """What may not have been sent of those that live. Of others nothing was left out: they have
     done nothing since the filter came."""
-    ends: set[ProcessKey]
-    """Who has ended: their entries are what was known then."""
+    ends: dict[ProcessKey, Unreported]
+    """The same of those that have ended: their entries are what was known then."""
 
 
 class KernelFilterController:
@@ -78,6 +78,7 @@ class KernelFilterController:
         self._user_of = user_of
         self._cleared_ns: int | None = None
         self._resume_ns = 0
+        self._left_out_from_ns: float = inf
         self._known_generation = 0  # what was left out until then was read from /proc
         self.hold_ns: float = inf
         """Events from here on wait until the tree has caught up."""
@@ -93,7 +94,8 @@ class KernelFilterController:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is to be done before the kernel's side sends something."""
-        return self.hold_ns == inf and (self._kernel.is_on or self.given_up is not None)
+        is_decided = self._kernel.is_on or self.given_up is not None
+        return is_decided and self.hold_ns == inf and self._left_out_from_ns == inf
 
     def fell_back(self, fallback: FilterFallback) -> None:
         """Take the news that the kernel's side cannot decide any more."""
@@ -114,6 +116,7 @@ class KernelFilterController:
         self._resume_ns = now_ns + _PAUSE_NS
 
     def _switch_off(self) -> None:
+        self._left_out_from_ns = inf
         with self._giving_up():
             self._kernel.switch_off()
 
@@ -125,11 +128,15 @@ class KernelFilterController:
         except OSError as error:
             self.given_up = self.given_up or str(error.strerror)
 
+    def mended(self) -> None:
+        """Take note that the tree knows all that was left out."""
+        self._known_generation = self._kernel.generation
+
     def caught_up(self, now_ns: int) -> None:
         """Go on: the tree knows all that was left out."""
         self.hold_ns = inf
         self._resume_ns = now_ns + _PAUSE_NS
-        self._known_generation = self._kernel.generation
+        self.mended()
         with self._giving_up():
             self._kernel.clear_fallback()
 
@@ -149,8 +156,18 @@ class KernelFilterController:
             self._cleared_ns = None
             if self._kernel.switch_on(self._seeds(table)):
                 self.times_on += 1
+                self._left_out_from_ns = clock()
             else:
                 self.given_up = "its table of processes was too small (--capacity)"
+
+    def left_out(self, table: ProcessTable, watermark_ns: int) -> list[TrackedProcess]:
+        """Return, once after each hand-over, those of whom nothing is told from then on."""
+        if watermark_ns < self._left_out_from_ns:
+            return []
+        self._left_out_from_ns = inf
+        living = [process for process in table if process.exited_ns is None]
+        told = _with_those_above(process for process in living if self._follows(process))
+        return [process for process in living if process not in told]
 
     def _seeds(self, table: ProcessTable) -> list[Seed]:
         """Return a seed for each living process and for those above it."""
@@ -187,8 +204,7 @@ class KernelFilterController:
             known = living.get(place)
             if known is not None:
                 found.append(_sharpened(node, self._as_sent(info, known), known))
-                is_new = known.exec_left_out > self._known_generation
-                unreported[known.key] = Unreported.ALL if is_new else Unreported.NAME
+                unreported[known.key] = self._left_out_of(known)
             elif place not in ended and node.exited_ns is None:
                 # Of the dead, only what the kernel knows tells two holders of a PID apart.
                 found.append((node, info))
@@ -196,7 +212,11 @@ class KernelFilterController:
         # The youngest first: a tree keeps them for their children.
         dead.sort(key=lambda each: each.key.start_time_ns, reverse=True)
         found += [_entry_of(each, self._user_of) for each in dead]
-        return Completed(found, unreported, {each.key for each in dead})
+        return Completed(found, unreported, {each.key: self._left_out_of(each) for each in dead})
+
+    def _left_out_of(self, known: KernelProcess) -> Unreported:
+        is_new = known.exec_left_out > self._known_generation
+        return Unreported.EXEC if is_new else Unreported.NAME
 
     def _as_sent(self, info: ProcInfo, known: KernelProcess) -> ProcInfo:
         """Return what ``/proc`` shows now as the events would have told it then."""

@@ -75,7 +75,8 @@ class KernelProcess(NamedTuple):
     comm: str | None
     """None: it is as it was before the program was attached; so are the ids."""
     exec_left_out: int
-    """The generation of the seeds under which its last exec was not sent; 0: it was."""
+    """The generation of the seeds under which its last exec, before the filter fell back, was not
+    sent; 0: it was."""
 
 
 class KernelFilter(Protocol):

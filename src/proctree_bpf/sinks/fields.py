@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from proctree_bpf.sinks.wall_time import TraceClock
 
 
+# init, and the kernel's own kthreadd: that any other has no parent means that nobody knows it.
+_LAST_WITHOUT_PARENT = 2
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What the contents of a cell depend on beside the record."""
@@ -85,8 +89,9 @@ def _number(value: int | None) -> str:
     return "" if value is None else str(value)
 
 
-def _ppid(process: TrackedProcess) -> int:
-    return process.ppid if process.parent is None else process.parent.pid
+def _ppid(process: TrackedProcess) -> int | str:
+    pid = process.ppid if process.parent is None else process.parent.pid
+    return pid or ("?" if process.pid > _LAST_WITHOUT_PARENT else 0)
 
 
 def _command_of(view: View) -> Callable[[TrackedProcess], str]:

@@ -67,7 +67,8 @@ class ProcConnectorSource(LiveSource):
     name = SOURCE
     blind_spots = (
         "names and arguments of processes that were gone before /proc could be read",
-        "the caller of a CLONE_PARENT fork",
+        "the caller of a CLONE_PARENT fork, and so the creator where the parent had other children",
+        "who adopted an orphan, until it calls exec or ends",
         "the user of a process until it calls exec",
         "the exit status of a process whose threads ended differently",
         "whose name it is when a PID comes back within 10 ms",

@@ -240,6 +240,8 @@ class ReplaySource:
             self._reader.load(answers)
             self._now_ns = received.boottime_ns
             events, gaps, watermark_ns = self._connector.feed(received)
+            if self._position == len(self._frames):
+                events += self._connector.flush()
         else:
             walk, answers = frame.content
             self._reader.load(answers)

@@ -7,6 +7,7 @@ answer only if its start time shows that it is about the process that was meant.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from proctree_bpf.codecs.cn_proc import CnProcEvent, NetlinkMessageIter, Overrun, What
@@ -14,9 +15,12 @@ from proctree_bpf.codecs.proc_files import decode_name
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, Sameness, compare
 from proctree_bpf.errors import DecodeError
+from proctree_bpf.streams import kin
 from proctree_bpf.streams.connector_batch import batch_of, is_core_dump, status_of, with_core_dump
 from proctree_bpf.streams.connector_count import ConnectorCount
-from proctree_bpf.streams.pid_history import Holder, PidHistory
+from proctree_bpf.streams.held_execs import HeldExecs
+from proctree_bpf.streams.holder import Holder, is_born, is_same
+from proctree_bpf.streams.pid_history import PidHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,8 +34,6 @@ if TYPE_CHECKING:
 # times: a sender stamps and queues with preemption off, so microseconds apart. A virtual
 # CPU can be stolen in between, which this covers for all but the longest.
 _SLACK_NS = 10_000_000
-# A child's start time is taken in copy_process(), a little before the fork is reported.
-_LONGEST_FORK_NS = 2_000_000_000
 # The clocks differ by the time slept. What is less is the time between reading the two.
 _CLOCK_JUMP_NS = 5_000_000
 # How often /proc is asked whether a process without a leader is still there.
@@ -44,6 +46,11 @@ class ConnectorStream:
     def __init__(self, reader: ProcReader) -> None:
         self._reader = reader
         self._history = PidHistory()
+        self._meeting = kin.Meeting(self._history.present)
+        self._held = HeldExecs()
+        # Execs from then on are held: those from before, a snapshot must know.
+        self._holds_from_ns: float = inf
+        self._has_met = False
         self._now_ns = 0
         self._offset_ns: int | None = None
         self._sampled_ns = 0
@@ -74,6 +81,9 @@ class ConnectorStream:
         events: list[ProcEvent] = []
         gaps: list[Gap] = []
         self._now_ns = received.boottime_ns
+        self._held.begin(received.boottime_ns)
+        if self._has_met:
+            self._has_met, self._holds_from_ns = False, received.boottime_ns
         if received.overrun:
             self._note_overrun(received.boottime_ns)
         messages = [
@@ -106,22 +116,33 @@ class ConnectorStream:
         gap = self._count.unexplained_overrun() if not received.overrun else None
         if gap is not None:
             gaps.append(gap)
-        return events, gaps, received.boottime_ns - _SLACK_NS
+        complete_ns = received.boottime_ns - _SLACK_NS
+        events += self._held.release(complete_ns)
+        return events, gaps, int(min(complete_ns, self._held.first_ns()))
+
+    def flush(self) -> list[ProcEvent]:
+        """Return what is held back, for nothing more will come."""
+        return [*self._held.release(inf)]
 
     def meet(self, stats: Iterable[Stat]) -> None:
         """Get to know processes that ``/proc`` shows, before anything else is fed.
 
-        Nobody would ever tell that one has lost its leader already, or has threads.
+        Nobody would ever tell that one has lost its leader already, or has threads. They come in
+        parts, the last of which is empty.
         """
+        is_last = True
         for stat in stats:
+            is_last, self._has_met = False, True
             process = self._history.present(stat.pid)
-            if stat.ended or (process is not None and not _is_same(process, stat, 0)):
+            if stat.ended or (process is not None and not is_same(process, stat, 0)):
                 continue
             if process is None:
-                process = self._history.meet(stat.key)
+                process = self._history.meet(stat.key, may_have_more=False)
+                self._meeting.add(process, stat.ppid)
             if process.threads is None:
                 process.others = stat.num_threads > 1
                 process.leader_gone = stat.leader_ended
+        self._meeting.link(is_last=is_last)
 
     def _messages(self, datagram: bytes, now_ns: int) -> list[CnProcEvent]:
         found: list[CnProcEvent] = []
@@ -176,7 +197,12 @@ class ConnectorStream:
         self._history.add(
             child, is_the_same=met is not None and compare(met.key, key) is Sameness.SAME
         )
-        return Fork(time_ns, child.key, creator.key, approximate=child.approximate)
+        is_certain = kin.is_born(child, creator) and creator not in self._meeting
+        return Fork(
+            time_ns, child.key, creator.key,
+            observed=not is_certain, approximate=child.approximate,
+            name_unsure=creator.others or not is_certain,
+        )  # fmt: skip
 
     def _start(self, pid: int, time_ns: int) -> int:
         """Return when a child started, whose fork was reported at ``time_ns``; 0 if unknown.
@@ -191,7 +217,7 @@ class ConnectorStream:
             stat = read[0] if read is not None else None
         else:
             stat = self._reader.stat(pid)
-        if stat is None or not _is_born(stat, time_ns):
+        if stat is None or not is_born(stat, time_ns):
             return 0
         begin_ns = stat.start_ns
         return min(max(time_ns, begin_ns + 1), begin_ns + TICK_NS - 1)
@@ -203,7 +229,7 @@ class ConnectorStream:
         read = None
         if self._index not in self._batch.outdated:
             read = self._ahead[pid] if pid in self._ahead else self._reader.entry(pid)
-        if read is not None and not _is_same(known, read[0], time_ns):
+        if read is not None and not is_same(known, read[0], time_ns):
             read = None
         process = known
         if process is None:
@@ -213,11 +239,18 @@ class ConnectorStream:
         process.others = process.leader_gone = process.leader_told = process.over = False
         process.other_status = None
         process.named = read is not None
+        self._held.execed(process.key, time_ns, read)
+        is_adopted = process.parent is None
+        parent = self._history.parent_of(process, read[0] if read is not None else None)
         if read is None:
             self.execs_unnamed += 1
-            return Exec(time_ns, process.key)
+            return Exec(time_ns, process.key, parent)
         self.execs_named += 1
-        return read[1].as_exec(time_ns, process.key)
+        event = read[1].as_exec(time_ns, process.key, parent)
+        if time_ns < self._holds_from_ns:
+            return event
+        self._held.hold(event, read[0], is_adopted=is_adopted)
+        return None
 
     def _exit(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         process = self._whose_end(message, time_ns)
@@ -238,7 +271,7 @@ class ConnectorStream:
         if process.threads is None and not self._is_over(process, time_ns):
             return None
         last_is_leader = process.threads is not None and not message.is_thread
-        parent = self._parent(message)
+        parent = self._parent(message) or self._history.parent_of(process)
         return self._end(process, time_ns, parent, last_is_leader=last_is_leader)
 
     def _whose_end(self, message: CnProcEvent, time_ns: int) -> Holder | None:
@@ -265,13 +298,15 @@ class ConnectorStream:
             if end_ns >= present.born_ns and (until_ns is None or end_ns < until_ns):
                 return True
         stat = self._reader.stat(pid) if until_ns is None else None
-        return stat is not None and not stat.ended and _is_same(present, stat, self._now_ns)
+        return stat is not None and not stat.ended and is_same(present, stat, self._now_ns)
 
     def _end(
         self, process: Holder, time_ns: int, parent: ProcessKey | None, *, last_is_leader: bool
     ) -> Exit:
         pid = process.key.pid
         comm = None if process.named else self._last_name(process)
+        if process.children or process.may_have_more:
+            self._held.parent_ended(time_ns)
         self._history.remove(process)
         status = process.leader_status
         if not last_is_leader and process.others:
@@ -288,7 +323,7 @@ class ConnectorStream:
         if process.followed_ns is not None:
             return True
         stat = self._reader.stat(process.key.pid)
-        if stat is None or stat.ended or not _is_same(process, stat, time_ns):
+        if stat is None or stat.ended or not is_same(process, stat, time_ns):
             return True
         if not stat.leader_ended:
             # A thread called exec and is the leader now; its message is on the way.
@@ -310,7 +345,8 @@ class ConnectorStream:
             if not self._is_over(process, now_ns):
                 process.over = False
             elif process.over:
-                ends.append(self._end(process, now_ns, None, last_is_leader=False))
+                parent = self._history.parent_of(process)
+                ends.append(self._end(process, now_ns, parent, last_is_leader=False))
             else:
                 process.over = True
         return ends
@@ -332,13 +368,16 @@ class ConnectorStream:
         if message.is_thread:
             return None
         process = self._identify(message.tgid, time_ns)
+        name = decode_name(message.comm)
+        self._held.renamed(process.key, time_ns, name)
         process.named = True
-        return Rename(time_ns, process.key, decode_name(message.comm))
+        return Rename(time_ns, process.key, name)
 
     def _setid(self, message: CnProcEvent, time_ns: int) -> ProcEvent | None:
         if message.is_thread:
             return None
         key, real = self._identify(message.tgid, time_ns).key, message.values[0]
+        self._held.has_new_user(key, time_ns)
         return Setid(time_ns, key, **{"uid" if message.what == What.UID else "gid": real})
 
     def knows(self, pid: int) -> bool:
@@ -353,17 +392,3 @@ class ConnectorStream:
         """Return received and lost messages, in all, by CPU and by kind."""
         named = {"execs_named": self.execs_named, "execs_unnamed": self.execs_unnamed}
         return self._count.summary() | named
-
-
-def _is_born(stat: Stat, reported_ns: int) -> bool:
-    """Tell whether a process read now can be the child whose fork was reported then."""
-    return reported_ns - _LONGEST_FORK_NS < stat.start_ns <= reported_ns
-
-
-def _is_same(known: Holder | None, stat: Stat, time_ns: int) -> bool:
-    """Tell whether a process read now is the one that an event at ``time_ns`` was about."""
-    if known is None or not known.key.start_time_ns:
-        return stat.start_ns <= time_ns
-    if known.approximate:
-        return _is_born(stat, known.key.start_time_ns)
-    return stat.start_ticks == known.key.ticks

@@ -12,64 +12,20 @@ drivers/connector/cn_proc.c). So:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from proctree_bpf.core.identity import NOT_KNOWN
+from proctree_bpf.streams import kin
+from proctree_bpf.streams.holder import Holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from proctree_bpf.codecs.proc_files import Stat
     from proctree_bpf.core.identity import ProcessKey
 
 # Of holders of one PID of whom no end was told to have ended, the oldest are given up.
 _MOST_FORMER = 8
-# So long after its PID was had again word of a process is hardly expected any more. (A suspend
-# counts, so it may come still.)
-_LATEST_WORD_NS = 10_000_000_000
-# And then not at all.
-_GIVEN_UP_NS = 600_000_000_000
-
-
-@dataclass(slots=True)
-class Holder:
-    """What is remembered of a process until its end was told."""
-
-    key: ProcessKey
-    born_ns: int = 0  # what was sent earlier is about another process of this PID
-    threads: int | None = None  # None: not known, ask /proc
-    others: bool = False  # it had other threads than the leader
-    other_status: int | None = None  # of the last of them to end
-    leader_gone: bool = False
-    leader_told: bool = False  # word of that has come
-    leader_status: int | None = None
-    core_dumped: bool = False  # only the thread that the signal came to tells
-    over: bool = False  # /proc said so, but no message did yet
-    named: bool = True  # its present name was read, or is its creator's
-    approximate: bool = False
-    followed_ns: int | None = None  # when its PID was forked again
-    maybe_lost: bool = False  # word of its end may have been lost
-    status_unsure: bool = False  # the status that was told may be another's
-
-    def had_pid_at(self, time_ns: int) -> bool:
-        """Tell whether the PID was this process's at a time."""
-        followed_ns = self.followed_ns
-        return self.born_ns <= time_ns and (followed_ns is None or time_ns < followed_ns)
-
-    def is_awaited(self, time_ns: int) -> bool:
-        """Tell whether word of its end is expected: it was not lost, and is not overdue."""
-        if self.followed_ns is None:
-            return True
-        return not self.maybe_lost and time_ns < self.followed_ns + _LATEST_WORD_NS
-
-    def is_possible(self, time_ns: int) -> bool:
-        """Tell whether word of its end may come, though perhaps it was lost, or is overdue."""
-        if self.followed_ns is None:
-            return True
-        limit_ns = _LATEST_WORD_NS if self.maybe_lost else _GIVEN_UP_NS
-        return time_ns < self.followed_ns + limit_ns
-
-    def owes_thread(self) -> bool:
-        """Tell whether word of the end of a thread that is no leader may be to come."""
-        return self.threads is None or self.threads > (not self.leader_gone)
 
 
 class PidHistory:
@@ -87,9 +43,10 @@ class PidHistory:
         """Return all who have a PID."""
         return self._present.values()
 
-    def meet(self, key: ProcessKey) -> Holder:
+    def meet(self, key: ProcessKey, *, may_have_more: bool = True) -> Holder:
         """Take note of a process that was there before anything was told of it; return it."""
-        holder = self._present[key.pid] = Holder(key, born_ns=key.start_time_ns)
+        holder = Holder(key, born_ns=key.start_time_ns, may_have_more=may_have_more)
+        self._present[key.pid] = holder
         return holder
 
     def add(self, holder: Holder, *, is_the_same: bool) -> None:
@@ -97,7 +54,10 @@ class PidHistory:
         pid = holder.key.pid
         before = self._present.get(pid)
         self._present[pid] = holder
-        if before is None or is_the_same:
+        if before is None:
+            return
+        kin.leave(before)
+        if is_the_same:
             return
         before.followed_ns = holder.born_ns
         former = [*self._former.get(pid, ()), before][-_MOST_FORMER:]
@@ -105,6 +65,7 @@ class PidHistory:
 
     def remove(self, holder: Holder) -> None:
         """Forget one whose end has been told."""
+        kin.leave(holder)
         pid = holder.key.pid
         if self._present.get(pid) is holder:
             del self._present[pid]
@@ -112,12 +73,26 @@ class PidHistory:
         if left:
             self._former[pid] = left
 
+    def parent_of(self, process: Holder, stat: Stat | None = None) -> ProcessKey | None:
+        """Return whose child a process is when it is told of; None if that is as it was told.
+
+        ``stat``: what ``/proc`` shows of it, a little later.
+        """
+        parent = process.parent
+        if stat is None or (parent is not None and parent.key.pid == stat.ppid):
+            return None if parent is not None else NOT_KNOWN
+        adopter = self.present(stat.ppid)
+        if parent is not None or adopter is None:
+            return NOT_KNOWN  # before or after it was adopted
+        kin.have(process, adopter)
+        return adopter.key
+
     def distrust(self) -> None:
         """Take note that messages were lost: no end that is awaited need come."""
         for holders in (self._present.values(), *self._former.values()):
             for holder in holders:
                 holder.threads = None
-                holder.maybe_lost = True
+                holder.maybe_lost = holder.may_have_more = True
 
     def at(self, pid: int, time_ns: int) -> Holder | None:
         """Return who had a PID at a time."""
@@ -167,6 +142,8 @@ class PidHistory:
         """Raise ``AssertionError`` unless what is kept is bounded and in order; for tests."""
         for pid, holder in self._present.items():
             assert holder.key.pid == pid  # noqa: S101
+            assert holder.parent is None or holder in holder.parent.children  # noqa: S101
+            assert all(self._present.get(c.key.pid) is c for c in holder.children)  # noqa: S101
         for pid, former in self._former.items():
             assert 0 < len(former) <= _MOST_FORMER  # noqa: S101
             for holder in former:

@@ -1,15 +1,16 @@
 """Walks of ``/proc`` -> process events. Pure: looking at one process is passed in.
 
 A walk shows who is there, not what happened: a process that lived between two walks was
-never there, times are those of the walk, and nobody tells why a process ended.
+never there, times are those of the walk, and nobody tells why a process ended. Whose child it was
+then is only known if that one is still there.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from proctree_bpf.core.events import Exit, Fork, ProcEvent, Rename
-from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename
+from proctree_bpf.core.identity import NOT_KNOWN, ProcessKey
 
 if TYPE_CHECKING:
     from proctree_bpf.codecs.inputs import Walk
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 SOURCE = "proc-walker"
 
+Program: TypeAlias = tuple[str | None, bytes | None]
+"""Executable and arguments."""
+
+
+class _Known(NamedTuple):
+    """A process when it was last looked at; ``program`` is None if it was gone."""
+
+    stat: Stat
+    program: Program | None
+
 
 class WalkStream:
     """Compares each walk with the one before; the first one gives no events."""
@@ -26,7 +37,8 @@ class WalkStream:
     def __init__(self, reader: ProcReader) -> None:
         self._reader = reader
         self._seen: dict[ProcessKey, Stat] | None = None
-        self._programs: dict[ProcessKey, tuple[str | None, bytes | None]] = {}
+        self._by_pid: dict[int, ProcessKey] = {}
+        self._known: dict[ProcessKey, _Known] = {}
         self.walks = 0
         self.processes = 0
 
@@ -36,73 +48,97 @@ class WalkStream:
         self.processes += len(walk.stats)
         current = {stat.key: stat for stat in walk.stats if not stat.ended}
         before, self._seen = self._seen, current
+        parents, self._by_pid = self._by_pid, {stat.pid: key for key, stat in current.items()}
         watermark_ns = walk.taken_ns + 1
         if before is None:
-            for key in current:
-                self._program(key)  # what they run now, to tell an exec from a rename later
+            for key, stat in current.items():
+                self._look(key, stat)  # what they run now, to tell an exec from a rename later
             return [], watermark_ns
-        events: list[ProcEvent] = [
-            Exit(walk.taken_ns, key, comm=stat.comm)
-            for key, stat in before.items()
-            if key not in current
-        ]
-        self._programs = {key: self._programs[key] for key in self._programs if key in current}
+        events: list[ProcEvent] = []
+        for key, stat in before.items():
+            if key not in current:
+                parent = parents.get(stat.ppid)
+                parent = parent if parent in current else NOT_KNOWN
+                events.append(Exit(walk.taken_ns, key, parent, comm=self._known[key].stat.comm))
+        self._known = {key: self._known[key] for key in current if key in before}
         for key, stat in current.items():
-            known = before.get(key)
-            if known is not None and known.comm != stat.comm:
-                events.append(self._renamed(key, stat, walk.taken_ns))
-        by_pid = {stat.pid: key for key, stat in current.items()}
+            known = self._known.get(key)
+            if known is not None and _has_changed(known.stat, stat):
+                events += self._changed(key, stat, walk.taken_ns)
         new = {key: current[key] for key in current if key not in before}
-        for key in _parents_first(new, by_pid):
-            events += self._appeared(key, current[key], by_pid, walk.taken_ns)
+        for key in _parents_first(new, self._by_pid):
+            events += self._appeared(key, current[key], walk.taken_ns)
         return events, watermark_ns
 
     def check_invariants(self) -> None:
         """Raise ``AssertionError`` if anything is kept of one that has ended; for tests."""
-        assert self._programs.keys() <= (self._seen or {}).keys()  # noqa: S101
+        assert self._known.keys() <= (self._seen or {}).keys()  # noqa: S101
 
-    def _program(self, key: ProcessKey) -> ProcInfo | None:
+    def _look(self, key: ProcessKey, stat: Stat) -> tuple[Stat, ProcInfo | None]:
+        """Read what a process runs now; the stat file that was seen, if it is gone."""
         read = self._reader.entry(key.pid)
         if read is None or read[0].key != key:
-            return None
-        self._programs[key] = (read[1].executable, read[1].args_raw)
-        return read[1]
+            self._known[key] = _Known(stat, None)
+            return stat, None
+        stat, info = read
+        self._known[key] = _Known(stat, (info.executable, info.args_raw))
+        return read
 
-    def _appeared(
-        self, key: ProcessKey, stat: Stat, by_pid: dict[int, ProcessKey], now_ns: int
-    ) -> list[ProcEvent]:
-        parent = by_pid.get(stat.ppid, ProcessKey(stat.ppid))
-        info = self._program(key)
+    def _parent(self, stat: Stat) -> ProcessKey:
+        return self._by_pid.get(stat.ppid, ProcessKey(stat.ppid))
+
+    def _appeared(self, key: ProcessKey, stat: Stat, now_ns: int) -> list[ProcEvent]:
+        now, info = self._look(key, stat)
         fork = Fork(
             timestamp_ns=now_ns,
             child=key,
-            creator=parent,
+            creator=self._parent(stat),
             uid=info.uid if info is not None else None,
             gid=info.gid if info is not None else None,
             ns_pid=info.ns_pid if info is not None else None,
             comm=stat.comm,
             observed=True,
         )
-        if info is None or self._is_program_of(parent, info):
-            return [fork]
-        return [fork, info.as_exec(now_ns, key)]
+        return [fork, self._exec(now, info, now_ns)] if now.has_execed else [fork]
 
-    def _is_program_of(self, parent: ProcessKey, info: ProcInfo) -> bool:
-        """Tell whether a new process still runs what its parent runs: then it did not exec."""
-        if parent not in self._programs:
-            self._program(parent)
-        return self._programs.get(parent) == (info.executable, info.args_raw)
+    def _exec(self, stat: Stat, info: ProcInfo | None, now_ns: int) -> Exec:
+        if info is None:
+            return Exec(now_ns, stat.key, self._parent(stat), comm=stat.comm)
+        return info.as_exec(now_ns, stat.key, self._parent(stat))
 
-    def _renamed(self, key: ProcessKey, stat: Stat, now_ns: int) -> ProcEvent:
-        before = self._programs.get(key)
-        info = self._program(key)
-        if info is None or before == (info.executable, info.args_raw):
-            return Rename(now_ns, key, stat.comm)
-        return info.as_exec(now_ns, key)
+    def _changed(self, key: ProcessKey, stat: Stat, now_ns: int) -> list[ProcEvent]:
+        """Tell what has changed of a process: another name, or another program."""
+        before = self._known[key]
+        now, info = self._look(key, stat)
+        if _has_execed(before, now, self._known[key].program):
+            return [self._exec(now, info, now_ns)]
+        return [Rename(now_ns, key, now.comm)] if now.comm != before.stat.comm else []
 
     def summary(self) -> dict[str, Any]:
         """Return how many walks there were, and how many processes they met."""
         return {"walks": self.walks, "received": self.processes, "lost": 0}
+
+
+def _has_changed(known: Stat, stat: Stat) -> bool:
+    if known.comm != stat.comm or known.has_execed != stat.has_execed:
+        return True
+    return 0 not in (known.start_stack, stat.start_stack) and known.start_stack != stat.start_stack
+
+
+def _has_execed(before: _Known, stat: Stat, program: Program | None) -> bool:
+    """Tell whether a process has called exec since it was looked at before.
+
+    Another name, and other arguments, it can give itself.
+    """
+    if not stat.has_execed or not before.stat.has_execed:
+        return stat.has_execed
+    stacks = before.stat.start_stack, stat.start_stack
+    if 0 not in stacks and stacks[0] != stacks[1]:
+        return True
+    if program is None or before.program is None:
+        return False
+    same_stack = 0 not in stacks
+    return before.program[0] != program[0] if same_stack else before.program != program
 
 
 def _parents_first(new: dict[ProcessKey, Stat], by_pid: dict[int, ProcessKey]) -> list[ProcessKey]:

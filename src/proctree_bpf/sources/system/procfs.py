@@ -39,6 +39,8 @@ MAX_ARGS_BYTES = 32_768
 _MAX_PID = 2**32 - 1
 # More than 52 numbers and a name can take (proc_pid_stat(5)); one read gets it all.
 _STAT_BYTES = 4096
+# Of a process that calls exec, or takes a new name, each time while it is read.
+_MOST_READINGS = 3
 _DELETED = " (deleted)"
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
@@ -121,6 +123,24 @@ def _stat_of(raw: bytes) -> Stat:
 
 
 def _entry(directory: int) -> Reading:
+    """Read one process, all of it between the same two execs and new names if possible."""
+    for _ in range(_MOST_READINGS):
+        stat, info = _entry_once(directory)
+        if not _has_changed(directory, stat):
+            return stat, info
+    return stat, replace(info, executable=None, args_raw=None, truncated=False)
+
+
+def _has_changed(directory: int, stat: Stat) -> bool:
+    """Tell whether a process, if it is still there, has another name or program than it had."""
+    try:
+        now = parse_stat(_read("stat", directory))
+    except (OSError, DecodeError):
+        return False
+    return (now.comm, now.start_stack) != (stat.comm, stat.start_stack)
+
+
+def _entry_once(directory: int) -> Reading:
     stat = _stat_of(_read("stat", directory))
     status = parse_status(_read("status", directory))
     if status.tgid != stat.pid:
