@@ -22,6 +22,7 @@ from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess, may_have_created
 from proctree_bpf.core.waiting import Waiting
+from proctree_bpf.core.wards import Wards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,7 @@ class ProcessTable:
         # Ended, but the creator of something still kept; in the order of their becoming so.
         self._pinned: OrderedDict[TrackedProcess, None] = OrderedDict()
         self._waiting = Waiting()
+        self._wards = Wards()
         self._roots: dict[TrackedProcess, None] = {}
         self._leaves: list[TrackedProcess] = []
         self._evictions_until_look = 0
@@ -136,6 +138,8 @@ class ProcessTable:
         process.is_kept = True
         if process.exited_ns is not None:
             self._note_end(process, process.exited_ns)
+        else:
+            self._wards.add(process)
         if process.has_place:
             self.link(process)
         if process.pid in self._waiting.by_pid:
@@ -154,6 +158,8 @@ class ProcessTable:
             self._attach(creator, process)
         else:
             siblings[process] = None
+        if process.parent is not None:
+            self._wards.add(process)
         if pid in self._waiting.by_pid:
             self._adopt(process)
 
@@ -181,6 +187,20 @@ class ProcessTable:
         self.link(process)
         self.touch(process)
 
+    def set_parent(self, process: TrackedProcess, parent: ProcessKey | None) -> None:
+        """Give a process another parent of the kernel's; None: its creator."""
+        if process.is_kept and process.exited_ns is None:
+            self._wards.discard(process)
+            process.parent = parent
+            self._wards.add(process)
+        else:
+            process.parent = parent
+
+    def in_care_of(self, parent: TrackedProcess) -> list[TrackedProcess]:
+        """Return the living processes whose parent this one is, as far as that is known."""
+        born = [p for p in parent.children or () if p.exited_ns is None and p.parent is None]
+        return born + self._wards.of(parent)
+
     def touch(self, process: TrackedProcess) -> None:
         """Forget what was kept of a process as a link: its name, user, start or creator is new."""
         process.link = None
@@ -207,7 +227,10 @@ class ProcessTable:
             self.holders.reconsider(process)
         if exited_ns is None:
             self._pinned.pop(process, None)
+            self._wards.add(process)
         else:
+            if process.parent is not None:
+                self._wards.discard(process)
             self._note_end(process, exited_ns)
 
     def doubt_names(self) -> None:
@@ -252,6 +275,7 @@ class ProcessTable:
         self.holders.discard(process)
         process.is_kept = False
         self._pinned.pop(process, None)
+        self._wards.discard(process)
         if process.children:
             self.chains_changed += 1
             for child in process.children:
@@ -278,6 +302,8 @@ class ProcessTable:
             for child in process.children or ():
                 assert child.is_kept and child.creator is process  # noqa: S101, PT018
         assert set(self._pinned) <= set(kept)  # noqa: S101
+        living = {process for process in kept if process.exited_ns is None}
+        assert set(self._wards) == {each for each in living if each.parent}  # noqa: S101
         waiting = list(self._waiting)
         self._waiting.check_invariants()
         assert {*waiting, *self._roots} <= set(kept)  # noqa: S101

@@ -68,6 +68,7 @@ class ProcConnectorSource(LiveSource):
     blind_spots = (
         "names and arguments of processes that were gone before /proc could be read",
         "the caller of a CLONE_PARENT fork",
+        "who adopts an orphan, until it ends",
         "the user of a process until it calls exec",
         "the exit status of a process whose threads ended differently",
         "whose name it is when a PID comes back within 10 ms",
