@@ -249,7 +249,8 @@ class ProcessTree:
 
         ``|``, ``;`` and what does not print are escaped in names; ``parse_chain_string`` of
         ``proctree_bpf.compat`` reads it back. A creator that is not remembered is
-        ``pid|unknown|unknown``; ``…`` stands for those beyond ``max_ancestors``.
+        ``pid|unknown|unknown``; ``…`` stands for those beyond ``max_ancestors``, and ``~`` before
+        one that was only seen as the parent of one whose fork was missed.
 
         Raises:
             NoSuchProcessError: the tree knows no such process.

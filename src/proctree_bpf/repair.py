@@ -67,6 +67,9 @@ class TreeRepair:
         self._survey = survey
         self._is_wanted = False
         self._not_before_ns = 0
+        self._lost_until_ns = 0
+        self.longest_ns = 0
+        """The longest time from the end of the last gap until the tree was mended."""
         self.pending: ProcSnapshot | None = None
         """What was read after a loss, until all older events have been applied."""
         self.filter_controller: KernelFilterController | None = None
@@ -77,9 +80,10 @@ class TreeRepair:
         """Whether events were lost and the tree is not mended yet."""
         return self._is_wanted or self.pending is not None
 
-    def request(self) -> None:
-        """Read ``/proc`` again when ``begin`` is called next."""
+    def request(self, lost_until_ns: int) -> None:
+        """Read ``/proc`` again when ``begin`` is called next, for a gap that ended then."""
         self._is_wanted = True
+        self._lost_until_ns = max(self._lost_until_ns, lost_until_ns)
 
     def take_first_snapshot(self) -> int:
         """Fill the tree; return how many processes there are."""
@@ -111,6 +115,9 @@ class TreeRepair:
             return
         self._tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns, ends=repair.ends)
         self._tracker.uncertain = self._is_wanted  # more was lost meanwhile
+        if not self._is_wanted:
+            taken_ns = self._source.now_ns() - self._lost_until_ns
+            self.longest_ns = max(self.longest_ns, taken_ns)
         self._survey()
 
     def catch_up(self) -> None:

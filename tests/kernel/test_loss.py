@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from signal import SIGKILL
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -20,6 +21,7 @@ from proctree_bpf import (
     ProcCache,
     ProcessEvent,
 )
+from proctree_bpf.core.lineage import Answer, ancestry, build_chain_string
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.system.clock import boottime_ns
@@ -287,6 +289,42 @@ def test_records_are_uncertain_from_the_loss_to_the_repair(
     last = wait_until("the exit", lambda: lossy.pumped(lambda: lossy.last(child, Exit)))
     assert last is not None
     assert not last.uncertain
+
+
+def test_after_the_load_the_tree_is_mended_within_two_seconds(
+    lossy: Lossy, helpers: Helpers, tmp_path: Path
+) -> None:
+    """From the end of the last gap, though nothing was read while the load went on."""
+    flood(helpers, tmp_path, unique("mended-soon"))
+    lossy.pipeline.pump()
+    assert lossy.tracker.uncertain
+    lossy.repair()
+    assert 0 < lossy.pipeline.summary()["repair_seconds"] <= 2
+
+
+def test_an_orphan_whose_fork_was_lost_is_marked_below_whoever_adopted_it(
+    lossy: Lossy, stage: Stage, tmp_path: Path
+) -> None:
+    flood(stage.helpers, tmp_path, unique("orphaned"))
+    script = (
+        """(sh -c 'echo "{\\"role\\": \\"orphan\\", \\"pid\\": $$}"; read x' <&3 &) 3<&0; read x"""
+    )
+    with Actor(["sh", "-c", script]) as actor:
+        orphan = actor.await_report("orphan").pid
+        who = identity(orphan)
+        lossy.repair()
+        node = lossy.node(who)
+        assert node.fork_missed, "its fork was not lost"
+        assert node.ppid != actor.pid
+        assert f";~{node.ppid}|" in build_chain_string(
+            lossy.tracker.tree, lossy.tracker.cache, node.key
+        )
+        assert ancestry(lossy.tracker.tree, node.key, "no such name") is Answer.UNKNOWN
+        os.kill(orphan, SIGKILL)
+        told = wait_until("the exit", lambda: lossy.pumped(lambda: lossy.last(who, Exit)))
+    assert told is not None
+    assert told.node.fork_missed
+    assert not told.uncertain
 
 
 def test_the_program_tells_of_its_losses(helpers: Helpers, tmp_path: Path) -> None:

@@ -96,6 +96,24 @@ def test_a_missing_number_is_a_gap_between_its_neighbours() -> None:
     ]
 
 
+def test_a_gap_begins_when_its_cpu_was_last_known_to_be_complete() -> None:
+    accounts = arrivals()
+    accounts.received(0, EXEC, 1, START + 1)
+    accounts.settle(START + 9 * MS, [CpuCounters((0, 1), (0, 0))])
+    accounts.settle(START + 10 * MS, [CpuCounters((0, 2), (0, 1))])
+    (gap,) = accounts.take_gaps()
+    assert gap.from_ns == START + 9 * MS - CLOCK_SLACK_NS
+
+
+def test_a_gap_ends_after_all_that_was_received_when_it_was_found() -> None:
+    """The reader may have been stopped between its clock and the counters."""
+    accounts = arrivals(cpus=2)
+    accounts.received(0, FORK, 1, START + 5 * MS)
+    accounts.settle(START + MS, [CpuCounters((1, 0), (0, 0)), CpuCounters((0, 1), (0, 1))])
+    (gap,) = accounts.take_gaps()
+    assert gap.until_ns == START + 5 * MS + 1
+
+
 def test_a_loss_known_from_a_missing_number_is_not_told_again_when_its_failure_is_counted() -> None:
     accounts = arrivals()
     accounts.received(0, FORK, 2, START + 2)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from enum import Enum
 
-_UNSTABLE = ("startup_seconds", "traced_seconds")
+_UNSTABLE = ("startup_seconds", "traced_seconds", "repair_seconds")
 _COLUMNS, _ROWS = 110, 40
 
 ALL_EVENTS = ("-e", "fork,exec,exit")
@@ -277,6 +277,8 @@ def _answers(collector: Collector, node: PidNode) -> dict[str, Any]:
 
 def _values(value: PidNode | ProcInfo, kind: type) -> dict[str, Any]:
     found = {item.name: getattr(value, item.name) for item in fields(kind) if item.init}
+    if not found.get("fork_missed"):  # said of those that it is true of
+        found.pop("fork_missed", None)
     return {name: _plain(item) for name, item in found.items()}
 
 

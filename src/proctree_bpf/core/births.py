@@ -97,6 +97,8 @@ class BirthWriter(TableWriter):
             )  # fmt: skip
         if event.approximate:
             process.approximate = True
+        if event.observed:
+            process.fork_missed = True
         return process
 
     def _other_parent(
@@ -120,7 +122,7 @@ class BirthWriter(TableWriter):
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
-        known.approximate = born.approximate
+        known.fork_missed, known.approximate = event.observed, born.approximate
         self.table.set_parent(known, born.parent)
         self.table.move(known, event.creator_pid, event.creator_start_ns)
         self.table.touch(known)

@@ -1,6 +1,7 @@
 r"""The chain string, ``pid|cmd|user;pid|cmd|user``: a child first, its ancestors after.
 
-A chain that was cut after so many ancestors ends in a link that is only ``…``.
+A chain that was cut after so many ancestors ends in a link that is only ``…``. ``~`` before a
+link says that it was only seen as the parent, perhaps after it had adopted an orphan.
 ``|``, ``;``, backslash and what does not print are escaped inside names, so a
 process cannot forge a link and every chain can be parsed back.
 """
@@ -10,14 +11,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from proctree_bpf.core.model import OMISSION, OMITTED, ProcessLink
+from proctree_bpf.core.model import OBSERVED, OMISSION, OMITTED, ProcessLink
 from proctree_bpf.core.text import unescape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FIELD = re.compile(r"(?:[^\\|;]|\\.)*", re.DOTALL)
-_LINK = re.compile(rf"([0-9]{{1,10}})\|({_FIELD.pattern})\|({_FIELD.pattern})(;|\Z)", re.DOTALL)
+_LINK = re.compile(
+    rf"({OBSERVED}?)([0-9]{{1,10}})\|({_FIELD.pattern})\|({_FIELD.pattern})(;|\Z)", re.DOTALL
+)
 
 
 def format_chain(links: Iterable[ProcessLink]) -> str:
@@ -39,8 +42,9 @@ def parse_chain_string(text: str) -> list[ProcessLink]:
             links.append(OMITTED)
             break
         match = _LINK.match(text, position)
-        if match is None or (match[4] and match.end() == len(text)):
+        if match is None or (match[5] and match.end() == len(text)):
             raise ValueError(f"not a chain string at character {position}")
-        links.append(ProcessLink(int(match[1]), unescape(match[2]), unescape(match[3])))
+        name, user = unescape(match[3]), unescape(match[4])
+        links.append(ProcessLink(int(match[2]), name, user, observed=bool(match[1])))
         position = match.end()
     return links

@@ -12,6 +12,8 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+import msgspec
+
 from proctree_bpf.core.chain import format_chain
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import OMITTED, UNKNOWN_NAME, Edge, PidNode, ProcessLink
@@ -127,15 +129,18 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
     """Tell whether a process or one of its ancestors is named ``target_cmd``.
 
     NO is only said if the whole chain was seen as it was made, and no exec of it can
-    have been lost. Names are compared as ``core.text.as_comm`` cuts them.
+    have been lost; nor is YES of a name that may be out of date. Names are compared as
+    ``core.text.as_comm`` cuts them.
     """
     target = as_comm(target_cmd)
     certain = True
     last: Placed | None = None
     for node in lineage(tree, pid):
-        if as_comm(node.cmd) == target:
+        if node.name_uncertain:
+            certain = False
+        elif as_comm(node.cmd) == target:
             return Answer.YES
-        if node.name_uncertain or (node.ppid and node.edge is Edge.OBSERVED):
+        if node.ppid and node.edge is Edge.OBSERVED:
             certain = False
         last = node
     if last is None or last.ppid not in (0, last.pid):
@@ -235,7 +240,10 @@ def build_chain_links(
         links.append(ProcessLink(member.pid, member.cmd, user, member.start_time_ns))
     if end is End.MISSING:
         links.append(_unknown(line[-1].creator_key))
-    elif end is End.CUT:
+    for index, (below, link) in enumerate(zip(line, links[1:], strict=False), start=1):
+        if below.fork_missed:
+            links[index] = msgspec.structs.replace(link, observed=True)
+    if end is End.CUT:
         links.append(OMITTED)
     return links
 

@@ -24,6 +24,8 @@ UNKNOWN_NAME = "unknown"
 CHAIN_SEPARATORS = "|;"
 OMISSION = "…"
 """What stands in a chain for the ancestors beyond those that were asked for."""
+OBSERVED = "~"
+"""What stands before an ancestor that was only seen as a parent: see ``PidNode.fork_missed``."""
 MAX_TTL_SECS = 1_000_000_000
 """Thirty years: as good as for ever, and in ns still far within what times are kept in."""
 
@@ -73,6 +75,8 @@ class PidNode:
         name_uncertain: an exec may have been lost since the name was learnt.
         held_until_ns: when a command that we had started was let run; 0 for all others.
         user: the user's name, once it has ended: the details may be forgotten first.
+        fork_missed: it was born while events were told, but its fork was not: the creator is the
+            parent that it had when it was found, which may have adopted it.
         key: the identity, from ``pid`` and ``start_time_ns``.
         creator: the creator's identity, from ``ppid`` and ``creator_start_ns``.
 
@@ -90,6 +94,7 @@ class PidNode:
     name_uncertain: bool = False
     held_until_ns: int = 0
     user: str = field(default=UNKNOWN_NAME, compare=False)
+    fork_missed: bool = False
     key: ProcessKey = field(init=False, repr=False, compare=False)
     creator: ProcessKey = field(init=False, repr=False, compare=False)
 
@@ -207,6 +212,8 @@ def _escaped(name: str) -> str:
 class ProcessLink(msgspec.Struct, frozen=True, gc=False):
     """One link of an ancestry chain; ``str(link)`` is ``pid|cmd|user``, escaped.
 
+    ``observed`` says that it was only seen as the parent of the link before it, perhaps after it
+    had adopted that one: ``str(link)`` begins with ``~`` then.
     ``OMITTED`` at the end of a chain stands for all that were not asked for.
     """
 
@@ -215,6 +222,7 @@ class ProcessLink(msgspec.Struct, frozen=True, gc=False):
     user: str
     start_time_ns: int = 0
     known: bool = True
+    observed: bool = False
 
     @property
     def omitted(self) -> bool:
@@ -224,7 +232,8 @@ class ProcessLink(msgspec.Struct, frozen=True, gc=False):
     def __str__(self) -> str:
         if not self.known and self.omitted:
             return OMISSION
-        return f"{self.pid}|{_escaped(self.cmd)}|{_escaped(self.user)}"
+        mark = OBSERVED if self.observed else ""
+        return f"{mark}{self.pid}|{_escaped(self.cmd)}|{_escaped(self.user)}"
 
 
 OMITTED = ProcessLink(0, OMISSION, OMISSION, known=False)

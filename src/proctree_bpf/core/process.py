@@ -20,10 +20,17 @@ class Era:
     So one write makes all of them uncertain, however many processes there are.
     """
 
-    __slots__ = ("is_over",)
+    __slots__ = ("doubted_from_ns", "is_over")
 
     def __init__(self, *, is_over: bool = False) -> None:
         self.is_over = is_over
+        self.doubted_from_ns = 0
+        """Who had ended by then has its name for certain, though it is over."""
+
+    def end(self, from_ns: int) -> None:
+        """Take note that a new name may have been lost since then; 0: nobody knows since when."""
+        self.doubted_from_ns = min(self.doubted_from_ns, from_ns) if self.is_over else from_ns
+        self.is_over = True
 
 
 NEVER_OVER = Era()
@@ -70,6 +77,7 @@ class TrackedProcess(msgspec.Struct, eq=False):
     cpu_ns: int | None = None
     held_until_ns: int = 0
     approximate: bool = False
+    fork_missed: bool = False
     is_kept: bool = False
     has_place: bool = True
     has_details: bool = True
@@ -139,6 +147,7 @@ def node_of(process: TrackedProcess) -> PidNode:
         name_uncertain=process.named_in.is_over,
         held_until_ns=process.held_until_ns,
         user=process.user,
+        fork_missed=process.fork_missed,
     )
 
 

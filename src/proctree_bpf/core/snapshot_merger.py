@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping
 
     from proctree_bpf.core.identity import ProcessKey
+    from proctree_bpf.core.process import Era
     from proctree_bpf.core.writer import TableWriter
 
 
@@ -62,15 +63,22 @@ class SnapshotMerger:
     """Takes the entries of one snapshot of ``/proc`` into a table.
 
     Of processes for which events are ``in_flight``, it may have read what they changed.
+    ``era`` is when the names were learnt that it shows.
     """
 
-    def __init__(self, writer: TableWriter, in_flight: InFlight) -> None:
+    def __init__(self, writer: TableWriter, in_flight: InFlight, era: Era) -> None:
         self._writer = writer
         self._table = writer.table
         self._in_flight = in_flight
+        self._era = era
 
-    def merge(self, entries: Iterable[tuple[PidNode, ProcInfo]]) -> int:
-        """Add the processes that are not known; return how many."""
+    def merge(
+        self, entries: Iterable[tuple[PidNode, ProcInfo]], *, are_missed: bool = False
+    ) -> int:
+        """Add the processes that are not known; return how many.
+
+        ``are_missed``: their forks should have been told.
+        """
         added = 0
         for node, info in entries:
             known = self._table.locate(node.pid, node.start_time_ns)
@@ -81,7 +89,9 @@ class SnapshotMerger:
                 self._table.remove(known)  # details alone, which are older
             start_ns = node.start_time_ns
             self._writer.presume_former_exited(node.pid, start_ns, start_ns)
-            self._writer.add(self._before_events_in_flight(node, info))
+            process = self._before_events_in_flight(node, info)
+            process.fork_missed = are_missed and process.edge is Edge.OBSERVED
+            self._writer.add(process)
             added += 1
         return added
 
@@ -90,7 +100,7 @@ class SnapshotMerger:
         process = TrackedProcess(
             node.pid, node.start_time_ns, ppid=node.ppid, creator_start_ns=node.creator_start_ns
         )
-        take_place(process, node, self._table.era)
+        take_place(process, node, self._era)
         take_details(process, info)
         process.parent = node.parent
         process.exited_ns = node.exited_ns
@@ -127,7 +137,7 @@ class SnapshotMerger:
 
         See ``Tracker.reconcile``.
         """
-        self.merge(entries)
+        self.merge(entries, are_missed=True)
         for node, info in entries:
             known = self._table.locate(node.pid, node.start_time_ns)
             if known is None:
@@ -167,7 +177,7 @@ class SnapshotMerger:
         if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)
         else:
-            known.named_in = self._table.era
+            known.named_in = self._era
         if what is Unreported.NAME:
             details = replace(info_of(known), cmd=details.cmd)
         elif details.args_raw is None and known.args_raw is not None:  # nor there: it is ending

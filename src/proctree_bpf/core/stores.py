@@ -233,6 +233,7 @@ def take_place(process: TrackedProcess, node: PidNode, era: Era) -> None:
     process.cmd = node.cmd
     process.edge = node.edge
     process.approximate = node.approximate
+    process.fork_missed = node.fork_missed
     process.named_in = UNCERTAIN if node.name_uncertain else era
     process.held_until_ns = node.held_until_ns
     if not process.has_details or node.user != UNKNOWN_NAME:

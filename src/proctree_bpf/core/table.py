@@ -38,11 +38,16 @@ class ProcessTable:
         self.params = params or CacheParams()
         self.lock = RLock()
         self.era = Era()
-        """What names that are learnt now share; see ``doubt_names``."""
+        """What names that events tell now share; see ``doubt_names``."""
+        self.looked_era = Era()
+        """The same of those that ``/proc`` shows."""
+        self._doubted: list[Era] = []
         self.chains_changed = 0
         """Counts the changes that show in the chain of another process than the changed one."""
         self.partial = False
         """Whether some processes may have no place in the tree, or no details."""
+        self.has_lost = False
+        """Whether events are known to have been lost, ever."""
         self.evicted_living = 0
         """Living processes that were forgotten for want of room."""
         self.holders = PidHolders(self.params.capacity)
@@ -233,10 +238,19 @@ class ProcessTable:
                 self._wards.discard(process)
             self._note_end(process, exited_ns)
 
-    def doubt_names(self) -> None:
-        """Take note that no name of a living process is certain any more."""
-        self.era.is_over = True
+    def doubt_names(self, from_ns: int) -> None:
+        """Take note that a new name of any process that lived after ``from_ns`` may be lost.
+
+        So are those that are learnt from now on, until ``trust_names``.
+        """
+        self._doubted += [era for era in (self.era, self.looked_era) if not era.is_over]
+        for era in self._doubted:
+            era.end(from_ns)
+
+    def trust_names(self) -> None:
+        """Take note that events are told from now on which came after all that was lost."""
         self.era = Era()
+        self._doubted.clear()
 
     # Forgetting
 
@@ -351,7 +365,8 @@ class ProcessTable:
                 self.touch(child)
 
     def _note_end(self, process: TrackedProcess, exited_ns: int) -> None:
-        if not process.named_in.is_over:
+        era = process.named_in
+        if not era.is_over or exited_ns <= era.doubted_from_ns:
             process.named_in = NEVER_OVER
         self._ended.push(process, exited_ns)
         if process.children:

@@ -20,7 +20,7 @@ from proctree_bpf.core.compact import AnyEvent, CompactExec, CompactExit, Compac
 from proctree_bpf.core.events import AncestorAnnounced, Exec, Exit, Fork, Rename, Setid
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
-from proctree_bpf.core.process import UNCERTAIN, TrackedProcess
+from proctree_bpf.core.process import NEVER_OVER, UNCERTAIN, Era, TrackedProcess
 from proctree_bpf.core.process_event import ProcessEvent
 from proctree_bpf.core.snapshot_merger import NOTHING_IN_FLIGHT, InFlight, SnapshotMerger
 from proctree_bpf.core.stores import PidTree, ProcCache
@@ -58,7 +58,10 @@ class Tracker(BirthWriter):
         super().__init__(*table_of(self.tree, self.cache), user_name)
         self.uncertain = False
         """Events are known to be lost, and ``reconcile`` was not called since."""
+        self._certain_from_ns = 0
+        """Until then, new names may have been lost."""
         self._next_expiry_ns = 0
+        self._next_chore_ns = 0
         self._handlers: dict[type, Callable[..., TrackedProcess | None]] = {
             Fork: self.take_birth,
             CompactFork: self.take_birth,
@@ -85,37 +88,57 @@ class Tracker(BirthWriter):
 
         For whoever holds ``table.lock``, or is alone.
         """
-        if event.timestamp_ns >= self._next_expiry_ns:
-            self._expire_at(event)
-        process = self._handlers[type(event)](event)
-        if process is None:
-            self._count_unapplied(event)
-            return None
-        self.stats.applied += 1
-        if self.mirror is not None:
-            self.tell(process)
+        ((_, process),) = self.take_all((event,))
         return process
-
-    def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
-        """Apply one event while no other thread looks; see ``take``."""
-        with self.table.lock:
-            return self.take(event)
-
-    def _expire_at(self, event: AnyEvent) -> None:
-        """Forget what is due, before an event and not for its own moment.
-
-        Whoever writes it must find the process and those above it as they are now, whatever
-        the TTL.
-        """
-        self._next_expiry_ns = event.timestamp_ns + _EXPIRE_EVERY_NS
-        self.expire(event.timestamp_ns - 1)
 
     def take_all(
         self, events: Iterable[AnyEvent]
     ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
         """Apply events one by one, each when the next is asked for; see ``take``."""
-        for event in events:
-            yield event, self.take(event)
+        handlers, has_mirror = self._handlers, self.mirror is not None
+        applied = 0
+        try:
+            for event in events:
+                if event.timestamp_ns >= self._next_chore_ns:
+                    self._do_chores(event.timestamp_ns)
+                process = handlers[type(event)](event)
+                if process is None:
+                    self._count_unapplied(event)
+                else:
+                    applied += 1
+                    if has_mirror:
+                        self.tell(process)
+                yield event, process
+        finally:
+            self.stats.applied += applied
+
+    def take_all_locked(
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
+        """Apply events as ``take_all``, and each while no other thread looks."""
+        applied = self.take_all(events)
+        while True:
+            with self.table.lock:
+                one = next(applied, None)
+            if one is None:
+                return
+            yield one
+
+    def _do_chores(self, now_ns: int) -> None:
+        """Do what is due before an event of this moment.
+
+        Nothing is forgotten for that very moment: whoever writes the event must find the process
+        and those above it as they are now, whatever the TTL.
+        """
+        if now_ns >= self._next_expiry_ns:
+            self._next_expiry_ns = now_ns + _EXPIRE_EVERY_NS
+            self.expire(now_ns - 1)
+        self._next_chore_ns = self._next_expiry_ns
+        if self.table.era.is_over:
+            if now_ns >= self._certain_from_ns:
+                self.table.trust_names()
+            else:
+                self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
 
     def _count_unapplied(self, event: AnyEvent) -> None:
         if event.kind in ("fork", "exec", "exit"):
@@ -126,12 +149,15 @@ class Tracker(BirthWriter):
     def note_gap(self, gap: Gap) -> None:
         """Take note that events were lost: until ``reconcile``, less is certain.
 
-        A lost exec leaves the name of a living process out of date, so from now on
-        nobody can say that it is not the name that is asked for.
+        A lost exec leaves the name of a process out of date, so nobody can say that it is not
+        the name that is asked for. That is so of those that lived in the time of the gap, also
+        if what told their name is applied only now; not of names that are told later.
         """
-        self.uncertain = True
+        self.uncertain = self.table.has_lost = True
         if gap.kind in (None, "exec", "rename"):
-            self.table.doubt_names()
+            self.table.doubt_names(gap.from_ns)
+            self._certain_from_ns = max(self._certain_from_ns, gap.until_ns or gap.timestamp_ns)
+            self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
             if self.mirror is not None:
                 for process in self.table:
                     self.tell(process)
@@ -162,7 +188,7 @@ class Tracker(BirthWriter):
         Returns the number of entries added.
         """
         with self.table.lock:
-            return SnapshotMerger(self, in_flight).merge(entries)
+            return SnapshotMerger(self, in_flight, self.table.looked_era).merge(entries)
 
     def reconcile(
         self,
@@ -184,9 +210,19 @@ class Tracker(BirthWriter):
         ``unreported`` says what the stream may not have told of those known; None: anything.
         ``ends``: of which the entries are what was noted when they ended.
         """
+        era = self._era_of_look(begun_ns)
         with self.table.lock:
-            SnapshotMerger(self, in_flight).mend(entries, begun_ns, now_ns, unreported, ends)
+            merger = SnapshotMerger(self, in_flight, era)
+            merger.mend(entries, begun_ns, now_ns, unreported, ends)
         self.uncertain = False
+
+    def _era_of_look(self, begun_ns: int) -> Era:
+        """Return when the names were learnt that ``/proc`` showed then."""
+        if begun_ns < self._certain_from_ns:
+            return UNCERTAIN
+        if self.table.looked_era.is_over:
+            self.table.looked_era = Era()
+        return self.table.looked_era
 
     # Handlers, one per kind of event.
 
@@ -203,14 +239,19 @@ class Tracker(BirthWriter):
         if process is None:
             process = self._discover(event)
         self._update(process, event)
-        process.named_in = self.table.era if event.comm is not None else UNCERTAIN
+        # To set an attribute of a struct costs five times what it costs to look at it.
+        era = self.table.era if event.comm is not None else UNCERTAIN
+        if process.named_in is not era:
+            process.named_in = era
         process.executable = event.executable
         process.args_raw = event.args_raw
         # After an exec that nobody could look at, the name is from before it.
         process.inherited = event.comm is None and event.args_raw is None
-        process.truncated = event.truncated
+        if process.truncated is not event.truncated:
+            process.truncated = event.truncated
         process.exec_ns = event.timestamp_ns
-        process.link = None
+        if process.link is not None:
+            process.link = None
         return process
 
     def _exit(self, event: AnyExit) -> TrackedProcess | None:
@@ -221,6 +262,8 @@ class Tracker(BirthWriter):
         if process.exited_ns is not None and (process.status is not None or event.status is None):
             return None
         self._update(process, event)
+        if event.comm is not None and process.named_in.is_over:
+            process.named_in = NEVER_OVER  # this is its last name
         process.status = event.status
         if event.cpu_ns is not None:
             process.cpu_ns = event.cpu_ns
@@ -301,5 +344,6 @@ class Tracker(BirthWriter):
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)
+        process.fork_missed = True
         self.add(process)
         return process

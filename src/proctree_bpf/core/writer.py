@@ -114,7 +114,7 @@ class TableWriter:
         seen = process.creator_key
         if compare(creator, seen) is Sameness.SAME:
             return
-        process.edge = Edge.LEARNT
+        process.edge, process.fork_missed = Edge.LEARNT, False
         self.table.set_parent(process, process.parent or (seen if seen.pid else None))
         self.table.move(process, *creator)
 

@@ -120,7 +120,8 @@ class _Asker:
         self._matchers = tuple(enumerate(matchers))
         self._include_self = include_self
         self.unknown = 1 << len(matchers)
-        """The bit of who came from a process that was forgotten while it lived."""
+        """The bit of who came from a process that was forgotten while it lived, or whose fork
+        was lost."""
 
     def _own(self, process: TrackedProcess, *, names_only: bool) -> int:
         """Return a bit for each matcher that a process is, by itself, what it looks for."""
@@ -168,7 +169,7 @@ class AncestryFilter(_Asker):
                 break
             line.append(ancestor)
         for member in reversed(line):
-            under = above | self._under.get(member, 0)
+            under = above | self._under.get(member, 0) | self._doubt(member)
             own = self._is.get(member, 0) | self._own(member, names_only=False)
             above = marks[member] = own | under
             if member.exited_ns is None:
@@ -215,12 +216,17 @@ class AncestryFilter(_Asker):
     def _above(self, process: TrackedProcess) -> int:
         """Return what a process that was not met before inherits from those above it."""
         creator = process.creator
+        doubt = self._doubt(process)
         if creator is None:
-            return self.unknown if self._table.evicted_living and process.ppid else 0
+            return doubt or (self.unknown if self._table.evicted_living and process.ppid else 0)
         under = self._under.get(creator)
         if under is None:  # it has ended, or its own beginning was not seen
-            return self._survey_line(creator, {})
-        return under | self._is[creator]
+            return doubt | self._survey_line(creator, {})
+        return doubt | under | self._is[creator]
+
+    def _doubt(self, process: TrackedProcess) -> int:
+        """Return a bit if what is above a process may only have adopted it, after a loss."""
+        return self.unknown if process.fork_missed and self._table.has_lost else 0
 
     def _spread(self, process: TrackedProcess, gained: int) -> None:
         """Tell those that it created before, and theirs."""

@@ -13,6 +13,8 @@ from proctree_bpf.core.events import Exec, Exit, Fork
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import ProcEvent
 
@@ -28,6 +30,8 @@ class DescendantSet:
 
     def __init__(self, root: ProcessKey) -> None:
         self._living = {root.pid: root}
+        self.pids: Collection[int] = self._living.keys()
+        """Those of who lives: an event that names none of them is not about any of them."""
 
     @property
     def living(self) -> tuple[ProcessKey, ...]:

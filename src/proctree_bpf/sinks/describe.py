@@ -7,6 +7,7 @@ from signal import Signals
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.events import dumped_core, exit_code_of, exit_signal_of
+from proctree_bpf.core.model import OBSERVED
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.layout import DIM, RED
 from proctree_bpf.sinks.quoting import plain_args
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from proctree_bpf.core.process import TrackedProcess
 
 _SIGNALS = frozenset(map(int, Signals))
+
+
+def observed(ancestor: str) -> str:
+    """Mark an ancestor that was only seen as the parent, perhaps after it had adopted."""
+    return OBSERVED + ancestor
 
 
 def exit_text(status: int | None) -> str:

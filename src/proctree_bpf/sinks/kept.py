@@ -51,6 +51,7 @@ class KeptTexts(Generic[A]):
         join: makes what is above a process of it, of the links of its chain, nearest first,
             and of how the line ends.
         max_ancestors: how many links a chain may have; None for all.
+        mark: marks a link that was only seen as the parent of the one before it.
 
     """
 
@@ -60,6 +61,8 @@ class KeptTexts(Generic[A]):
         link: Callable[[TrackedProcess], str],
         join: Callable[[list[TrackedProcess], list[str], End], A],
         max_ancestors: int | None,
+        *,
+        mark: Callable[[str], str],
     ) -> None:
         self.owner = object()
         """What all that is kept here is marked with."""
@@ -67,6 +70,7 @@ class KeptTexts(Generic[A]):
         self._link = link
         self._join = join
         self._max_ancestors = max_ancestors
+        self._mark = mark
         self._detailed: deque[Kept] = deque()
 
     def of(self, process: TrackedProcess) -> Kept:
@@ -94,13 +98,15 @@ class KeptTexts(Generic[A]):
     def above(self, process: TrackedProcess) -> A:
         """Return what is above a process.
 
-        It is the same for all that have one creator, unless one of them can be above it, too.
+        It is the same for all that have one creator, unless one of them can be above it, too, or
+        was only seen below it.
         """
         creator = process.creator
         if (
             creator is None
             or not process.is_kept
             or not 0 < creator.start_time_ns < process.start_time_ns
+            or process.fork_missed
         ):
             return self._encode(process)
         kept = creator.link
@@ -116,9 +122,11 @@ class KeptTexts(Generic[A]):
     def _encode(self, process: TrackedProcess) -> A:
         line, end = line_up(process, self._max_ancestors)
         links = []
+        below = process
         for member in line[1:]:
             kept = self.of(member)
             if kept.link is None:
                 kept.link = self._link(member)
-            links.append(kept.link)
+            links.append(self._mark(kept.link) if below.fork_missed else kept.link)
+            below = member
         return self._join(line, links, end)

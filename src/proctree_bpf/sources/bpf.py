@@ -249,14 +249,15 @@ class BpfSource(LiveSource):
         taken_ns = boottime_ns()
         fill = program.rings.fill()
         if backlog.fill < 1:
+            if taken_ns >= self._next_misses_ns:
+                # Before the rings: what a process did before its miss is among what they have.
+                self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
+                self._missed = program.missed()
             with failing_as(_UNREADABLE):
                 counters = self._counters = program.counters()
                 chunks = program.rings.take(program.failing)
                 # After the rings: whoever has the sample that raised it can see the fallback.
                 fallback = self.kernel_filter.fallback() if self.kernel_filter is not None else None
-            if taken_ns >= self._next_misses_ns:
-                self._next_misses_ns = taken_ns + MISSES_ASKED_EVERY_NS
-                self._missed = program.missed()
             taken = Taken(taken_ns, taken_ns, counters, chunks, self._missed, fallback)
             backlog.append(taken)
             if self.recorder is not None:

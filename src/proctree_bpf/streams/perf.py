@@ -75,7 +75,7 @@ class PerfStream:
             self._no_miss_ns = max(since_ns, drain.taken_ns - MISSES_ASKED_EVERY_NS)
             return []
         self._missed, self._no_miss_ns = drain.missed, drain.taken_ns
-        until_ns = drain.taken_ns
+        until_ns = self._accounting.newest_ns(drain.taken_ns)
         return [Gap(until_ns, self._source, new, from_ns=since_ns, until_ns=until_ns)]
 
     def summary(self) -> dict[str, Any]:

@@ -122,6 +122,9 @@ class RecordMaker:
         links = [self.link(member, text) for member in line[1:]]
         if end is End.MISSING:
             links.append(self.missing(line[-1].creator_key))
+        for below, link in zip(line, links, strict=False):
+            if below.fork_missed:
+                link["observed"] = True
         chain: dict[str, Any] = {"chain": links}
         if end is End.CUT:
             chain["chain_truncated"] = True
@@ -154,9 +157,10 @@ class RecordMaker:
             **self._chain(process, text),
         }
         if isinstance(event, Fork):
-            proctree["creator"] = self.reference(
-                self._table.get(event.creator), event.creator, text
-            )
+            creator = self.reference(self._table.get(event.creator), event.creator, text)
+            if creator is not None and event.observed:
+                creator["observed"] = True
+            proctree["creator"] = creator
         if isinstance(event, Exit):
             about["end"] = self.timestamp(event.timestamp_ns)
             about["exit_code"] = event.exit_code

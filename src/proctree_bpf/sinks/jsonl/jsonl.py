@@ -84,7 +84,9 @@ class JsonlSink:
         named = entity_id(options.boot_id, ProcessKey(1, TICK_NS))
         self._boot = None if named is None else named.removesuffix("1-1")
         self._records = RecordMaker(self._table, options)
-        self._kept = KeptTexts(self._table, self._link, self._above, options.max_ancestors)
+        self._kept = KeptTexts(
+            self._table, self._link, self._above, options.max_ancestors, mark=_observed
+        )
         self._owner = self._kept.owner
         self._stamps = UtcStamps(options.wall_offset_ns)
         self._source = f'}},"proctree":{{"source":{_encode(options.source)},"start_time_ns":'
@@ -176,7 +178,8 @@ class JsonlSink:
 
     def _creator(self, process: TrackedProcess, event: AnyFork) -> str:
         creator = process.creator or self._table.get(event.creator)
-        return self._reference(creator, *event.creator)
+        reference = self._reference(creator, *event.creator)
+        return _observed(reference) if event.observed and event.creator.pid else reference
 
     def _reference(self, process: TrackedProcess | None, pid: int, start_time_ns: int) -> str:
         if process is None:
@@ -195,13 +198,19 @@ class JsonlSink:
 
     def _above(self, line: list[TrackedProcess], links: list[str], end: End) -> _Above:
         if end is End.MISSING:
-            links.append(_encode(self._records.missing(line[-1].creator_key)))
+            missing = _encode(self._records.missing(line[-1].creator_key))
+            links.append(_observed(missing) if line[-1].fork_missed else missing)
         process = line[0]
         parent = self._reference(process.creator, process.ppid, process.creator_start_ns)
         chain = f"[{','.join(links)}]"
         if end is End.CUT:
             chain += ',"chain_truncated":true'
         return _Above(parent, chain, _may_have_raw(parent) or _may_have_raw(chain))
+
+
+def _observed(encoded: str) -> str:
+    """Mark one that was only seen as the parent, perhaps after it had adopted an orphan."""
+    return encoded[:-1] + ',"observed":true}'
 
 
 def _may_have_raw(text: str) -> bool:

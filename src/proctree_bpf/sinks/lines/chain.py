@@ -9,6 +9,7 @@ from proctree_bpf.core.lineage import End
 from proctree_bpf.core.mirror import table_of
 from proctree_bpf.core.model import CHAIN_SEPARATORS, OMISSION, UNKNOWN_NAME
 from proctree_bpf.core.text import escape
+from proctree_bpf.sinks.describe import observed
 from proctree_bpf.sinks.kept import Kept, KeptTexts
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class ChainSink:
     ) -> None:
         self._out = out
         table, _ = table_of(tree, cache)
-        self._kept = KeptTexts(table, _link, _above, max_ancestors)
+        self._kept = KeptTexts(table, _link, _above, max_ancestors, mark=observed)
         self._owner = self._kept.owner
 
     def write(self, told: ProcessEvent) -> None:
@@ -68,7 +69,8 @@ def _link(process: TrackedProcess) -> str:
 def _above(line: list[TrackedProcess], links: list[str], end: End) -> str:
     """Return what comes behind a process in a chain."""
     if end is End.MISSING:
-        links.append(f"{line[-1].ppid}|{UNKNOWN_NAME}|{UNKNOWN_NAME}")
+        missing = f"{line[-1].ppid}|{UNKNOWN_NAME}|{UNKNOWN_NAME}"
+        links.append(observed(missing) if line[-1].fork_missed else missing)
     elif end is End.CUT:
         links.append(OMISSION)
     return "".join([f";{link}" for link in links])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
 from proctree_bpf.core.lineage import End, line_up
 from proctree_bpf.core.mirror import table_of
-from proctree_bpf.core.model import OMISSION
+from proctree_bpf.core.model import OBSERVED, OMISSION
 from proctree_bpf.core.stores import ProcCache
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, cut
-from proctree_bpf.sinks.describe import exit_colour, gap_text
+from proctree_bpf.sinks.describe import exit_colour, gap_text, observed
 from proctree_bpf.sinks.fields import DEFAULT_FIELDS, FIELDS, View, header_of, room_beside, that_fit
 from proctree_bpf.sinks.kept import Kept, KeptTexts
 from proctree_bpf.sinks.layout import DIM, YELLOW, Layout
@@ -130,7 +131,9 @@ class TableSink:
         self._shows_ancestry = "ancestry" in names
         self._ancestry_width = widths.get("ancestry")
         # All anew: what was kept has the widths from before.
-        self._kept = KeptTexts(self._table, _link, self._ancestry, self._view.max_ancestors)
+        self._kept = KeptTexts(
+            self._table, _link, self._ancestry, self._view.max_ancestors, mark=observed
+        )
         self._owner = self._kept.owner
 
     def _write_header(self) -> None:
@@ -145,24 +148,31 @@ class TableSink:
         width = self._ancestry_width
         return padded(_ARROW.join(names) if width is None else _shorten(names, width), width)
 
-    def _ancestry(self, _line: list[TrackedProcess], names: list[str], end: End) -> str:
-        return self._ancestry_cell(_ended(names, end))
+    def _ancestry(self, line: list[TrackedProcess], names: list[str], end: End) -> str:
+        return self._ancestry_cell(_ended(names, line, end))
 
     def _uncertain_ancestry(self, process: TrackedProcess) -> str:
         line, end = line_up(process, self._view.max_ancestors)
-        names = _ended([_link(above) for above in line[1:]], end)
+        names = [
+            observed(_link(above)) if below.fork_missed else _link(above)
+            for below, above in pairwise(line)
+        ]
+        names = _ended(names, line, end)
         names[-1:] = [" ".join([*names[-1:], "(uncertain)"])]
         return self._ancestry_cell(names)
 
 
 def _link(process: TrackedProcess) -> str:
-    # A name with an arrow in it must not pass for two.
-    return visible(process.cmd).replace(_ARROW, r" \x3c ")
+    # A name with an arrow in it must not pass for two, nor one be marked by itself.
+    name = visible(process.cmd).replace(_ARROW, r" \x3c ")
+    return r"\x7e" + name[1:] if name.startswith(OBSERVED) else name
 
 
-def _ended(names: list[str], end: End) -> list[str]:
-    if end is not End.ROOT:
-        names.append("?" if end is End.MISSING else OMISSION)
+def _ended(names: list[str], line: list[TrackedProcess], end: End) -> list[str]:
+    if end is End.MISSING:
+        names.append(observed("?") if line[-1].fork_missed else "?")
+    elif end is End.CUT:
+        names.append(OMISSION)
     return names
 
 

@@ -33,6 +33,7 @@ class Member:
         began_ns: when it was first written.
         started_ns: when it started; 0 if unknown.
         parent: its creator, if that is a member.
+        observed: whether its creator was only seen as its parent, perhaps after it had adopted it.
         depth: how many creators it has in the tree.
         remembered: whether it will be in the tree at the end.
         owner: the nearest of its creators that is remembered.
@@ -50,6 +51,7 @@ class Member:
     began_ns: int
     started_ns: int
     parent: Member | None = None
+    observed: bool = False
     depth: int = 0
     remembered: bool = True
     owner: Member | None = None
@@ -99,6 +101,7 @@ class Family:
         if member is None or is_new:
             member = self._begin(process_event)
         member.key, member.info = key, process_event.info
+        member.observed = process_event.process.fork_missed
         if event.kind == "exit":
             member.ended, member.exit = True, event
             if not member.remembered:

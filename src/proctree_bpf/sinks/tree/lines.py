@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.text import visible
 from proctree_bpf.sinks.cells import cell_len, cut, fit
-from proctree_bpf.sinks.describe import command_text, exit_colour, exit_text
+from proctree_bpf.sinks.describe import command_text, exit_colour, exit_text, observed
 from proctree_bpf.sinks.layout import DIM, Layout
 from proctree_bpf.sinks.wall_time import duration
 
@@ -30,6 +30,14 @@ def _age(member: Member) -> str:
     if member.exit is None or not member.started_ns:
         return ""
     return duration(member.exit.timestamp_ns - member.started_ns)
+
+
+def _above(member: Member) -> str:
+    """Return whom a line says that it belongs below, if that is in the tree."""
+    if member.parent is None:
+        return ""
+    text = f"{visible(member.parent.info.cmd)} {member.parent.key.pid}"
+    return f" < {observed(text) if member.observed else text}"
 
 
 @dataclass(slots=True)
@@ -58,12 +66,10 @@ class TreeLines:
         """Return the line of a process as it is now.
 
         ``astray`` says that the line will not stand below that of the creator, which it
-        then names.
+        then names, as it names one that was only seen as the parent.
         """
         end = "?" if member.ended and member.exit is None else ""
-        mark = ""
-        if astray and member.parent is not None:
-            mark = f" < {visible(member.parent.info.cmd)} {member.parent.key.pid}"
+        mark = _above(member) if astray or member.observed else ""
         return self._member(member, at_ns, self._indent(member.depth), mark=mark, end=end)
 
     def whole(self, family: Family, still_runs: Callable[[Member], bool]) -> Iterator[str]:
@@ -80,7 +86,8 @@ class TreeLines:
                 yield self._more(member, own, cpu=cpu)
                 continue
             end = "" if member.exit else "running" if still_runs(member) else "?"
-            yield self._member(member, member.began_ns, own, end=end, cpu=cpu)
+            mark = _above(member) if member.observed else ""
+            yield self._member(member, member.began_ns, own, mark=mark, end=end, cpu=cpu)
             kids: list[Member | int] = [*member.children, *([member.more] if member.more else [])]
             for index, kid in enumerate(reversed(kids)):
                 branch, bar = ("└─ ", "   ") if index == 0 else ("├─ ", "│  ")
