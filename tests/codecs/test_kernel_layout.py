@@ -114,6 +114,13 @@ class TestWhoAdopts:
         assert macros["OFF_UPID_NS"] == 8
         assert macros["HAVE_REAPER"]
 
+    def test_flags_that_are_bytes_of_their_own_will_do(self) -> None:
+        extra = {**self.MEMBERS, "signal_struct": ["nr_threads", *self.FLAGS]}
+        macros = macros_of(kernel_like(extra=extra))
+        assert (macros["IS_SUBREAPER_OFF"], macros["IS_SUBREAPER_MASK"]) == (8 * 5, 0xFF)
+        assert (macros["HAS_SUBREAPER_OFF"], macros["HAS_SUBREAPER_MASK"]) == (8 * 6, 0xFF)
+        assert macros["HAVE_REAPER"]
+
     @pytest.mark.parametrize(
         "missing", [*(name for names in MEMBERS.values() for name in names), *FLAGS]
     )

@@ -65,6 +65,7 @@ _REAPER_MEMBERS = {
     "UPID_NS": ("upid", "ns"),
     "PID_NAMESPACE_CHILD_REAPER": ("pid_namespace", "child_reaper"),
 }
+# Bit-fields; on Linux 7.2 each is a bool.
 _REAPER_FLAGS = {
     "HAS_SUBREAPER": ("signal_struct", "has_child_subreaper"),
     "IS_SUBREAPER": ("signal_struct", "is_child_subreaper"),
@@ -118,11 +119,15 @@ def layout_macros(btf: Btf) -> dict[str, int]:
 
 
 def _flag(btf: Btf, name: str, member: tuple[str, str]) -> dict[str, int]:
-    """Return the byte that a bit-field of one bit is in, and its mask; nothing if there is none."""
+    """Return the byte that a flag is in, and its mask; nothing if there is none.
+
+    A flag is a bit-field of one bit, or a bool of its own.
+    """
     found = btf.member(*member)
-    if found is None or found.bit_size != 1:
+    if found is None or found.bit_size > 1:
         return {}
-    return {f"{name}_OFF": found.bit_offset // 8, f"{name}_MASK": 1 << found.bit_offset % 8}
+    mask = 1 << found.bit_offset % 8 if found.bit_size else 0xFF
+    return {f"{name}_OFF": found.offset, f"{name}_MASK": mask}
 
 
 def _reaper(btf: Btf) -> dict[str, int]:
