@@ -150,4 +150,4 @@ def test_a_forgotten_orphan_is_no_longer_handed_over(tracker: Tracker) -> None:
     assert orphan is not None
     tracker.table.remove(orphan)
     tracker.table.check_invariants()
-    assert tracker.table.in_care_of(tracker.table.get(REAPER) or orphan) == []
+    assert tracker.table.wards.in_care_of(tracker.table.get(REAPER) or orphan) == []

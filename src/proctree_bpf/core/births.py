@@ -123,7 +123,7 @@ class BirthWriter(TableWriter):
         self.table.sharpen(known, event.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
         known.fork_missed, known.approximate = event.observed, born.approximate
-        self.table.set_parent(known, born.parent)
+        self.table.wards.set_parent(known, born.parent)
         self.table.move(known, event.creator_pid, event.creator_start_ns)
         self.table.touch(known)
         if known.exec_ns is not None:

@@ -188,7 +188,7 @@ class PidTree(_View):
             table = self.table
             process = self._subject(pid, node.start_time_ns)
             take_place(process, node, table.era)
-            table.set_parent(process, node.parent)
+            table.wards.set_parent(process, node.parent)
             if process.is_kept:
                 table.end(process, node.exited_ns)
                 self._place(process, node)

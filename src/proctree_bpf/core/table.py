@@ -52,6 +52,8 @@ class ProcessTable:
         """Living processes that were forgotten for want of room."""
         self.holders = PidHolders(self.params.capacity)
         """Who has had each PID."""
+        self.wards = Wards()
+        """Who has which parent."""
         self.current = self.holders.current
         """By PID: whom a bare PID means; for the hottest look-up."""
         self._ttl_ns = int(self.params.ttl_secs * _SECOND_NS)
@@ -60,7 +62,6 @@ class ProcessTable:
         # Ended, but the creator of something still kept; in the order of their becoming so.
         self._pinned: OrderedDict[TrackedProcess, None] = OrderedDict()
         self._waiting = Waiting()
-        self._wards = Wards()
         self._roots: dict[TrackedProcess, None] = {}
         self._leaves: list[TrackedProcess] = []
         self._evictions_until_look = 0
@@ -144,7 +145,7 @@ class ProcessTable:
         if process.exited_ns is not None:
             self._note_end(process, process.exited_ns)
         else:
-            self._wards.add(process)
+            self.wards.add(process)
         if process.has_place:
             self.link(process)
         if process.pid in self._waiting.by_pid:
@@ -164,7 +165,7 @@ class ProcessTable:
         else:
             siblings[process] = None
         if process.parent is not None:
-            self._wards.add(process)
+            self.wards.add(process)
         if pid in self._waiting.by_pid:
             self._adopt(process)
 
@@ -192,20 +193,6 @@ class ProcessTable:
         self.link(process)
         self.touch(process)
 
-    def set_parent(self, process: TrackedProcess, parent: ProcessKey | None) -> None:
-        """Give a process another parent of the kernel's; None: its creator."""
-        if process.is_kept and process.exited_ns is None:
-            self._wards.discard(process)
-            process.parent = parent
-            self._wards.add(process)
-        else:
-            process.parent = parent
-
-    def in_care_of(self, parent: TrackedProcess) -> list[TrackedProcess]:
-        """Return the living processes whose parent this one is, as far as that is known."""
-        born = [p for p in parent.children or () if p.exited_ns is None and p.parent is None]
-        return born + self._wards.of(parent)
-
     def touch(self, process: TrackedProcess) -> None:
         """Forget what was kept of a process as a link: its name, user, start or creator is new."""
         process.link = None
@@ -232,10 +219,10 @@ class ProcessTable:
             self.holders.reconsider(process)
         if exited_ns is None:
             self._pinned.pop(process, None)
-            self._wards.add(process)
+            self.wards.add(process)
         else:
             if process.parent is not None:
-                self._wards.discard(process)
+                self.wards.discard(process)
             self._note_end(process, exited_ns)
 
     def doubt_names(self, from_ns: int) -> None:
@@ -289,7 +276,7 @@ class ProcessTable:
         self.holders.discard(process)
         process.is_kept = False
         self._pinned.pop(process, None)
-        self._wards.discard(process)
+        self.wards.discard(process)
         if process.children:
             self.chains_changed += 1
             for child in process.children:
@@ -317,7 +304,7 @@ class ProcessTable:
                 assert child.is_kept and child.creator is process  # noqa: S101, PT018
         assert set(self._pinned) <= set(kept)  # noqa: S101
         living = {process for process in kept if process.exited_ns is None}
-        assert set(self._wards) == {each for each in living if each.parent}  # noqa: S101
+        assert set(self.wards) == {each for each in living if each.parent}  # noqa: S101
         waiting = list(self._waiting)
         self._waiting.check_invariants()
         assert {*waiting, *self._roots} <= set(kept)  # noqa: S101

@@ -1,7 +1,4 @@
-"""Processes whose parent is another than their creator, found by that parent. Pure.
-
-When it ends, they are the ones that are handed to another.
-"""
+"""The kernel's parents: who has another than its creator, and whom a parent has. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +9,12 @@ from proctree_bpf.core.identity import same_start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from proctree_bpf.core.identity import ProcessKey
     from proctree_bpf.core.process import TrackedProcess
 
 
 class Wards:
-    """Living processes by the PID of ``parent``, each in the order in which it got it."""
+    """Living processes whose parent is not their creator, by its PID."""
 
     def __init__(self) -> None:
         self._by_pid: dict[int, dict[TrackedProcess, None]] = {}
@@ -38,11 +36,20 @@ class Wards:
         if wards is not None and wards.pop(ward, self) is None and not wards:
             del self._by_pid[ward.parent.pid]
 
-    def of(self, parent: TrackedProcess) -> list[TrackedProcess]:
-        """Return those whose parent is this process."""
-        return [
-            ward
-            for ward in self._by_pid.get(parent.pid, ())
-            if ward.parent is not None
-            and same_start(ward.parent.start_time_ns, parent.start_time_ns)
-        ]
+    def set_parent(self, process: TrackedProcess, parent: ProcessKey | None) -> None:
+        """Give a process another parent of the kernel's; None: its creator."""
+        if process.is_kept and process.exited_ns is None:
+            self.discard(process)
+            process.parent = parent
+            self.add(process)
+        else:
+            process.parent = parent
+
+    def in_care_of(self, parent: TrackedProcess) -> list[TrackedProcess]:
+        """Return the living processes whose parent this one is, as far as that is known."""
+        found = [p for p in parent.children or () if p.exited_ns is None and p.parent is None]
+        for ward in self._by_pid.get(parent.pid, ()):
+            key = ward.parent
+            if key is not None and same_start(key.start_time_ns, parent.start_time_ns):
+                found.append(ward)
+        return found

@@ -115,7 +115,7 @@ class TableWriter:
         if compare(creator, seen) is Sameness.SAME:
             return
         process.edge, process.fork_missed = Edge.LEARNT, False
-        self.table.set_parent(process, process.parent or (seen if seen.pid else None))
+        self.table.wards.set_parent(process, process.parent or (seen if seen.pid else None))
         self.table.move(process, *creator)
 
     def see_parent(self, process: TrackedProcess, parent: ProcessKey) -> None:
@@ -130,7 +130,7 @@ class TableWriter:
             return
         if process.parent is not None and self.has_ended(parent):
             return
-        self.table.set_parent(process, told)
+        self.table.wards.set_parent(process, told)
 
     def has_ended(self, who: ProcessKey) -> bool:
         """Tell whether a process is known to have ended."""
@@ -139,7 +139,7 @@ class TableWriter:
 
     def hand_over(self, ended: TrackedProcess, reaper: ProcessKey) -> None:
         """Give those whose parent has ended to whoever adopts them."""
-        for orphan in self.table.in_care_of(ended):
+        for orphan in self.table.wards.in_care_of(ended):
             is_creator = compare(reaper, orphan.creator_key) is Sameness.SAME
-            self.table.set_parent(orphan, None if is_creator else reaper)
+            self.table.wards.set_parent(orphan, None if is_creator else reaper)
             self.tell(orphan)
