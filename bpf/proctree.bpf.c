@@ -8,6 +8,7 @@
  * version is tested anywhere.
  */
 #include "reading.h"
+#include "reaper.h"
 
 /* Knobs, set by the loader with -D:
  *   MAX_ARGS_BYTES   argv bytes copied per exec
@@ -16,6 +17,7 @@
  *   UPID_SIZE        sizeof(struct upid)
  *   HAVE_GROUP_DEAD  sched_process_exit passes group_dead (Linux 6.18)
  *   IN_EXECVE_OFF, IN_EXECVE_MASK  task_struct.in_execve, where there is one
+ *   HAVE_REAPER      see reaper.h
  *   KERNEL_FILTER    filter.bpf.c stands before this file
  *   FILTER_BY_FILE   and looks for program files
  *   COPIES           of each program (sending.bpf.c)
@@ -309,11 +311,23 @@ INLINE int tell_exit(struct bpf_raw_tracepoint_args *ctx)
 	else
 		rec.status = read_u32(leader, OFF_TASK_EXIT_CODE);
 	rec.cgroup_id = cgroup_of(task);
-	rec.cpu_ns = read_u64(signal, OFF_SIGNAL_RUNTIME) + read_u64(task, OFF_TASK_RUNTIME);
+	u32 threads = count_threads(signal);
+	u64 gone_ns = read_u64(signal, OFF_SIGNAL_RUNTIME);
+	rec.cpu_ns = gone_ns + read_u64(task, OFF_TASK_RUNTIME);
 	if (leader != task)
 		rec.cpu_ns += read_u64(leader, OFF_TASK_RUNTIME);
 
-	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+	u64 size = sizeof(rec) - sizeof(rec.reaper_start_ns);
+	if (may_have_children(task, leader, threads, gone_ns)) {
+		struct pt_key reaper = reaper_of(task, signal);
+		rec.reaper_tgid = reaper.tgid;
+		rec.reaper_start_ns = reaper.start_ns;
+		size = sizeof(rec);
+#ifdef KERNEL_FILTER
+		announce_parent(ctx, reaper, PT_MET_BY_EXIT);
+#endif
+	}
+	if (events.perf_submit(ctx, &rec, size) != 0)
 		count_failed(c, PT_EXIT);
 	return 0;
 }
@@ -332,6 +346,7 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 
 	struct pt_key key = {.start_ns = read_u64(task, OFF_TASK_START), .tgid = ids.tgid};
 	struct pt_rename rec = {};
+	u64 size = sizeof(rec) - sizeof(rec.parent_start_ns);
 	bpf_probe_read_kernel_str(rec.comm, PT_COMM_LEN, (void *)ctx->args[1]);
 #ifdef KERNEL_FILTER
 	char before[PT_COMM_LEN] = {};
@@ -339,6 +354,13 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	if (!verdict)
 		return 0;
 	prepare(ctx, key, before, PT_MET_BY_RENAME, verdict);
+	if (verdict != SENDS) {
+		struct pt_key parent = key_of(read_u64(task, OFF_TASK_REAL_PARENT));
+		announce_parent(ctx, parent, PT_MET_BY_RENAME);
+		rec.parent_tgid = parent.tgid;
+		rec.parent_start_ns = parent.start_ns;
+		size = sizeof(rec);
+	}
 #endif
 	struct pt_counters *c = begin(&rec.h, PT_RENAME);
 	if (!c)
@@ -347,7 +369,7 @@ INLINE int tell_rename(struct bpf_raw_tracepoint_args *ctx)
 	rec.tgid = key.tgid;
 	rec.start_ns = key.start_ns;
 
-	if (events.perf_submit(ctx, &rec, sizeof(rec)) != 0)
+	if (events.perf_submit(ctx, &rec, size) != 0)
 		count_failed(c, PT_RENAME);
 	return 0;
 }

@@ -91,7 +91,7 @@ struct pt_exec {
 	__u32 reserved;
 };
 
-/* 96 bytes */
+/* 104 bytes; 96, without the last member, if the process can have no children. */
 struct pt_exit {
 	struct pt_header h;
 	__u64 start_ns;
@@ -103,17 +103,19 @@ struct pt_exit {
 	__u32 uid;
 	__u32 gid;
 	__u32 status; /* as from wait(2) */
-	__u32 reserved;
+	__u32 reaper_tgid; /* who adopts its children; 0: it has none, or nobody can say */
 	char comm[PT_COMM_LEN];
+	__u64 reaper_start_ns;
 };
 
-/* 56 bytes */
+/* 64 bytes; 56, without the last member, if the parent is not told. */
 struct pt_rename {
 	struct pt_header h;
 	__u64 start_ns;
 	__u32 tgid;
-	__u32 reserved;
+	__u32 parent_tgid; /* only if it joins: who adopted it before was left out; else 0 */
 	char comm[PT_COMM_LEN];
+	__u64 parent_start_ns;
 };
 
 /* 88 bytes. Only with a filter in the kernel: an ancestor of a process that is now

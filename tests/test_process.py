@@ -144,6 +144,14 @@ class TestParents:
         assert (process.ppid(), process.parent()) == (1, tree.process(1))
         assert process.creator() == tree.process(6)
 
+    def test_who_adopts_an_orphan_is_known_when_the_end_of_its_parent_tells(
+        self, tree: ProcessTree
+    ) -> None:
+        process = tree.process(7)
+        tree.apply(Exit(S, key(6), key(5), status=0, reaper=key(1)))
+        assert (process.ppid(), process.parent()) == (1, tree.process(1))
+        assert process.creator() == tree.process(6)
+
     def test_of_one_that_has_ended_it_is_the_one_it_had_then(self, tree: ProcessTree) -> None:
         end(tree, 7, at=S)
         end(tree, 6, at=2 * S)

@@ -37,6 +37,7 @@ with atheris.instrument_imports(include=["proctree_bpf"]):
         EXEC,
         EXIT,
         FORK,
+        KEY_START,
         MET,
         RENAME,
         WIRE_VERSION,
@@ -68,7 +69,9 @@ def _samples() -> list[bytes]:
         FORK.pack(*head, 0, 0, 0, 5, 4, 4, 1, 300, 200, 200, 300, 0, 0, b"sh"),
         EXEC.pack(*head, 1, 0, 0, 5, 4, 1, 300, 200, 0, 0, b"sh", 6, 3, 8, 6, 0) + text,
         EXIT.pack(*head, 2, 0, 0, 5, 4, 7, 9, 300, 200, 0, 0, 256, 0, b"sh"),
+        EXIT.pack(*head, 2, 0, 0, 4, 3, 7, 9, 200, 1, 0, 0, 256, 1, b"sh") + KEY_START.pack(3),
         RENAME.pack(*head, 3, 0, 0, 5, 300, 0, b"other"),
+        RENAME.pack(*head, 3, 0, 0, 5, 300, 1, b"sh") + KEY_START.pack(3),
         MET.pack(*head, 4, 0, 0, 5, 4, 0, 300, 200, 0, 0, 0, 0, b"sh"),
     ]
 

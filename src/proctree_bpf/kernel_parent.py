@@ -1,7 +1,8 @@
 """The kernel's parent of a process: what ``/proc`` says now, or what events have told.
 
-The kernel replaces a parent only when that one ends, and no event says by whom: by init, or
-by a subreaper. So what is remembered holds as long as that parent lives, and not longer.
+The kernel replaces a parent only when that one ends: by init, or by a subreaper. Where its exit
+does not say by whom (only BPF does), what is remembered holds as long as that parent lives, and
+not longer.
 """
 
 from __future__ import annotations

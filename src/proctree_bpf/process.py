@@ -242,7 +242,7 @@ class Process:
 
         Of a living process it is the one of this moment, as ``/proc`` says. Of one that has
         ended, or in a tree that does not tell of this machine, it is the one that was told
-        last, as long as that lived; who adopts an orphan is not told. None: not known.
+        last, as long as that lived; only BPF tells at once who adopts an orphan. None: not known.
         """
         record, proc = self._asked_in()
         if proc is not None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -81,12 +82,52 @@ def test_programs_that_may_be_skipped_are_attached_more_than_once() -> None:
 
 
 def test_the_flag_of_an_exec_in_progress_gets_a_byte_and_a_mask() -> None:
-    macros = macros_of(kernel_like(flags={"in_execve": 11}))
+    macros = macros_of(kernel_like(flags={"task_struct": {"in_execve": 11}}))
     assert (macros["IN_EXECVE_OFF"], macros["IN_EXECVE_MASK"]) == (8 * 12 + 1, 1 << 3)
 
 
 def test_a_kernel_without_that_flag_will_do() -> None:
     assert "IN_EXECVE_OFF" not in macros_of(kernel_like())
+
+
+class TestWhoAdopts:
+    MEMBERS: ClassVar = {
+        "task_struct": ["children"],
+        "signal_struct": ["nr_threads"],
+        "upid": ["ns"],
+        "pid_namespace": ["child_reaper"],
+    }
+    FLAGS: ClassVar = {"is_child_subreaper": 3, "has_child_subreaper": 12}
+
+    def macros(self, missing: str = "") -> dict[str, int]:
+        extra = {
+            struct: [name for name in names if name != missing]
+            for struct, names in self.MEMBERS.items()
+        }
+        bits = {name: bit for name, bit in self.FLAGS.items() if name != missing}
+        return macros_of(kernel_like(extra=extra, flags={"signal_struct": bits}))
+
+    def test_the_flags_of_subreapers_get_bytes_and_masks(self) -> None:
+        macros = self.macros()
+        assert (macros["IS_SUBREAPER_OFF"], macros["IS_SUBREAPER_MASK"]) == (8 * 5, 1 << 3)
+        assert (macros["HAS_SUBREAPER_OFF"], macros["HAS_SUBREAPER_MASK"]) == (8 * 5 + 1, 1 << 4)
+        assert macros["OFF_UPID_NS"] == 8
+        assert macros["HAVE_REAPER"]
+
+    def test_flags_that_are_bytes_of_their_own_will_do(self) -> None:
+        extra = {**self.MEMBERS, "signal_struct": ["nr_threads", *self.FLAGS]}
+        macros = macros_of(kernel_like(extra=extra))
+        assert (macros["IS_SUBREAPER_OFF"], macros["IS_SUBREAPER_MASK"]) == (8 * 5, 0xFF)
+        assert (macros["HAS_SUBREAPER_OFF"], macros["HAS_SUBREAPER_MASK"]) == (8 * 6, 0xFF)
+        assert macros["HAVE_REAPER"]
+
+    @pytest.mark.parametrize(
+        "missing", [*(name for names in MEMBERS.values() for name in names), *FLAGS]
+    )
+    def test_where_a_member_is_missing_it_is_not_told(self, missing: str) -> None:
+        added = self.macros().keys() - macros_of(kernel_like()).keys()
+        assert "HAVE_REAPER" in added
+        assert not added & self.macros(missing).keys()
 
 
 @pytest.mark.skipif(not VMLINUX.exists(), reason=f"this kernel has no {VMLINUX}")
@@ -99,6 +140,9 @@ class TestThisKernel:
     def test_it_has_all_that_the_program_needs(self, macros: dict[str, int]) -> None:
         assert macros.keys() >= macros_of(kernel_like(exit_parameters=1)).keys()
         assert all(value >= 0 for value in macros.values())
+
+    def test_it_tells_who_adopts(self, macros: dict[str, int]) -> None:
+        assert macros["HAVE_REAPER"]
 
     def test_the_program_asks_for_no_macro_that_nobody_defines(
         self, macros: dict[str, int]

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proctree_bpf.codecs.sample_decoder import (
     EXEC,
     EXIT,
     FORK,
     HEADER,
+    KEY_START,
     KINDS,
     MAX_COPIES,
     MET,
@@ -72,6 +74,10 @@ EXIT_RECORD = EXIT.pack(
 RENAME_RECORD = RENAME.pack(*header(RENAME_KIND), 111, 200, 0, b"new name")
 MET_RECORD = MET.pack(*header(MET_KIND), 111, 222, 0, 200, 100, 1000, 1001, 0, 0, b"bash")
 RECORDS = [FORK_RECORD, exec_record(), EXIT_RECORD, RENAME_RECORD, MET_RECORD]
+JOINING_RECORD = RENAME.pack(*header(RENAME_KIND), 111, 200, 50, b"new name") + KEY_START.pack(555)
+PARENTS_EXIT_RECORD = EXIT.pack(
+    *header(EXIT_KIND), 111, 222, 333, 444, 200, 100, 1000, 1001, 0x8B, 50, b"ls"
+) + KEY_START.pack(555)
 
 
 def test_a_fork_is_read() -> None:
@@ -119,8 +125,31 @@ def test_an_exit_is_read() -> None:
     assert (event.signal, event.core_dumped) == (11, True)
 
 
+def test_the_exit_of_a_parent_tells_who_adopts_its_children() -> None:
+    event, alone = decode(PARENTS_EXIT_RECORD).event, decode(EXIT_RECORD).event
+    assert isinstance(event, Exit)
+    assert isinstance(alone, Exit)
+    assert event == replace(alone, reaper=ProcessKey(50, 555))
+    assert decode(PARENTS_EXIT_RECORD + b"\xaa" * 4).event == event
+
+
+@pytest.mark.parametrize("record", [PARENTS_EXIT_RECORD, JOINING_RECORD], ids=["exit", "rename"])
+def test_one_that_names_another_process_may_be_cut_at_no_byte(record: bytes) -> None:
+    for length in range(len(record)):
+        with pytest.raises(DecodeError):
+            decode(record[:length])
+
+
+def test_who_adopts_is_not_known_where_none_is_named() -> None:
+    event = decode(EXIT_RECORD + KEY_START.pack(555)).event
+    assert isinstance(event, Exit)
+    assert event.reaper is None
+
+
 def test_a_rename_is_read() -> None:
-    assert decode(RENAME_RECORD).event == Rename(1_000, ProcessKey(200, 111), "new name")
+    key = ProcessKey(200, 111)
+    assert decode(RENAME_RECORD).event == Rename(1_000, key, "new name")
+    assert decode(JOINING_RECORD).event == Rename(1_000, key, "new name", ProcessKey(50, 555))
 
 
 @pytest.mark.parametrize(("exited_ns", "told"), [(0, None), (999, 999)])
@@ -296,6 +325,7 @@ int main(int argc, char **argv)
 	struct pt_exit x = { .h = HEADER(PT_EXIT), .start_ns = 111, .parent_start_ns = 222,
 		.cgroup_id = 333, .cpu_ns = 444, .tgid = 200, .parent_tgid = 100, .uid = 1000,
 		.gid = 1001, .status = 0x8b, .comm = "ls" };
+	struct pt_exit p = x;
 	struct pt_rename r = { .h = HEADER(PT_RENAME), .start_ns = 111, .tgid = 200,
 		.comm = "new name" };
 	struct pt_met m = { .h = HEADER(PT_MET), .start_ns = 111, .creator_start_ns = 222,
@@ -304,8 +334,10 @@ int main(int argc, char **argv)
 	switch (argv[1][0]) {
 	case 'f': PUT(f); break;
 	case 'e': PUT(e); fwrite("ls\0bin\0usr\0" "./ls\0" "ls\0-l\0", 22, 1, stdout); break;
-	case 'x': PUT(x); break;
-	case 'r': PUT(r); break;
+	case 'x': fwrite(&x, sizeof(x) - sizeof(x.reaper_start_ns), 1, stdout); break;
+	case 'p': p.reaper_tgid = 50; p.reaper_start_ns = 555; PUT(p); break;
+	case 'r': fwrite(&r, sizeof(r) - sizeof(r.parent_start_ns), 1, stdout); break;
+	case 'j': r.parent_tgid = 50; r.parent_start_ns = 555; PUT(r); break;
 	case 'm': PUT(m); break;
 	case 's': printf("%zu %zu %zu %zu %zu %zu %d %d", sizeof(struct pt_header), sizeof(f),
 		sizeof(e), sizeof(x), sizeof(r), sizeof(m), PT_WIRE_VERSION, PT_KINDS); break;
@@ -336,6 +368,8 @@ class TestTheHeader:
 
     def test_sizes_and_version_agree(self, program: Path) -> None:
         sizes = [layout.size for layout in (HEADER, FORK, EXEC, EXIT, RENAME, MET)]
+        sizes[3] += KEY_START.size
+        sizes[4] += KEY_START.size
         assert self.written(program, "s").split() == [
             str(number).encode() for number in (*sizes, WIRE_VERSION, len(KINDS))
         ]
@@ -357,6 +391,8 @@ class TestTheHeader:
 
     def test_every_field_of_an_exit_is_where_c_puts_it(self, program: Path) -> None:
         assert decode(self.written(program, "x")) == decode(EXIT_RECORD)
+        assert decode(self.written(program, "p")) == decode(PARENTS_EXIT_RECORD)
 
     def test_every_field_of_a_rename_is_where_c_puts_it(self, program: Path) -> None:
         assert decode(self.written(program, "r")) == decode(RENAME_RECORD)
+        assert decode(self.written(program, "j")) == decode(JOINING_RECORD)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf.core.events import Exec, Rename
+from proctree_bpf.core.events import Exec, Exit, Rename
 from proctree_bpf.errors import FilterError
 from proctree_bpf.filters.record_filter import BoundFilter
 from proctree_bpf.filters.terms import TERMS, Filter, Question
@@ -196,6 +196,14 @@ class TestByParent:
         world.exit(parent)
         orphaned = Exec(world.tick(), child, comm="daemon", parent=INIT)
         assert not world.admits(orphaned)
+
+    def test_an_orphan_is_under_whoever_adopts_it_as_soon_as_that_is_told(self) -> None:
+        world = World("ancestor=bash", by_parent=True, include_self=False)
+        parent = world.fork(200, INIT, "sub")
+        child = world.fork(201, parent, "sub")
+        assert not world.admitted
+        world.admits(Exit(world.tick(), parent, INIT, status=0, reaper=SHELL))
+        assert world.admits(Rename(world.tick(), child, "orphan"))
 
     def test_creators_keep_it(self) -> None:
         world = World("ancestor=bash", include_self=False)

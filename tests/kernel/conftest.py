@@ -85,7 +85,8 @@ def helpers() -> Iterator[Helpers]:
     with tempfile.TemporaryDirectory(prefix="proctree-bpf-helpers-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        actor = ["actor.c", "creation.c", "exiting.c", "execing.c", "identity.c"]
+        topics = ["creation.c", "exiting.c", "execing.c", "identity.c", "adoption.c"]
+        actor = ["actor.c", *topics]
         yield Helpers(
             directory=directory,
             actor=_compile(directory / "actor", actor, "-pthread"),

@@ -243,6 +243,45 @@ def test_whoever_adopted_an_orphan_is_named_though_it_is_no_ancestor(
     assert "adopter" not in [name for name, _ in exec_.above]
 
 
+def test_an_orphan_that_joins_by_a_name_has_its_new_parent_though_that_end_was_left_out(
+    both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script]
+) -> None:
+    script = play(
+        """
+import ctypes
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+rename("adopter")
+told, wait = os.pipe(), os.pipe()
+step("begins")
+middle = os.fork()
+if not middle:
+    rename("the-middle")
+    self = os.getpid()
+    if os.fork():
+        os._exit(0)
+    while os.getppid() == self:
+        time.sleep(0.001)
+    os.write(told[1], b"%d" % os.getpid())
+    os.read(wait[0], 1)
+    rename("wanted-one")
+    rename("as-it-was")
+    os._exit(0)
+os.waitpid(middle, 0)
+orphan = int(os.read(told[0], 20))
+os.write(wait[1], b"x")
+os.waitpid(orphan, 0)
+step(str(orphan))
+"""
+    )
+    assert script.go() == "begins"
+    traced = both("ancestor=wanted-one")
+    orphan = int(script.go())
+    traced.until_exit(orphan)
+    parents = [[(t.kind, t.pid, t.parent) for t in filtered.told] for filtered in traced.both]
+    kinds = ("rename", "rename", "exit")
+    assert parents == [[(kind, orphan, "adopter") for kind in kinds]] * 2
+
+
 def test_an_end_that_is_told_twice_does_not_forget_whose_child_lives(
     both: Callable[[str], FilterInBothPlaces], play: Callable[..., Script], wanted: str
 ) -> None:

@@ -89,3 +89,17 @@ def test_where_it_does_not_the_programs_read_by_a_helper(
         assert source.filter_refusal is None
         assert _kinds(source) == {_RAW_TRACEPOINT}
         assert _told_of_a_child(source, helpers) == {Fork: 1, Exec: 1, Exit: 1}
+
+
+@pytest.mark.parametrize("sought", [None, _BY_NAME], ids=["all", "by name"])
+def test_where_the_kernel_does_not_say_who_adopts_the_source_does(
+    monkeypatch: pytest.MonkeyPatch, helpers: Helpers, sought: KernelFilterSpec | None
+) -> None:
+    def macros(btf: Btf) -> dict[str, int]:
+        return {name: at for name, at in layout_macros(btf).items() if "REAPER" not in name}
+
+    monkeypatch.setattr(kernel_layout, "layout_macros", macros)
+    with _opened(sought) as source:
+        assert source.filter_refusal is None
+        assert source.blind_spots == ("who adopts an orphan, until its next exec or exit",)
+        assert _told_of_a_child(source, helpers) == {Fork: 1, Exec: 1, Exit: 1}

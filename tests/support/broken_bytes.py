@@ -15,7 +15,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from proctree_bpf.codecs.cn_proc import subscription
-from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, KINDS, MET, RENAME, WIRE_VERSION
+from proctree_bpf.codecs.sample_decoder import (
+    EXEC,
+    EXIT,
+    FORK,
+    KEY_START,
+    KINDS,
+    MET,
+    RENAME,
+    WIRE_VERSION,
+)
 from proctree_bpf.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -78,6 +87,8 @@ PERF_RECORDS = [
     + b"ls\0bin\0usr\0./ls\0ls\0-l\0",
     EXIT.pack(*_HEADS[2], 1, 2, 8, 9, 3, 4, 5, 6, 7, 0, b"ls"),
     RENAME.pack(*_HEADS[3], 1, 2, 0, b"ls"),
+    EXIT.pack(*_HEADS[2], 1, 2, 8, 9, 3, 4, 5, 6, 7, 8, b"ls") + KEY_START.pack(10),
+    RENAME.pack(*_HEADS[3], 1, 2, 3, b"ls") + KEY_START.pack(4),
     *(MET.pack(*head, 1, 2, 0, 3, 4, 5, 6, 0, 0, b"ls") for head in _HEADS[4:]),
 ]
 

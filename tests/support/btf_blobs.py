@@ -85,13 +85,13 @@ def kernel_like(
     *,
     without: tuple[str, str] | None = None,
     extra: dict[str, list[str]] | None = None,
-    flags: dict[str, int] | None = None,
+    flags: dict[str, dict[str, int]] | None = None,
     exit_parameters: int = 2,
 ) -> BtfBlob:
     """Return a kernel with every member that the BPF program asks for, eight bytes apart.
 
     ``without`` leaves out one (struct, member); ``extra`` adds members at the end;
-    ``flags`` adds to task_struct bit-fields of one bit, so many bits from its old end.
+    ``flags`` adds to structs bit-fields of one bit, so many bits from their old end.
     """
     structs = {
         "sched_entity": "sum_exec_runtime",
@@ -111,6 +111,7 @@ def kernel_like(
         "mount": "mnt mnt_parent mnt_mountpoint",
         "pid": "level numbers",
         "upid": "nr",
+        "pid_namespace": "",
     }
     blob = BtfBlob()
     long = blob.integer("long", 8)
@@ -119,9 +120,10 @@ def kernel_like(
         labels = [label for label in members.split() if (name, label) != without]
         labels += (extra or {}).get(name, [])
         fields: list[Field] = [(label, long, 64 * at) for at, label in enumerate(labels)]
+        end = 64 * len(fields)
+        bits = (flags or {}).get(name, {})
+        fields += [(label, long, end + bit, 1) for label, bit in bits.items()]
         if name == "task_struct":
-            end = 64 * len(fields)
-            fields += [(label, long, end + bit, 1) for label, bit in (flags or {}).items()]
             fields.append(("se", ids["sched_entity"], end + 64))
         ids[name] = blob.struct(name, 8 * len(fields), *fields)
     named = [] if without == ("dentry", "d_name") else [("d_name", ids["qstr"], 64)]

@@ -16,7 +16,17 @@ from proctree_bpf.codecs import recording
 from proctree_bpf.codecs.cn_proc import What
 from proctree_bpf.codecs.proc_files import Stat
 from proctree_bpf.codecs.recording import Frame, FrameKind, decode_recording
-from proctree_bpf.codecs.sample_decoder import EXEC, EXIT, FORK, HEADER, KINDS, MET, RENAME, decode
+from proctree_bpf.codecs.sample_decoder import (
+    EXEC,
+    EXIT,
+    FORK,
+    HEADER,
+    KEY_START,
+    KINDS,
+    MET,
+    RENAME,
+    decode,
+)
 from proctree_bpf.core import lineage
 from proctree_bpf.core.identity import TICK_NS
 from proctree_bpf.core.tracker import Tracker
@@ -225,7 +235,8 @@ def _record(cast: Cast, data: bytes) -> bytes:
     if not cast.is_member(who):
         for index in ids_at:
             fields[index] = 0
-    return layout.pack(*fields)
+    start = data[layout.size :][: KEY_START.size] if kind in {"exit", "rename"} else b""
+    return layout.pack(*fields) + start
 
 
 def _exec(cast: Cast, data: bytes) -> bytes:

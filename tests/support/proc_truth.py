@@ -38,6 +38,11 @@ def parent_pid(pid: int) -> int:
     return int(_stat_fields(pid)[4 - 3])
 
 
+def is_ending(pid: int) -> bool:
+    """Tell whether a process, or its leader at least, is in do_exit() or a zombie."""
+    return bool(int(_stat_fields(pid)[9 - 3]) & 0x4)  # PF_EXITING
+
+
 def comm(pid: int) -> str:
     """Return the name, without the newline that the kernel adds."""
     return os.fsdecode(Path(f"/proc/{pid}/comm").read_bytes()[:-1])

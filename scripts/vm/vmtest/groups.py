@@ -14,7 +14,8 @@ _OF_ONE = rf"{_CONTRACT}.*\[(replay of )?"
 
 KERNEL_GROUPS: Mapping[str, str] = {
     "bpf source": r"kernel/test_(creation|order|names|ancestry|copies|reading|startup_race)\.py"
-    r"|kernel/test_resting\.py|kernel/test_(perf_rings|backlog|cpu_hotplug|second_start)\.py"
+    r"|kernel/test_(adoption|resting)\.py"
+    r"|kernel/test_(perf_rings|backlog|cpu_hotplug|second_start)\.py"
     rf"|{_OF_ONE}bpf|{_CONTRACT}test_one_process_",
     "connector": r"kernel/test_(proc_connector|connector_socket)\.py"
     rf"|{_OF_ONE}proc-connector|{_CONTRACT}test_the_connector_",

@@ -58,6 +58,19 @@ _MEMBERS: dict[str, tuple[tuple[str, str], ...]] = {
     "UPID_NR": (("upid", "nr"),),
 }
 
+# For bpf/reaper.h, all or none: who adopts orphans is not told where one is missing.
+_REAPER_MEMBERS = {
+    "TASK_CHILDREN": ("task_struct", "children"),
+    "SIGNAL_NR_THREADS": ("signal_struct", "nr_threads"),
+    "UPID_NS": ("upid", "ns"),
+    "PID_NAMESPACE_CHILD_REAPER": ("pid_namespace", "child_reaper"),
+}
+# Bit-fields; on Linux 7.2 each is a bool.
+_REAPER_FLAGS = {
+    "HAS_SUBREAPER": ("signal_struct", "has_child_subreaper"),
+    "IS_SUBREAPER": ("signal_struct", "is_child_subreaper"),
+}
+
 # The probe's own void *, the task, and group_dead where the kernel passes it (6.18 does).
 _EXIT_ARITY_WITH_GROUP_DEAD = 3
 
@@ -100,11 +113,36 @@ def layout_macros(btf: Btf) -> dict[str, int]:
         macros["HAVE_GROUP_DEAD"] = 1
     if btf.has_variable(_PREEMPTIBLE_WITH):
         macros["COPIES"] = MAX_COPIES
+    macros |= _reaper(btf)
     macros |= _types(btf, macros)
-    in_execve = btf.member("task_struct", "in_execve")
-    if in_execve is not None and in_execve.bit_size == 1:
-        macros["IN_EXECVE_OFF"] = in_execve.bit_offset // 8
-        macros["IN_EXECVE_MASK"] = 1 << in_execve.bit_offset % 8
+    return macros | _flag(btf, "IN_EXECVE", ("task_struct", "in_execve"))
+
+
+def _flag(btf: Btf, name: str, member: tuple[str, str]) -> dict[str, int]:
+    """Return the byte that a flag is in, and its mask; nothing if there is none.
+
+    A flag is a bit-field of one bit, or a bool of its own.
+    """
+    found = btf.member(*member)
+    if found is None or found.bit_size > 1:
+        return {}
+    mask = 1 << found.bit_offset % 8 if found.bit_size else 0xFF
+    return {f"{name}_OFF": found.offset, f"{name}_MASK": mask}
+
+
+def _reaper(btf: Btf) -> dict[str, int]:
+    """Return what is needed to tell who adopts orphans; nothing if any of it is missing."""
+    macros = {"HAVE_REAPER": 1}
+    for name, member in _REAPER_MEMBERS.items():
+        found = btf.member(*member)
+        if found is None:
+            return {}
+        macros[f"OFF_{name}"] = found.offset
+    for name, member in _REAPER_FLAGS.items():
+        flag = _flag(btf, name, member)
+        if not flag:
+            return {}
+        macros |= flag
     return macros
 
 

@@ -47,14 +47,17 @@ HEADER = struct.Struct("=QQHHHH")
 FORK = struct.Struct("=QQHHHHQQQQIIIIII16s")
 EXEC = struct.Struct("=QQHHHHQQQIIII16sIHHII")
 EXIT = struct.Struct("=QQHHHHQQQQIIIIII16s")
+KEY_START = struct.Struct("=Q")
+"""Behind an exit that names a reaper, or a rename that names a parent: when that one began."""
 RENAME = struct.Struct("=QQHHHHQII16s")
 MET = struct.Struct("=QQHHHHQQQIIIIII16s")
 
 
 _fork_fields = struct.Struct("=QQ8xQQQQIIIIII16s").unpack_from
 _exec_fields = struct.Struct("=QQ4xH2xQQQIIII16s4xHHI4x").unpack_from
-_exit_fields = struct.Struct("=QQ8xQQQQIIIII4x16s").unpack_from
-_rename_fields = struct.Struct("=QQ8xQI4x16s").unpack_from
+_exit_fields = struct.Struct("=QQ8xQQQQIIIIII16s").unpack_from
+_key_start = KEY_START.unpack_from
+_rename_fields = struct.Struct("=QQ8xQII16s").unpack_from
 _met_fields = struct.Struct("=QQ8xQQQIIII8x16s").unpack_from
 HEADER_KEY = slice(16, 20)
 """Where version and kind lie, by which ``DECODERS`` are found."""
@@ -204,7 +207,7 @@ def _exec(data: bytes) -> tuple[int, AnyEvent]:
 def _exit(data: bytes) -> tuple[int, AnyEvent]:
     (
         seq, time_ns, start, parent_start, cgroup_id, cpu_ns,
-        tgid, parent, uid, gid, status, comm,
+        tgid, parent, uid, gid, status, reaper, comm,
     ) = _exit_fields(data)  # fmt: skip
     return seq, CompactExit(
         time_ns,
@@ -218,12 +221,14 @@ def _exit(data: bytes) -> tuple[int, AnyEvent]:
         _comms[comm],
         cpu_ns,
         cgroup_id,
+        _key((reaper, *_key_start(data, _EXIT_SIZE))) if reaper else None,
     )
 
 
 def _rename(data: bytes) -> tuple[int, AnyEvent]:
-    seq, time_ns, start, tgid, comm = _rename_fields(data)
-    return seq, Rename(time_ns, _key((tgid, start)), _comms[comm])
+    seq, time_ns, start, tgid, parent, comm = _rename_fields(data)
+    told = _key((parent, *_key_start(data, _RENAME_SIZE))) if parent else None
+    return seq, Rename(time_ns, _key((tgid, start)), _comms[comm], told)
 
 
 def _met(data: bytes) -> tuple[int, AnyEvent]:
@@ -240,7 +245,7 @@ def _met(data: bytes) -> tuple[int, AnyEvent]:
 
 
 _BY_KIND = (_fork, _exec, _exit, _rename, _met, _met, _met, _met)
-_EXEC_SIZE = EXEC.size
+_EXEC_SIZE, _EXIT_SIZE, _RENAME_SIZE = EXEC.size, EXIT.size, RENAME.size
 DECODERS = {
     struct.pack("=HH", WIRE_VERSION, kind): (kind, _BY_KIND[kind % len(_BY_KIND)])
     for kind in range(len(_BY_KIND) * MAX_COPIES)

@@ -15,6 +15,7 @@ from proctree_bpf.core.writer import TableWriter
 
 if TYPE_CHECKING:
     from proctree_bpf.core.compact import AnyFork
+    from proctree_bpf.core.identity import ProcessKey
 
 _CREATED, _OBSERVED = Edge.CREATED, Edge.OBSERVED
 
@@ -65,8 +66,8 @@ class BirthWriter(TableWriter):
     def _newborn(self, event: AnyFork, creator: TrackedProcess | None) -> TrackedProcess:
         """Make a process of a fork and of what it has from its creator."""
         parent = event.other_parent
-        if parent is not None and compare(parent, event.creator) is Sameness.SAME:
-            parent = None
+        if parent is not None:
+            parent = self._other_parent(event, parent, creator)
         pid, uid, edge = event.pid, event.uid, _OBSERVED if event.observed else _CREATED
         if creator is None:
             process = TrackedProcess(
@@ -102,6 +103,16 @@ class BirthWriter(TableWriter):
             process.fork_missed = True
         return process
 
+    def _other_parent(
+        self, event: AnyFork, parent: ProcessKey, creator: TrackedProcess | None
+    ) -> ProcessKey | None:
+        """Return the kernel's parent, which is the creator's, or None if it is the creator."""
+        if compare(parent, event.creator) is Sameness.SAME:
+            return None
+        if creator is not None and creator.parent is not None and self.has_ended(parent):
+            return creator.parent  # to whom both are about to be handed over
+        return parent
+
     def _late_birth(
         self,
         event: AnyFork,
@@ -113,8 +124,8 @@ class BirthWriter(TableWriter):
         told_another = _told_another(known, born.cmd)
         self.table.sharpen(known, event.start_time_ns)
         known.edge = Edge.OBSERVED if event.observed else Edge.CREATED
-        known.fork_missed = event.observed
-        known.parent, known.approximate = born.parent, born.approximate
+        known.fork_missed, known.approximate = event.observed, born.approximate
+        self.table.wards.set_parent(known, born.parent)
         self.table.move(known, event.creator_pid, event.creator_start_ns)
         self.table.touch(known)
         if known.exec_ns is not None:

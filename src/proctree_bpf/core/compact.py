@@ -113,12 +113,13 @@ class CompactExit(_CompactWithParent, frozen=True, gc=False):
     comm: str
     cpu_ns: int
     cgroup_id: int
+    reaper: ProcessKey | None = None
 
     def value(self) -> Exit:
         """Return the event."""
         return Exit(
             self.timestamp_ns, self.key, self.parent, self.status, self.uid, self.gid,
-            self.comm, self.cpu_ns, self.cgroup_id,
+            self.comm, self.cpu_ns, self.cgroup_id, self.reaper,
         )  # fmt: skip
 
 

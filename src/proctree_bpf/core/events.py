@@ -181,7 +181,8 @@ class Exit(_WithParent, frozen=True, gc=False):
     """A process ended: the last thread of its group is gone.
 
     ``status`` is a wait(2) status; None if the end was seen but not its reason.
-    ``cpu_ns`` is the CPU time that its threads took, in user and in kernel mode.
+    ``cpu_ns`` is the CPU time that its threads took, in user and in kernel mode. ``reaper``
+    adopts its children, if it has any: init, or a subreaper; None if the source does not say.
     """
 
     kind: ClassVar[Literal["exit"]] = "exit"
@@ -191,6 +192,7 @@ class Exit(_WithParent, frozen=True, gc=False):
     comm: str | None = None
     cpu_ns: int | None = None
     cgroup_id: int | None = None
+    reaper: ProcessKey | None = None
 
     @property
     def exit_code(self) -> int | None:
@@ -209,11 +211,15 @@ class Exit(_WithParent, frozen=True, gc=False):
 
 
 class Rename(_OfProcess, frozen=True, gc=False):
-    """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``)."""
+    """A process changed its name without exec (``prctl(PR_SET_NAME)``, ``/proc/PID/comm``).
+
+    ``parent`` is the kernel's at that moment, or None if the source does not tell.
+    """
 
     kind: ClassVar[Literal["rename"]] = "rename"
     parent_pid: ClassVar[None] = None
     comm: str
+    parent: ProcessKey | None = None
 
 
 class Setid(_OfProcess, frozen=True, gc=False):

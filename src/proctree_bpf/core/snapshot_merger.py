@@ -16,7 +16,6 @@ from proctree_bpf.core.events import Exec, Exit, ProcEvent, Rename
 from proctree_bpf.core.model import Edge, PidNode, ProcInfo
 from proctree_bpf.core.process import NEVER_OVER, UNCERTAIN, TrackedProcess, info_of
 from proctree_bpf.core.stores import take_details, take_place
-from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -109,6 +108,7 @@ class SnapshotMerger:
         )
         take_place(process, node, self._era)
         take_details(process, info)
+        process.parent = node.parent
         process.exited_ns = None if self._in_flight.exits(process) else node.exited_ns
         is_renamed = self._in_flight.renames(process)
         if self._in_flight.execs(process):
@@ -195,6 +195,8 @@ class SnapshotMerger:
         if known.exited_ns is not None or seen.exited_ns is not None:
             return  # what it ran is no longer told there
         may_have_execed = known.named_in.is_over
+        if seen.edge is not Edge.LEARNT or seen.parent is not None:
+            self._writer.see_parent(known, seen.kernel_parent)
         if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)
         else:
@@ -219,7 +221,6 @@ class SnapshotMerger:
         same_program = known.cmd == details.cmd and same_file and _same_args(known, details)
         if same_program and known.uid == details.uid and not is_other:
             return
-        see_parent(known, seen.creator)
         inherited = details.inherited or (known.inherited and same_program)
         details = replace(
             details,

@@ -188,6 +188,7 @@ class PidTree(_View):
             table = self.table
             process = self._subject(pid, node.start_time_ns)
             take_place(process, node, table.era)
+            table.wards.set_parent(process, node.parent)
             if process.is_kept:
                 table.end(process, node.exited_ns)
                 self._place(process, node)
@@ -231,7 +232,6 @@ def take_place(process: TrackedProcess, node: PidNode, era: Era) -> None:
     """Take over from a node what does not concern other processes."""
     process.cmd = node.cmd
     process.edge = node.edge
-    process.parent = node.parent
     process.approximate = node.approximate
     process.fork_missed = node.fork_missed
     process.named_in = UNCERTAIN if node.name_uncertain else era

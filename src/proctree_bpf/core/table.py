@@ -22,6 +22,7 @@ from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.model import CacheParams
 from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess, may_have_created
 from proctree_bpf.core.waiting import Waiting
+from proctree_bpf.core.wards import Wards
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,8 @@ class ProcessTable:
         """Living processes that were forgotten for want of room."""
         self.holders = PidHolders(self.params.capacity)
         """Who has had each PID."""
+        self.wards = Wards()
+        """Who has which parent."""
         self.current = self.holders.current
         """By PID: whom a bare PID means; for the hottest look-up."""
         self._ttl_ns = int(self.params.ttl_secs * _SECOND_NS)
@@ -141,6 +144,8 @@ class ProcessTable:
         process.is_kept = True
         if process.exited_ns is not None:
             self._note_end(process, process.exited_ns)
+        else:
+            self.wards.add(process)
         if process.has_place:
             self.link(process)
         if process.pid in self._waiting.by_pid:
@@ -159,6 +164,8 @@ class ProcessTable:
             self._attach(creator, process)
         else:
             siblings[process] = None
+        if process.parent is not None:
+            self.wards.add(process)
         if pid in self._waiting.by_pid:
             self._adopt(process)
 
@@ -212,7 +219,10 @@ class ProcessTable:
             self.holders.reconsider(process)
         if exited_ns is None:
             self._pinned.pop(process, None)
+            self.wards.add(process)
         else:
+            if process.parent is not None:
+                self.wards.discard(process)
             self._note_end(process, exited_ns)
 
     def doubt_names(self, from_ns: int) -> None:
@@ -266,6 +276,7 @@ class ProcessTable:
         self.holders.discard(process)
         process.is_kept = False
         self._pinned.pop(process, None)
+        self.wards.discard(process)
         if process.children:
             self.chains_changed += 1
             for child in process.children:
@@ -292,6 +303,8 @@ class ProcessTable:
             for child in process.children or ():
                 assert child.is_kept and child.creator is process  # noqa: S101, PT018
         assert set(self._pinned) <= set(kept)  # noqa: S101
+        living = {process for process in kept if process.exited_ns is None}
+        assert set(self.wards) == {each for each in living if each.parent}  # noqa: S101
         waiting = list(self._waiting)
         self._waiting.check_invariants()
         assert {*waiting, *self._roots} <= set(kept)  # noqa: S101

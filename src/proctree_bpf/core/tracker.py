@@ -29,7 +29,6 @@ from proctree_bpf.core.snapshot_merger import (
     SnapshotMerger,
 )
 from proctree_bpf.core.stores import PidTree, ProcCache
-from proctree_bpf.core.writer import see_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -281,6 +280,8 @@ class Tracker(BirthWriter):
         if event.cpu_ns is not None:
             process.cpu_ns = event.cpu_ns
         self.table.end(process, event.timestamp_ns)
+        if event.reaper is not None:
+            self.hand_over(process, event.reaper)
         return process
 
     def _update(self, process: TrackedProcess, event: AnyExec | AnyExit) -> None:
@@ -292,9 +293,9 @@ class Tracker(BirthWriter):
             self.table.sharpen(process, event.start_time_ns)
         if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
             if process.parent is not None:
-                process.parent = None
+                self.see_parent(process, process.creator_key)
         elif event.parent is not None:
-            see_parent(process, event.parent)
+            self.see_parent(process, event.parent)
         if event.comm != process.cmd and event.comm is not None:
             self.set_name(process, event.comm)
         if event.uid != process.uid and event.uid is not None:
@@ -306,7 +307,11 @@ class Tracker(BirthWriter):
 
     def _rename(self, event: Rename) -> TrackedProcess | None:
         process = self.table.locate(*event.key)
-        if process is None or process.cmd == event.comm:
+        if process is None:
+            return None
+        if event.parent is not None:
+            self.see_parent(process, event.parent)
+        if process.cmd == event.comm:
             return None
         self.set_name(process, event.comm)
         process.named_in = self.table.era

@@ -115,14 +115,31 @@ class TableWriter:
         if compare(creator, seen) is Sameness.SAME:
             return
         process.edge, process.fork_missed = Edge.LEARNT, False
-        process.parent = process.parent or (seen if seen.pid else None)
+        self.table.wards.set_parent(process, process.parent or (seen if seen.pid else None))
         self.table.move(process, *creator)
 
+    def see_parent(self, process: TrackedProcess, parent: ProcessKey) -> None:
+        """Take note of the kernel's parent, as an event or a snapshot tells it.
 
-def see_parent(process: TrackedProcess, parent: ProcessKey) -> None:
-    """Take note of the kernel's parent, as an event or a snapshot tells it."""
-    if parent == (process.ppid, process.creator_start_ns):
-        process.parent = None
-        return
-    is_creator = compare(parent, process.creator_key) is Sameness.SAME
-    process.parent = None if is_creator else parent
+        Between the word of an end and the handing over of its children, the kernel still
+        calls it their parent: then who is to have them is known already.
+        """
+        is_creator = compare(parent, process.creator_key) is Sameness.SAME
+        told = None if is_creator or parent == process.creator_key else parent
+        if told == process.parent:
+            return
+        if process.parent is not None and self.has_ended(parent):
+            return
+        self.table.wards.set_parent(process, told)
+
+    def has_ended(self, who: ProcessKey) -> bool:
+        """Tell whether a process is known to have ended."""
+        process = self.table.find(*who)
+        return process is not None and process.exited_ns is not None
+
+    def hand_over(self, ended: TrackedProcess, reaper: ProcessKey) -> None:
+        """Give those whose parent has ended to whoever adopts them."""
+        for orphan in self.table.wards.in_care_of(ended):
+            is_creator = compare(reaper, orphan.creator_key) is Sameness.SAME
+            self.table.wards.set_parent(orphan, None if is_creator else reaper)
+            self.tell(orphan)

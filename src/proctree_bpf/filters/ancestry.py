@@ -237,7 +237,7 @@ class AncestryFilter(_Asker):
 
 
 class ParentFilter(_Asker):
-    """Asks for the kernel's parents, as last reported, instead of the creators.
+    """Asks for the kernel's parents instead of the creators.
 
     A process leaves when its parent ends: whoever adopts it is its parent then. So each
     event walks up, and nothing is remembered.
@@ -257,7 +257,7 @@ class ParentFilter(_Asker):
                 found |= self._own(process, names_only=False)
             seen.add(process)
             parent = self._table.get(process.kernel_parent)
-            # One that has ended is nobody's parent any more, and who adopted is not told.
+            # One that has ended is nobody's parent any more; who adopted was not told.
             process = parent if parent is not None and parent.exited_ns is None else None
             is_self = False
         return found

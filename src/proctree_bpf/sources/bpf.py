@@ -120,6 +120,8 @@ class BpfSource(LiveSource):
         with self._phase("btf"):
             source = ProgramSource(self._options.btf_path, self._options.program_cache)
         program, programs, spec = self._load_best(source)
+        if "HAVE_REAPER" not in programs.macros:
+            self.blind_spots = ("who adopts an orphan, until its next exec or exit",)
         try:
             if self._options.btf_path == BTF_PATH:  # what programs read depends on it
                 place.require(place.sys_trouble(BTF_PATH))
@@ -132,8 +134,9 @@ class BpfSource(LiveSource):
                 program.attach()
             if self.recorder is not None:
                 self.recorder.begin(
-                    self.name, cpus=program.cpus, started_ns=started_ns, offsets=programs.macros
-                )
+                    self.name, cpus=program.cpus, started_ns=started_ns, offsets=programs.macros,
+                    **({"blind_spots": self.blind_spots} if self.blind_spots else {}),
+                )  # fmt: skip
         except BaseException:
             program.close()
             raise

@@ -41,7 +41,7 @@ class WalkerSource(LiveSource):
             f"processes that begin and end within {interval_s * 1000:.0f} ms",
             "exit codes and signals",
             "exact times of events",
-            "who created an orphan",
+            "who created an orphan, and who adopts it later",
         )
         self._interval_ns = int(interval_s * 1_000_000_000)
         self._reader = RecordingProcReader(procfs.LiveProcReader(proc))

@@ -131,7 +131,9 @@ void start_thread(void *(*function)(void *), void *argument)
 
 int main(int argc, char **argv)
 {
-	const struct test_case *topics[] = {creation_cases, exit_cases, exec_cases, identity_cases};
+	const struct test_case *topics[] = {
+		creation_cases, exit_cases, exec_cases, identity_cases, adoption_cases
+	};
 
 	for (size_t topic = 0; argc > 1 && topic < sizeof(topics) / sizeof(*topics); topic++)
 		for (const struct test_case *c = topics[topic]; c->name; c++)

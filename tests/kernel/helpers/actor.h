@@ -40,6 +40,7 @@ struct test_case {
 	case_function run; /* gets the arguments after the name */
 };
 
-extern const struct test_case creation_cases[], exit_cases[], exec_cases[], identity_cases[];
+extern const struct test_case creation_cases[], exit_cases[], exec_cases[], identity_cases[],
+	adoption_cases[];
 
 #endif
