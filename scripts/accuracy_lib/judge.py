@@ -150,7 +150,7 @@ class Judge:
             between = {life.pid for life in event.life.ancestors()}
             if record.parent in between:
                 return  # it was handed on more than once just then
-        self._fact("parents", about, record.parent, event.parents)
+        self._fact("parents", about, record.parent, event.parents | _heirs(event))
 
     def _fact(
         self,
@@ -186,6 +186,20 @@ class Judge:
                 told[event.life] = rank
             name = "doubted" if record.is_uncertain else "wrong"
             row.add(name if is_late else "right", example=f"too late: {_named(event)}")
+
+
+def _heirs(event: Event) -> set[int]:
+    """Return who may be told to be the parent already, since the present one has ended.
+
+    A process keeps its parent for a moment after that has ended (exit_notify() comes last).
+    """
+    for above in event.life.ancestors():
+        if above.pid in event.parents:
+            last = above.events[-1] if above.events else None
+            if last is not None and last.kind == EXIT and last.from_ns <= event.to_ns:
+                later = [each for each in event.life.events if each.from_ns > event.from_ns]
+                return {pid for each in later for pid in each.parents}
+    return set()
 
 
 def _facts_of(event: Event) -> list[str]:

@@ -163,6 +163,27 @@ def test_a_lie_in_a_record_that_says_it_is_uncertain_is_doubted(
     assert found.recall < 1.0
 
 
+@pytest.mark.parametrize(("ends_ns", "wrong"), [(1450, 0), (1560, 1)], ids=["ended", "lives"])
+def test_an_adopter_may_be_told_from_the_end_of_the_parent_on(
+    lib: Any, ends_ns: int, wrong: int
+) -> None:
+    truth = "\n".join([
+        f"R {_ROOT} 1000 9 0 {_hex('forest')} {_hex('/f/forest')} {_hex('forest')}",
+        f"B {_MAKER} 1100 {_ROOT} 1000 1050 {_ROOT} {_ROOT} 9 {_MAKER} 9 0 0 {_hex('oak')}",
+        f"B {_CHILD} 1400 {_MAKER} 1100 1300 {_MAKER} {_MAKER} 9 {_CHILD} 9 0 0 {_hex('oak')}",
+        f"E {_CHILD} 1400 1500 {_MAKER} 1550 {_MAKER} 0 {_hex('elm')} {_hex('/f/elm')} {_hex('b')}",
+        f"X {_MAKER} 1100 {ends_ns} {_ROOT}",
+        f"W 9 {_MAKER} 0 1590 {_ROOT}",
+        f"X {_CHILD} 1400 1600 {_ROOT}",
+        f"W 9 {_CHILD} 0 1700 {_ROOT}",
+    ]).encode()  # fmt: skip
+    child = _Teller(_CHILD, 1310, _ROOT, [_MAKER, _ROOT])
+    told = [child.tells("exec", 1510, ("elm", "/f/elm", ["b"]))]
+    read = lib("told").read_told(map(json.dumps, told))
+    judge = lib("judge").Judge(lib("truth").Truth(truth, 900), read, lib("sources").SOURCES["bpf"])
+    assert judge.rows["parents"].wrong == wrong
+
+
 def test_what_is_not_told_costs_recall_and_not_precision(judged: Callable[..., Any]) -> None:
     told = _all_told()
     told[3]["process"] |= {"args": None, "executable": None}
