@@ -274,10 +274,12 @@ class Pipeline:
         self._gaps.push(gap)
 
     def _advance(self) -> None:
-        repair = self._repair.pending
-        if repair is not None and self._watermark_ns >= repair.begun_ns:
-            self._apply_repair()
         complete_ns = self._watermark_ns  # it goes up while records are written
+        repair = self._repair.pending
+        if repair is not None and complete_ns > repair.ended_ns:
+            self._apply_repair()
+        elif repair is not None:
+            complete_ns = min(complete_ns, repair.begun_ns)
         self._write_before(complete_ns)
         self._complete_ns = complete_ns
         if self.filter_controller is not None:
@@ -342,7 +344,8 @@ class Pipeline:
             if process is None:
                 stats.hidden += hidden
                 continue
-            told = ProcessEvent(event, process, tracker.uncertain)
+            is_doubted = tracker.uncertain or process.details_in.is_over
+            told = ProcessEvent(event, process, is_doubted)
             admitted = wanted is None or wanted.admits(told)
             if hidden:
                 stats.hidden += 1

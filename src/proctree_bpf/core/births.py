@@ -74,7 +74,7 @@ class BirthWriter(TableWriter):
                 event.creator_pid, event.creator_start_ns, edge,
                 uid, event.gid, self.user_of(uid), None, None,
                 True, False,  # noqa: FBT003 - inherited, and not truncated
-                event.cgroup_id, event.ns_pid, self.table.era, None, None, parent,
+                event.cgroup_id, event.ns_pid, self.table.era, self.table.era, None, None, parent,
             )  # fmt: skip
         else:
             comm, era = event.comm, self.table.era
@@ -92,7 +92,8 @@ class BirthWriter(TableWriter):
                 uid, event.gid, user, creator.executable, creator.args_raw,
                 True, creator.truncated,  # noqa: FBT003 - inherited
                 cgroup_id if cgroup_id == event.cgroup_id else event.cgroup_id,
-                pid if pid == event.ns_pid else event.ns_pid, era, creator, None, parent,
+                pid if pid == event.ns_pid else event.ns_pid, era, creator.details_in,
+                creator, None, parent,
             )  # fmt: skip
         if event.approximate:
             process.approximate = True
@@ -119,6 +120,7 @@ class BirthWriter(TableWriter):
             return known  # its details are the newer ones
         known.uid, known.gid, known.user = born.uid, born.gid, born.user
         known.cgroup_id, known.ns_pid = born.cgroup_id, born.ns_pid
+        known.details_in = born.details_in
         if told_another:
             # Its exit was applied first, and told a name that is not the creator's.
             known.executable = known.args_raw = None

@@ -103,6 +103,7 @@ class SnapshotMerger:
         )
         take_place(process, node, self._era)
         take_details(process, info)
+        process.details_in = self._era
         process.exited_ns = node.exited_ns
         is_renamed = self._in_flight.renames(process)
         if self._in_flight.execs(process):
@@ -124,6 +125,8 @@ class SnapshotMerger:
             self._table.touch(known)
         if seen.edge is Edge.LEARNT:
             self._writer.learn_creator(known, seen.creator)
+        elif known.fork_missed and not known.ppid:
+            self._table.move(known, seen.ppid, seen.creator_start_ns)
 
     def mend(
         self,
@@ -152,7 +155,7 @@ class SnapshotMerger:
         seen = {(node.pid, node.key.ticks) for node, _ in entries if node.exited_ns is None}
         for process in list(self._table):
             gone = process.exited_ns is None and (process.pid, process.ticks) not in seen
-            if gone and 0 < process.start_time_ns < begun_ns:
+            if gone and 0 < process.start_time_ns < begun_ns and not self._in_flight.exits(process):
                 self._writer.presume_exited(process, now_ns)
 
     def _end(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
@@ -185,13 +188,16 @@ class SnapshotMerger:
                 args_raw=known.args_raw,
                 truncated=known.truncated,
             )
+        else:
+            known.details_in = self._era
         same_file = None in (known.executable, details.executable) or (
             known.executable == details.executable
         )
         same_program = known.cmd == details.cmd and same_file and _same_args(known, details)
         if same_program and known.uid == details.uid:
             return
-        see_parent(known, seen.creator)
+        if seen.creator_start_ns or not seen.ppid:  # else it had ended, and others adopt
+            see_parent(known, seen.creator)
         inherited = details.inherited or (known.inherited and same_program)
         details = replace(
             details,

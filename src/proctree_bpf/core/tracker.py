@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
+_INIT_PID = 1
+"""Of the process that nobody created."""
 
 
 class Tracker(BirthWriter):
@@ -82,7 +84,13 @@ class Tracker(BirthWriter):
         """
         with self.table.lock:
             process = self.take(event)
-            return None if process is None else ProcessEvent(event, process, self.uncertain).keep()
+            if process is None:
+                return None
+            return ProcessEvent(event, process, self.is_doubted(process)).keep()
+
+    def is_doubted(self, process: TrackedProcess) -> bool:
+        """Tell whether something of what a record would say of a process may be out of date."""
+        return self.uncertain or process.details_in.is_over
 
     def take(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event; return its process, which goes on changing, or None as ``apply``.
@@ -227,7 +235,8 @@ class Tracker(BirthWriter):
         if process is None:
             process = self._discover(event)
         self._update(process, event)
-        process.named_in = self.table.era if event.comm is not None else UNCERTAIN
+        process.details_in = self.table.era
+        process.named_in = process.details_in if event.comm is not None else UNCERTAIN
         process.executable = event.executable
         process.args_raw = event.args_raw
         # After an exec that nobody could look at, the name is from before it.
@@ -275,10 +284,12 @@ class Tracker(BirthWriter):
 
     def _rename(self, event: Rename) -> TrackedProcess | None:
         process = self.table.locate(*event.key)
-        if process is None or process.cmd == event.comm:
+        if process is None:
+            return None
+        process.named_in = self.table.era
+        if process.cmd == event.comm:
             return None
         self.set_name(process, event.comm)
-        process.named_in = self.table.era
         return process
 
     def _setid(self, event: Setid) -> TrackedProcess | None:
@@ -320,6 +331,7 @@ class Tracker(BirthWriter):
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)
-        process.fork_missed = True
+        process.named_in = self.table.era if event.comm is not None else UNCERTAIN
+        process.fork_missed = pid != _INIT_PID
         self.add(process)
         return process
