@@ -311,18 +311,20 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.filter_controller.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _PIECE):
-            self._between_pieces(begin, len(ready) - begin + len(self._order))
-            self._write(ready[begin : begin + _PIECE])
+            piece = ready[begin : begin + _PIECE]
+            left = len(ready) - begin + len(self._order)
+            self._between_pieces(begin, left, piece[0].timestamp_ns)
+            self._write(piece)
         self._write_gaps_until(watermark_ns)
 
-    def _between_pieces(self, worked: int, left: int) -> None:
+    def _between_pieces(self, worked: int, left: int, oldest_ns: int) -> None:
         self._hooks.check()
         if self._stopped_ns is not None:
             self._hooks.on_backlog(left + self._intake.undelivered())
         elif self._hooks.is_due():
             self._stop_source()
         if worked:
-            self._intake.keep_up_in_time(worked, left)
+            self._intake.keep_up_in_time(worked, left, oldest_ns)
 
     def _write_gaps_until(self, time_ns: float) -> None:
         for gap in self._gaps.pop_until(time_ns):

@@ -88,6 +88,7 @@ class TreeRepair:
         if self.pending is None or lost_until_ns >= self.pending.begun_ns:
             self._is_wanted = True
         self._lost_until_ns = max(self._lost_until_ns, lost_until_ns)
+        self._intake.is_mending = True
 
     def take_first_snapshot(self) -> int:
         """Fill the tree; return how many processes there are."""
@@ -125,7 +126,8 @@ class TreeRepair:
             self._in_flight(repair.ended_ns),
             ends=repair.ends,
         )
-        self._tracker.uncertain = self._is_wanted  # more was lost meanwhile
+        # More may have been lost meanwhile.
+        self._tracker.uncertain = self._intake.is_mending = self._is_wanted
         if not self._is_wanted:
             taken_ns = self._source.now_ns() - self._lost_until_ns
             self.longest_ns = max(self.longest_ns, taken_ns)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
-from signal import SIGKILL
+from itertools import count
+from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
@@ -47,6 +49,8 @@ T = TypeVar("T")
 _EVENT_OF = {"fork": Fork, "exec": Exec, "exit": Exit}
 _CLOCK_NS = 1_000_000
 _PER_CPU = 300
+_ENDLESS = 10_000_000
+_STOPPED_S = 5
 
 
 class Lossy:
@@ -300,6 +304,35 @@ def test_after_the_load_the_tree_is_mended_within_two_seconds(
     assert lossy.tracker.uncertain
     lossy.repair()
     assert 0 < lossy.pipeline.summary()["repair_seconds"] <= 2
+
+
+def test_a_reader_that_was_stopped_mends_the_tree_within_two_seconds_of_the_load(
+    helpers: Helpers, tmp_path: Path
+) -> None:
+    stats_file, token, numbers = tmp_path / "stats.json", unique("afterwards"), count()
+    options = ["-f", "jsonl", "--stats-file", str(stats_file), "--perf-pages", "64"]
+    with tracing(*options) as trace:
+        os.kill(trace.pid, SIGSTOP)
+        loads = [
+            Spawner(helpers, tmp_path, unique("load"), _ENDLESS, first=cpu * _ENDLESS, cpu=cpu)
+            for cpu in sorted(os.sched_getaffinity(0))
+        ]
+        time.sleep(_STOPPED_S)
+        for load in loads:
+            load.stop()
+        os.kill(trace.pid, SIGCONT)
+
+        def is_sure() -> bool:
+            Spawner(helpers, tmp_path, token, 1, first=next(numbers)).finish()
+            whole, newline, _ = trace.out().rpartition("\n")
+            told = records_of(json_lines(whole + newline), "exit", token)
+            return any("uncertain" not in record["proctree"] for record in told)
+
+        wait_until("the repair", is_sure)
+        trace.stop()
+    stats = json.loads(stats_file.read_text())
+    assert stats["lost"] > 500
+    assert 0 < stats["repair_seconds"] <= 2
 
 
 def test_an_orphan_whose_fork_was_lost_is_marked_below_whoever_adopted_it(
