@@ -120,17 +120,20 @@ class BirthWriter(TableWriter):
             return known  # its details are the newer ones
         known.uid, known.gid, known.user = born.uid, born.gid, born.user
         known.cgroup_id, known.ns_pid = born.cgroup_id, born.ns_pid
-        known.details_in = born.details_in
         if told_another:
             # Its exit was applied first, and told a name that is not the creator's.
             known.executable = known.args_raw = None
             known.inherited = False
             return known
-        known.cmd, known.named_in, known.inherited = born.cmd, born.named_in, True
-        if creator is not None and creator.args_raw is not None:
+        known.inherited = True
+        # What a snapshot read of it is better than what its creator may not have had any more.
+        if known.named_in.is_over or not born.named_in.is_over:
+            known.cmd, known.named_in = born.cmd, born.named_in
+        is_known = creator is not None and creator.args_raw is not None
+        if is_known and (known.details_in.is_over or not born.details_in.is_over):
             known.executable, known.args_raw = born.executable, born.args_raw
-            known.truncated = born.truncated
-        return known  # without a creator as a snapshot read it: better than nothing
+            known.truncated, known.details_in = born.truncated, born.details_in
+        return known
 
     @staticmethod
     def _is_known_birth(event: AnyFork, process: TrackedProcess) -> bool:

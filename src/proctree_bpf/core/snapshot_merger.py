@@ -109,11 +109,12 @@ class SnapshotMerger:
         if self._in_flight.execs(process):
             process.executable = process.args_raw = None
             is_renamed = True
-        creator = self._table.get(node.creator)
-        if is_renamed and node.edge is Edge.LEARNT and creator is not None:
-            # It was left out when it was born, most likely with its creator's name.
-            process.cmd = creator.cmd
+        if is_renamed:
             process.named_in = UNCERTAIN
+            creator = self._table.get(node.creator)
+            if node.edge is Edge.LEARNT and creator is not None:
+                # It was left out when it was born, most likely with its creator's name.
+                process.cmd = creator.cmd
         return process
 
     def _complete(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
