@@ -318,5 +318,5 @@ class Collector:
         selection = Selection(wanted=wanted, start_kernel_filter=start_kernel_filter)
         if self._exclude_self and not isinstance(source, ReplaySource):
             own = DescendantSet(procfs.read_key(os.getpid()))
-            selection = replace(selection, hides=own.includes)
+            selection = replace(selection, hides=own.includes, meet=own.survey)
         return Pipeline(source, tree.tracker, self._listeners, selection, is_shared=True)

@@ -162,6 +162,7 @@ class Pipeline:
         return self.source.is_quiet()
 
     def _survey(self) -> None:
+        self._selection.meet(self.tracker.table)
         if self._selection.wanted is not None:
             self._selection.wanted.survey()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process_event import ProcessEvent
+    from proctree_bpf.core.table import ProcessTable
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource, Waiting
 
@@ -40,6 +41,10 @@ def _hides_nothing(_event: AnyEvent) -> bool:
     return False
 
 
+def _meets_nobody(_table: ProcessTable) -> None:
+    pass
+
+
 def _no_kernel_filter(_source: EventSource) -> None:
     return None
 
@@ -50,6 +55,8 @@ class Selection:
 
     Attributes:
         hides: asked about every event, in order; what it is true for is not written.
+        meet: called when the table has those whose events were not told: after the start, and
+            after each repair.
         wanted: what it does not admit is not written either.
         kinds: the kinds of event that are written, and what each is called.
         start_kernel_filter: called once the source is open; may return what keeps a filter
@@ -58,6 +65,7 @@ class Selection:
     """
 
     hides: Callable[[AnyEvent], bool] = _hides_nothing
+    meet: Callable[[ProcessTable], None] = _meets_nobody
     wanted: RecordFilter | None = None
     kinds: Mapping[type, str] = field(default_factory=lambda: EVENT_KINDS)
     start_kernel_filter: Callable[[EventSource], KernelFilterController | None] = _no_kernel_filter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TextIO, cast
 
 from proctree_bpf.cli.errors import CliError, ExitCode, no_source
@@ -31,14 +31,12 @@ from proctree_bpf.sources.replay import ReplaySource
 from proctree_bpf.sources.system import place, procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from proctree_bpf.cli.output.writers import LineWriter
     from proctree_bpf.cli.run.supervisor import CommandSupervisor
     from proctree_bpf.cli.tracing.hooks import TraceHooks
     from proctree_bpf.cli.tracing.options import TraceOptions
-    from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.filters.record_filter import BoundFilter
     from proctree_bpf.sources.base import EventSource
@@ -142,19 +140,18 @@ class TraceStarter:
 
         names = self.options.display.events_of(self.options.output.format)
         kind_of = {name: kind for kind, name in EVENT_KINDS.items()}
-        return Selection(
-            hides=self._hides(source),
+        selection = Selection(
             wanted=wanted,
             kinds={kind_of[name]: name for name in names},
             start_kernel_filter=start_kernel_filter,
         )
-
-    def _hides(self, source: EventSource) -> Callable[[AnyEvent], bool]:
-        if self.supervisor is not None:
-            return self.supervisor.hides
+        command = self.supervisor
+        if command is not None:
+            return replace(selection, hides=command.hides, meet=command.meet)
         if self.options.collection.exclude_self and not isinstance(source, ReplaySource):
-            return DescendantSet(procfs.read_key(os.getpid())).includes
-        return Selection().hides
+            own = DescendantSet(procfs.read_key(os.getpid()))
+            return replace(selection, hides=own.includes, meet=own.survey)
+        return selection
 
     def _open(self, pipeline: Pipeline) -> None:
         """Start a pipeline; close it if that fails."""
