@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS
@@ -317,6 +316,5 @@ class Collector:
 
         selection = Selection(wanted=wanted, start_kernel_filter=start_kernel_filter)
         if self._exclude_self and not isinstance(source, ReplaySource):
-            own = DescendantSet(procfs.read_key(os.getpid()))
-            selection = replace(selection, hides=own.includes, meet=own.survey)
+            selection = selection.without(DescendantSet(procfs.read_key(os.getpid())))
         return Pipeline(source, tree.tracker, self._listeners, selection, is_shared=True)

@@ -334,26 +334,34 @@ class Pipeline:
     def _write(self, events: list[AnyEvent]) -> None:
         """Apply events, and write those that are wanted, each as it left its process."""
         selection, gaps, sink = self._selection, self._gaps, self._sink
-        hides, wanted = selection.hides, selection.wanted
+        hides, hides_only, wanted = selection.hides, selection.hides_only, selection.wanted
         tracker, stats = self.tracker, self.stats
-        written = stats.written
-        take = tracker.take_locked if self._is_shared else tracker.take
-        for event in events:
-            process = take(event)
-            if gaps.next_ns <= event.timestamp_ns:
+        written, uncertain = stats.written, tracker.uncertain
+        take_all = tracker.take_all_locked if self._is_shared else tracker.take_all
+        has_gaps = gaps.next_ns <= events[-1].timestamp_ns
+        for event, process in take_all(events):
+            if has_gaps and gaps.next_ns <= event.timestamp_ns:
                 self._write_gaps_until(event.timestamp_ns)
-            # Both are asked for every event: they follow who begets whom.
-            hidden = hides(event)
+            # Both are asked for every event that is their business: they follow who begets whom.
+            hidden = (
+                hides_only is None
+                or process is None
+                or process.ppid in hides_only
+                or process.pid in hides_only
+                or process.parent is not None
+            ) and hides(event)
             if process is None:
                 stats.hidden += hidden
                 continue
-            is_doubted = tracker.uncertain or process.details_in.is_over
-            told = ProcessEvent(event, process, is_doubted)
-            admitted = wanted is None or wanted.admits(told)
+            told, admitted, kind = None, True, event.kind
+            is_doubted = uncertain or process.details_in.is_over
+            if wanted is not None:
+                told = ProcessEvent(event, process, is_doubted)
+                admitted = wanted.admits(told)
             if hidden:
                 stats.hidden += 1
             elif not admitted:
                 stats.filtered += 1
-            elif event.kind in written:
-                written[event.kind] += 1
-                sink.write(told)
+            elif kind in written:
+                written[kind] += 1
+                sink.write(told or ProcessEvent(event, process, is_doubted))

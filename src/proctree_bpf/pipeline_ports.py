@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from proctree_bpf.core.events import EVENT_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process_event import ProcessEvent
     from proctree_bpf.core.table import ProcessTable
+    from proctree_bpf.filters.descendants import DescendantSet
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource, Waiting
 
@@ -57,6 +58,8 @@ class Selection:
         hides: asked about every event, in order; what it is true for is not written.
         meet: called when the table has those whose events were not told: after the start, and
             after each repair.
+        hides_only: if not None, PIDs that are ever the same object: ``hides`` is false, and need
+            not be asked, about an event that names none of them.
         wanted: what it does not admit is not written either.
         kinds: the kinds of event that are written, and what each is called.
         start_kernel_filter: called once the source is open; may return what keeps a filter
@@ -66,9 +69,14 @@ class Selection:
 
     hides: Callable[[AnyEvent], bool] = _hides_nothing
     meet: Callable[[ProcessTable], None] = _meets_nobody
+    hides_only: Collection[int] | None = None
     wanted: RecordFilter | None = None
     kinds: Mapping[type, str] = field(default_factory=lambda: EVENT_KINDS)
     start_kernel_filter: Callable[[EventSource], KernelFilterController | None] = _no_kernel_filter
+
+    def without(self, family: DescendantSet) -> Selection:
+        """Return a selection that hides a process and all that it creates."""
+        return replace(self, hides=family.includes, hides_only=family.pids, meet=family.survey)
 
 
 class PipelineHooks:

@@ -113,7 +113,9 @@ def test_rows_that_take_too_long_are_given_up(lib: Any) -> None:
 
     row = rows.Row("endless", "", endless, quick_s=1, full_s=1)
     directory = Path("/nonexistent")
-    result = bench.measure(row, context.Bench("", "", directory, is_quick=True), left_s=10)
+    result = bench.measure(
+        row, context.Bench("", "", directory, directory, is_quick=True), left_s=10
+    )
     assert result.status == "FAILED"
     assert "not done within 1 s" in result.reason
 

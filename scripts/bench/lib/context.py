@@ -19,6 +19,8 @@ class Bench:
     program: str
     python: str
     directory: Path
+    in_memory: Path
+    """For what is much: some disks stand still for half a minute after a gigabyte."""
     is_quick: bool = False
 
     def pick(self, quick: T, full: T) -> T:

@@ -150,7 +150,7 @@ def new_pipeline(
         sink = make_sink(Format(style), display, out, tracker, source, clock=clock)
     wanted = BoundFilter(Filter.parse(terms), tree, cache) if terms else None
     kinds: dict[type, str] = EVENT_KINDS if style == "tree" else {Exec: "exec", Exit: "exit"}
-    selection = Selection(hides=DescendantSet(_NOBODY).includes, wanted=wanted, kinds=kinds)
+    selection = Selection(wanted=wanted, kinds=kinds).without(DescendantSet(_NOBODY))
     pipeline = Pipeline(source, tracker, sink, selection)
     pipeline.start()
     return pipeline

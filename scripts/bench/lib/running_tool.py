@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 60.0
 _STOP_PATIENCE_S = 120.0
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -49,7 +51,7 @@ class Tool:
         cpu_s: CPU seconds since then; once stopped, to its end.
         stop_s: seconds from SIGINT to its end.
         status: its exit status, once it has ended.
-        peak_bytes: its resident memory at its highest; once stopped.
+        peak_bytes: its resident memory at its highest, as last seen; once stopped.
 
     """
 
@@ -73,12 +75,19 @@ class Tool:
     def has_ended(self) -> bool:
         """Tell whether it is gone; its resources are noted then."""
         if self.status is None:
+            self._note_peak()
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self._process.returncode = self.status = os.waitstatus_to_exitcode(status)
                 self.cpu_s = usage.ru_utime + usage.ru_stime - self._before_s
-                self.peak_bytes = usage.ru_maxrss * 1024
         return self.status is not None
+
+    def _note_peak(self) -> None:
+        """Note VmHWM: ru_maxrss is at least that of the process that it was forked from."""
+        with suppress(OSError):
+            found = _PEAK.search(Path(f"/proc/{self.pid}/status").read_text("utf-8", "replace"))
+            if found is not None:
+                self.peak_bytes = int(found[1]) * 1024
 
     def await_ready(self, ready: Callable[[], bool]) -> None:
         """Wait until it traces.

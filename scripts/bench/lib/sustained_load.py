@@ -9,6 +9,7 @@ import statistics
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from context import say
@@ -18,7 +19,6 @@ from spawner_load import build, loading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from context import Bench
     from running_tool import Tool
@@ -39,7 +39,7 @@ class _Run:
         build(self.directory)
         self._spawners = spawners
         self._untraced_s = bench.pick(0.7, 5.0)
-        self.records = self.directory / "records"
+        self.records = bench.in_memory / "records"
         self._stats = self.directory / "stats"
         self.command = [
             bench.program, "trace", "-f", "jsonl", "-o", str(self.records),
@@ -48,8 +48,9 @@ class _Run:
 
     def check_room(self, seconds: float) -> None:
         need = _BYTES_A_SECOND * seconds
-        if shutil.disk_usage(self.directory).free < need:
-            raise NotRunError(f"its records may need {need / 1e9:.0f} GB of {self.directory}")
+        place = self.records.parent
+        if min(shutil.disk_usage(place).free, _available_memory()) < need:
+            raise NotRunError(f"its records may need {need / 1e9:.0f} GB of {place}")
 
     @contextmanager
     def load(self, seconds: float) -> Iterator[Load]:
@@ -66,6 +67,11 @@ class _Run:
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = json.loads(self._stats.read_bytes())
         return stats
+
+
+def _available_memory() -> int:
+    found = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return 0 if found is None else int(found[1]) * 1024
 
 
 def _exits_written(records: Path) -> int:

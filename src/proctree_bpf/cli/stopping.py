@@ -88,6 +88,33 @@ class Stopper:
         return self._is_set
 
 
+class InterruptedEarly(BaseException):
+    """Ctrl-C came before there was anything to stop in good order."""
+
+
+class EarlyInterrupt:
+    """Ends the start of a trace, where Ctrl-C does not end us by itself, nor is ignored."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        """Whether the start is, so that Ctrl-C does what it does to any program."""
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Let Ctrl-C raise ``InterruptedEarly``, wherever the block is."""
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+            yield
+            return
+        with handled({signal.SIGINT: self._on_signal}):
+            yield
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self.is_over:
+            raise InterruptedEarly
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+
 @contextmanager
 def stopped_by_signals(stop: Stopper) -> Iterator[None]:
     """Let the first SIGINT, SIGTERM or SIGHUP stop in good order; a second one is final.

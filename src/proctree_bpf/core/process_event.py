@@ -11,7 +11,7 @@ from proctree_bpf.core.process import TrackedProcess, info_of, node_of
 from proctree_bpf.core.text import escape
 
 
-class ProcessEvent(msgspec.Struct, eq=False):
+class ProcessEvent(msgspec.Struct, eq=False, gc=False):
     """An event, and what is known of its process once it has been applied.
 
     Attributes:

@@ -97,21 +97,41 @@ class Tracker(BirthWriter):
 
         For whoever holds ``table.lock``, or is alone.
         """
-        if event.timestamp_ns >= self._next_chore_ns:
-            self._do_chores(event.timestamp_ns)
-        process = self._handlers[type(event)](event)
-        if process is None:
-            self._count_unapplied(event)
-            return None
-        self.stats.applied += 1
-        if self.mirror is not None:
-            self.tell(process)
+        ((_, process),) = self.take_all((event,))
         return process
 
-    def take_locked(self, event: AnyEvent) -> TrackedProcess | None:
-        """Apply one event while no other thread looks; see ``take``."""
-        with self.table.lock:
-            return self.take(event)
+    def take_all(
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
+        """Apply events one by one, each when the next is asked for; see ``take``."""
+        handlers, has_mirror = self._handlers, self.mirror is not None
+        applied = 0
+        try:
+            for event in events:
+                if event.timestamp_ns >= self._next_chore_ns:
+                    self._do_chores(event.timestamp_ns)
+                process = handlers[type(event)](event)
+                if process is None:
+                    self._count_unapplied(event)
+                else:
+                    applied += 1
+                    if has_mirror:
+                        self.tell(process)
+                yield event, process
+        finally:
+            self.stats.applied += applied
+
+    def take_all_locked(
+        self, events: Iterable[AnyEvent]
+    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
+        """Apply events as ``take_all``, and each while no other thread looks."""
+        applied = self.take_all(events)
+        while True:
+            with self.table.lock:
+                one = next(applied, None)
+            if one is None:
+                return
+            yield one
 
     def _do_chores(self, now_ns: int) -> None:
         """Do what is due before an event of this moment.
@@ -128,13 +148,6 @@ class Tracker(BirthWriter):
                 self.table.trust_names()
             else:
                 self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
-
-    def take_all(
-        self, events: Iterable[AnyEvent]
-    ) -> Iterator[tuple[AnyEvent, TrackedProcess | None]]:
-        """Apply events one by one, each when the next is asked for; see ``take``."""
-        for event in events:
-            yield event, self.take(event)
 
     def _count_unapplied(self, event: AnyEvent) -> None:
         if event.kind in ("fork", "exec", "exit"):
@@ -235,15 +248,20 @@ class Tracker(BirthWriter):
         if process is None:
             process = self._discover(event)
         self._update(process, event)
-        process.details_in = self.table.era
-        process.named_in = process.details_in if event.comm is not None else UNCERTAIN
+        # To set an attribute of a struct costs five times what it costs to look at it.
+        era = self.table.era
+        if process.details_in is not era or process.named_in is not era or event.comm is None:
+            process.details_in = era
+            process.named_in = era if event.comm is not None else UNCERTAIN
         process.executable = event.executable
         process.args_raw = event.args_raw
         # After an exec that nobody could look at, the name is from before it.
         process.inherited = event.comm is None and event.args_raw is None
-        process.truncated = event.truncated
+        if process.truncated is not event.truncated:
+            process.truncated = event.truncated
         process.exec_ns = event.timestamp_ns
-        process.link = None
+        if process.link is not None:
+            process.link = None
         return process
 
     def _exit(self, event: AnyExit) -> TrackedProcess | None:
@@ -270,7 +288,8 @@ class Tracker(BirthWriter):
         if process.start_time_ns != event.start_time_ns:
             self.table.sharpen(process, event.start_time_ns)
         if event.parent_pid == process.ppid and event.parent_start_ns == process.creator_start_ns:
-            process.parent = None
+            if process.parent is not None:
+                process.parent = None
         elif event.parent is not None:
             see_parent(process, event.parent)
         if event.comm != process.cmd and event.comm is not None:

@@ -14,6 +14,8 @@ from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
 from proctree_bpf.core.lineage import ancestors
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import ProcEvent
     from proctree_bpf.core.process import TrackedProcess
@@ -32,6 +34,8 @@ class DescendantSet:
     def __init__(self, root: ProcessKey) -> None:
         self._root = root
         self._living = {root.pid: root}
+        self.pids: Collection[int] = self._living.keys()
+        """Those of who lives: an event that names none of them is not about any of them."""
 
     @property
     def living(self) -> tuple[ProcessKey, ...]:

@@ -8,7 +8,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proctree_bpf.sinks.describe import command_text, exit_text
-from proctree_bpf.sinks.wall_time import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,9 +42,11 @@ class Field:
         text: makes its contents of each record.
         of_exits: whether it is for exits only, and the others have nothing here.
         of_status: makes its contents of the status in an exit.
+        of_span: returns a span of time in ns, if there is one, and its contents are how long it is.
         of_time: returns what makes its contents of the time.
         of_process: returns what tells its contents of a process, a name or a number; they
             stay while that is what it was. The command is text that can be shown.
+        is_own: whether that is another one for nearly every process.
         of_kind: makes its contents of the kind of the event.
         is_handed_in: whether the table itself makes them.
 
@@ -58,23 +59,22 @@ class Field:
     text: Callable[[ProcessEvent], str] = _nothing
     of_exits: bool = False
     of_status: Callable[[int | None], str] | None = None
+    of_span: Callable[[ProcessEvent], int | None] | None = None
     of_time: Callable[[View], Callable[[int], str]] | None = None
     of_process: Callable[[View], Callable[[TrackedProcess], str | int]] | None = None
+    is_own: bool = False
     of_kind: Callable[[str], str] | None = None
     is_handed_in: bool = False
 
 
-def _age(told: ProcessEvent) -> str:
+def _age(told: ProcessEvent) -> int | None:
     process = told.process
-    began_ns, held_ns = process.start_time_ns, process.held_until_ns
-    if not began_ns:
-        return ""
-    return duration(told.as_received.timestamp_ns - max(began_ns, held_ns))
+    began_ns = process.began_ns if process.held_until_ns else process.start_time_ns
+    return told.as_received.timestamp_ns - began_ns if began_ns else None
 
 
-def _cpu(told: ProcessEvent) -> str:
-    cpu_ns = told.process.cpu_ns
-    return "" if cpu_ns is None else duration(cpu_ns)
+def _cpu(told: ProcessEvent) -> int | None:
+    return told.process.cpu_ns
 
 
 def _cgroup(told: ProcessEvent) -> str:
@@ -97,16 +97,16 @@ _ALL = (
     Field("time", "TIME", 12, of_time=lambda view: view.clock.time_of_day),
     Field("timestamp", "TIME(s)", 10, right=True, of_time=lambda view: view.clock.since_start),
     Field("event", "EVENT", 5, of_kind=str),
-    Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid")),
+    Field("pid", "PID", 7, right=True, of_process=lambda _: attrgetter("pid"), is_own=True),
     Field("ppid", "PPID", 7, right=True, of_process=lambda _: _ppid),
     Field("user", "USER", 10, of_process=lambda _: attrgetter("user")),
     Field("uid", "UID", 10, right=True, of_process=lambda _: lambda process: _number(process.uid)),
     Field("comm", "COMM", 15, of_process=lambda _: attrgetter("cmd")),
     Field("exit", "EXIT", 8, right=True, of_status=exit_text, of_exits=True),
-    Field("age", "AGE", 7, right=True, text=_age, of_exits=True),
-    Field("cpu", "CPU", 7, right=True, text=_cpu),
+    Field("age", "AGE", 7, right=True, of_span=_age, of_exits=True),
+    Field("cpu", "CPU", 7, right=True, of_span=_cpu),
     Field("cgroup", "CGROUP", 10, right=True, text=_cgroup),
-    Field("command", "COMMAND", None, of_process=_command_of),
+    Field("command", "COMMAND", None, of_process=_command_of, is_own=True),
     # Its contents are a list, which the table shortens itself.
     Field("ancestry", "ANCESTRY", None, is_handed_in=True),
 )

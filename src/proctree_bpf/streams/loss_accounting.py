@@ -9,6 +9,7 @@ because one BPF program never runs twice at once on one CPU.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,7 +31,9 @@ STUCK_AFTER_NS = 2_000_000_000
 CLOCK_SLACK_NS = 100_000
 
 
-class Lane(msgspec.Struct):
+# A msgspec.Struct is made faster, but its attributes are set at a fifth of the speed.
+@dataclass(slots=True)
+class Lane:
     """What has come of one kind of sample from one CPU."""
 
     accounted: int = 0  # the highest sequence number received or given up

@@ -24,7 +24,12 @@ from proctree_bpf.cli.output.stats_file import StatsFile
 from proctree_bpf.cli.output.writers import FrameWriter, OutputError, WritingAbandoned
 from proctree_bpf.cli.run.command import hold_command
 from proctree_bpf.cli.run.supervisor import CommandSupervisor, supervised
-from proctree_bpf.cli.stopping import Stopper, stopped_by_signals
+from proctree_bpf.cli.stopping import (
+    EarlyInterrupt,
+    InterruptedEarly,
+    Stopper,
+    stopped_by_signals,
+)
 from proctree_bpf.cli.tracing.hooks import TraceHooks
 from proctree_bpf.cli.tracing.report import (
     say_only_loss,
@@ -58,15 +63,19 @@ def run_trace(options: TraceOptions) -> None:
         CommandEnded: a command was traced.
 
     """
-    if proctree_bpf_entry.was_interrupted():
+    early = EarlyInterrupt()
+    try:
+        with early.raised():
+            if proctree_bpf_entry.was_interrupted():
+                raise InterruptedEarly  # noqa: TRY301 - as if it had come now
+            with hold_command(options.command) as command:
+                _run_trace(options, command, early)
+    except InterruptedEarly:
         if options.command is not None:
-            raise CommandEnded(SIGNAL_STATUS + signal.SIGINT)
-        return
-    with hold_command(options.command) as command:
-        _run_trace(options, command)
+            raise CommandEnded(SIGNAL_STATUS + signal.SIGINT) from None
 
 
-def _run_trace(options: TraceOptions, command: Command | None) -> None:
+def _run_trace(options: TraceOptions, command: Command | None, early: EarlyInterrupt) -> None:
     begun = time.perf_counter()
     _calm_garbage_collector()
     # Tried before anything else: a name that cannot be written should not cost a trace.
@@ -82,6 +91,7 @@ def _run_trace(options: TraceOptions, command: Command | None) -> None:
                 stopped_by_signals(stop) if command is None else supervised(command, stop)
             )
             with signals as supervisor:
+                early.is_over = True
                 _let_end(supervisor or stop, options, out, recorder)
                 trace = _Trace(options, out, stop, supervisor)
                 summary = trace.run(recorder, begun)

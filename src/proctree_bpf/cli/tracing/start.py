@@ -149,8 +149,7 @@ class TraceStarter:
         if command is not None:
             return replace(selection, hides=command.hides, meet=command.meet)
         if self.options.collection.exclude_self and not isinstance(source, ReplaySource):
-            own = DescendantSet(procfs.read_key(os.getpid()))
-            return replace(selection, hides=own.includes, meet=own.survey)
+            return selection.without(DescendantSet(procfs.read_key(os.getpid())))
         return selection
 
     def _open(self, pipeline: Pipeline) -> None:

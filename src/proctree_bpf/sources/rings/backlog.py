@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # What is less is taken together with what comes next: so whoever is behind has fewer and fewer
 # pieces before it, however often more is received meanwhile.
 LEAST_PIECE = 64 << 10
-MAX_BYTES = 32 << 20
-"""Of 180 000 events, which take about a second; what comes then stays in the rings."""
+MAX_BYTES = 24 << 20
+"""Of 135 000 events, which take less than a second; what comes then stays in the rings."""
 
 
 class Taken(NamedTuple):
