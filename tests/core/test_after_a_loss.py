@@ -192,3 +192,7 @@ class TestOneOfWhomOnlyTheEndWasTold:
         node = node_of(tracker, CHILD)
         assert (node.ppid, node.fork_missed) == (SHELL.pid, True)
         assert ancestry(tracker.tree, CHILD, "evil") is Answer.UNKNOWN
+
+    def test_has_children_whose_name_nobody_knows(self, tracker: Tracker) -> None:
+        tracker.apply(Fork(71 * S, ProcessKey(300, 71 * S), CHILD))
+        assert node_of(tracker, 300).name_uncertain

@@ -137,8 +137,8 @@ def judge(lossy: Lossy, above: Identity, orphan: int) -> None:
 def test_whom_the_repair_has_found_below_a_command_is_followed_from_then_on(
     stage: Stage, tmp_path: Path
 ) -> None:
-    script = """read x; (read x <"$0"; sh -c :; :) 3<&0 & echo '{"role": "child", "pid": '$!'}'
-        read x"""
+    script = """read x; (read x <"$0"; while [ -e "$0" ]; do sleep 0.02; done) &
+        echo '{"role": "child", "pid": '$!'}'; read x"""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with Actor(["sh", "-c", script, fifo]) as command:
@@ -159,6 +159,7 @@ def test_whom_the_repair_has_found_below_a_command_is_followed_from_then_on(
             fifo.write_text("go\n")
             wait_until("its child", lambda: lossy.pumped(lambda: has_written_birth(lossy, child)))
         finally:
+            fifo.unlink()
             lossy.pipeline.finish()
             lossy.pipeline.close()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf.core.identity import Sameness, compare, same_start
 from proctree_bpf.core.model import Edge
-from proctree_bpf.core.process import TrackedProcess, may_have_created
+from proctree_bpf.core.process import UNCERTAIN, TrackedProcess, may_have_created
 from proctree_bpf.core.writer import TableWriter
 
 if TYPE_CHECKING:
@@ -69,12 +69,13 @@ class BirthWriter(TableWriter):
             parent = None
         pid, uid, edge = event.pid, event.uid, _OBSERVED if event.observed else _CREATED
         if creator is None:
+            era = self.table.era if event.comm is not None else UNCERTAIN
             process = TrackedProcess(
                 pid, event.start_time_ns, event.comm or "",
                 event.creator_pid, event.creator_start_ns, edge,
                 uid, event.gid, self.user_of(uid), None, None,
                 True, False,  # noqa: FBT003 - inherited, and not truncated
-                event.cgroup_id, event.ns_pid, self.table.era, self.table.era, None, None, parent,
+                event.cgroup_id, event.ns_pid, era, self.table.era, None, None, parent,
             )  # fmt: skip
         else:
             comm, era = event.comm, self.table.era
