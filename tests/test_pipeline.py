@@ -18,6 +18,7 @@ from proctree_bpf import (
     ProcessEvent,
     ProcessKey,
     SourceFailedError,
+    intake,
 )
 from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.pipeline import Pipeline
@@ -88,6 +89,15 @@ class ToldInPieces(Told):
 
     def undelivered(self) -> int:
         return 0
+
+
+class Shown(ToldInPieces):
+    """The same, and ``/proc`` shows nobody: at time 8."""
+
+    def read_snapshot(
+        self, _progress: Callable[[], object], _not_before_ns: int = 0
+    ) -> Snapshot | None:
+        return Snapshot(8, 8, [])
 
 
 class Diary:
@@ -236,6 +246,28 @@ class TestHooks:
         assert diary.lines == [("event", 2), ("event", 8)]
         assert watcher.waiting[0] == Waiting(2, 0.5, 0.1, 7)
         assert watcher.checks >= len(watcher.waiting)
+
+    def test_they_are_told_that_it_is_late_while_much_is_written(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(intake, "_RECEIVE_EVERY_S", 0.0)
+        monkeypatch.setattr(ToldInPieces, "now_ns", lambda _: 7 * S)
+        watcher = Watcher(Diary(), stop_after=99)
+        told = ToldInPieces(Delivery(5 * S, happens(*range(2 * S, 2 * S + 2_000))))
+        pipeline = Pipeline(told, Tracker(PidTree(), ProcCache()), Diary(), hooks=watcher)
+        pipeline.start()
+        pipeline.pump()
+        assert 4 * S < max(waiting.late_ns for waiting in watcher.waiting) < 5 * S
+
+    def test_they_are_told_of_a_loss_until_the_tree_is_mended(self) -> None:
+        watcher = Watcher(Diary(), stop_after=99)
+        deliveries = [Delivery(5), Delivery(9, [], [lost(8)]), Delivery(9), Delivery(9)]
+        told = Shown(*deliveries)
+        pipeline = Pipeline(told, Tracker(PidTree(), ProcCache()), Diary(), hooks=watcher)
+        pipeline.start()
+        for _ in range(4):
+            pipeline.pump()
+        assert [waiting.is_mending for waiting in watcher.waiting] == [False, True, True, False]
 
     def test_once_it_is_time_to_stop_they_are_told_what_is_left(self) -> None:
         diary = Diary()

@@ -47,6 +47,8 @@ class Intake:
         """Whether the source has been stopped, so that what waits is all that there will be."""
         self.is_broken = False
         """Whether the source must not be asked any more."""
+        self.is_mending = False
+        """Whether events were lost, and the tree is not mended yet."""
 
     def take_all(self) -> None:
         """Take all that there is."""
@@ -75,27 +77,28 @@ class Intake:
         if self._buffered is not None:
             self.take_all()
 
-    def keep_up(self) -> None:
-        """Let nothing be lost while something else is done."""
+    def keep_up(self, oldest_ns: int = 0) -> None:
+        """Let nothing be lost while something else is done, with what happened from then on."""
         if self._buffered is None:
             self.take_all()
         else:
             self._receive(self._buffered)
-            self._work()
+            self._work(oldest_ns)
 
-    def keep_up_in_time(self, worked: int, held: int) -> None:
+    def keep_up_in_time(self, worked: int, held: int, oldest_ns: int) -> None:
         """Do so if it is time for it.
 
         Args:
             worked: how many of the events that were ready have been worked on.
             held: how many events are held in memory.
+            oldest_ns: when the oldest of these happened.
 
         """
         if self._buffered is None:
             if worked % _POLL_EVERY == 0 and held < _MAX_HELD:
                 self.take_all()
         elif self._is_time():
-            self.keep_up()
+            self.keep_up(oldest_ns)
 
     @property
     def is_behind(self) -> bool:
@@ -118,7 +121,12 @@ class Intake:
         self._received_s = time.monotonic()
         self._pieces = self._waiting.pieces
 
-    def _work(self) -> None:
+    def _work(self, oldest_ns: int = 0) -> None:
         """Go on with what was received, at the priority that it is worth."""
-        if self._waiting is not None and not self.is_stopped:
-            self._hooks.before_working(self._waiting)
+        waiting = self._waiting
+        if waiting is None or self.is_stopped:
+            return
+        late_ns = waiting.late_ns
+        if oldest_ns:
+            late_ns = max(late_ns, self._source.now_ns() - oldest_ns)
+        self._hooks.before_working(waiting._replace(late_ns=late_ns, is_mending=self.is_mending))

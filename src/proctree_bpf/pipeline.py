@@ -163,6 +163,7 @@ class Pipeline:
         return self.source.is_quiet()
 
     def _survey(self) -> None:
+        self._selection.meet(self.tracker.table)
         if self._selection.wanted is not None:
             self._selection.wanted.survey()
 
@@ -275,10 +276,12 @@ class Pipeline:
         self._gaps.push(gap)
 
     def _advance(self) -> None:
-        repair = self._repair.pending
-        if repair is not None and self._watermark_ns >= repair.begun_ns:
-            self._apply_repair()
         complete_ns = self._watermark_ns  # it goes up while records are written
+        repair = self._repair.pending
+        if repair is not None and complete_ns > repair.ended_ns:
+            self._apply_repair()
+        elif repair is not None:
+            complete_ns = min(complete_ns, repair.begun_ns)
         self._write_before(complete_ns)
         self._complete_ns = complete_ns
         if self.filter_controller is not None:
@@ -312,22 +315,24 @@ class Pipeline:
             watermark_ns = min(watermark_ns, self.filter_controller.hold_ns)
         ready = self._order.release(watermark_ns)
         for begin in range(0, len(ready), _PIECE):
+            piece = ready[begin : begin + _PIECE]
+            left = len(ready) - begin + len(self._order)
             try:
-                self._between_pieces(begin, len(ready) - begin + len(self._order))
+                self._between_pieces(begin, left, piece[0].timestamp_ns)
             except SourceFailedError:
                 self._order.put_back(ready[begin:])
                 raise
-            self._write(ready[begin : begin + _PIECE])
+            self._write(piece)
         self._write_gaps_until(watermark_ns)
 
-    def _between_pieces(self, worked: int, left: int) -> None:
+    def _between_pieces(self, worked: int, left: int, oldest_ns: int) -> None:
         self._hooks.check()
         if self._stopped_ns is not None:
             self._hooks.on_backlog(left + self._intake.undelivered())
         elif self._hooks.is_due():
             self._stop_source()
         if worked:
-            self._intake.keep_up_in_time(worked, left)
+            self._intake.keep_up_in_time(worked, left, oldest_ns)
 
     def _write_gaps_until(self, time_ns: float) -> None:
         for gap in self._gaps.pop_until(time_ns):
@@ -356,13 +361,13 @@ class Pipeline:
                 stats.hidden += hidden
                 continue
             told, admitted, kind = None, True, event.kind
-            if wanted is not None:
-                told = ProcessEvent(event, process, uncertain)
-                admitted = wanted.admits(told)
+            if wanted is not None or kind in written:
+                told = ProcessEvent(event, process, uncertain or process.details_in.is_over)
+                admitted = wanted is None or wanted.admits(told)
             if hidden:
                 stats.hidden += 1
             elif not admitted:
                 stats.filtered += 1
-            elif kind in written:
+            elif told is not None and kind in written:
                 written[kind] += 1
-                sink.write(told or ProcessEvent(event, process, uncertain))
+                sink.write(told)

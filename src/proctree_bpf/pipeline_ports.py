@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process_event import ProcessEvent
+    from proctree_bpf.core.table import ProcessTable
     from proctree_bpf.filters.descendants import DescendantSet
     from proctree_bpf.filters.kernel_controller import KernelFilterController
     from proctree_bpf.sources.base import EventSource, Waiting
@@ -41,6 +42,10 @@ def _hides_nothing(_event: AnyEvent) -> bool:
     return False
 
 
+def _meets_nobody(_table: ProcessTable) -> None:
+    pass
+
+
 def _no_kernel_filter(_source: EventSource) -> None:
     return None
 
@@ -51,6 +56,8 @@ class Selection:
 
     Attributes:
         hides: asked about every event, in order; what it is true for is not written.
+        meet: called when the table has those whose events were not told: after the start, and
+            after each repair.
         hides_only: if not None, PIDs that are ever the same object: ``hides`` is false, and need
             not be asked, about an event that names none of them.
         wanted: what it does not admit is not written either.
@@ -61,6 +68,7 @@ class Selection:
     """
 
     hides: Callable[[AnyEvent], bool] = _hides_nothing
+    meet: Callable[[ProcessTable], None] = _meets_nobody
     hides_only: Collection[int] | None = None
     wanted: RecordFilter | None = None
     kinds: Mapping[type, str] = field(default_factory=lambda: EVENT_KINDS)
@@ -68,7 +76,7 @@ class Selection:
 
     def without(self, family: DescendantSet) -> Selection:
         """Return a selection that hides a process and all that it creates."""
-        return replace(self, hides=family.includes, hides_only=family.pids)
+        return replace(self, hides=family.includes, hides_only=family.pids, meet=family.survey)
 
 
 class PipelineHooks:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from proctree_bpf.core import lineage, subtree
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import Answer
-from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS, CacheParams, Edge
+from proctree_bpf.core.model import PROC_CACHE_CAP, PROC_CACHE_TTL_SECS, CacheParams
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.text import as_comm
 from proctree_bpf.core.tracker import Tracker
@@ -311,8 +311,8 @@ def _came_from(record: TrackedProcess, above: TrackedProcess) -> Answer:
     for each in lineage.ancestors(record):
         if each is above:
             return Answer.YES
-        if _may_be_above(above, each) and each.ppid and each.edge is Edge.OBSERVED:
-            certain = False  # adopted, perhaps: who created it is not known
+        if lineage.is_perhaps_adopted(each) and _may_be_above(above, each):
+            certain = False
         last = each
     if last.ppid not in (0, last.pid) and _may_be_above(above, last):
         certain = False

@@ -81,9 +81,14 @@ class TreeRepair:
         return self._is_wanted or self.pending is not None
 
     def request(self, lost_until_ns: int) -> None:
-        """Read ``/proc`` again when ``begin`` is called next, for a gap that ended then."""
-        self._is_wanted = True
+        """Read ``/proc`` again when ``begin`` is called next, for a gap that ended then.
+
+        What was read after its end, and is not merged yet, will do.
+        """
+        if self.pending is None or lost_until_ns >= self.pending.begun_ns:
+            self._is_wanted = True
         self._lost_until_ns = max(self._lost_until_ns, lost_until_ns)
+        self._intake.is_mending = True
 
     def take_first_snapshot(self) -> int:
         """Fill the tree; return how many processes there are."""
@@ -91,9 +96,7 @@ class TreeRepair:
         if snapshot is None:
             return 0
         self._intake.take_received()  # what came meanwhile
-        return self._tracker.merge_snapshot(
-            snapshot.entries, InFlight(map(value_of, self._order.held()))
-        )
+        return self._tracker.merge_snapshot(snapshot.entries, self._in_flight())
 
     def begin(self) -> None:
         """Read ``/proc`` if that was requested, and enough time has passed since the last time.
@@ -109,12 +112,22 @@ class TreeRepair:
                 self._not_before_ns = self.pending.begun_ns + _REPAIR_EVERY_NS
 
     def apply(self) -> None:
-        """Mend the tree with what was read: all older events must have been applied."""
+        """Mend the tree with what was read: all older events must have been applied.
+
+        Those from while it was read must have been received.
+        """
         repair, self.pending = self.pending, None
         if repair is None:
             return
-        self._tracker.reconcile(repair.entries, repair.begun_ns, repair.ended_ns, ends=repair.ends)
-        self._tracker.uncertain = self._is_wanted  # more was lost meanwhile
+        self._tracker.reconcile(
+            repair.entries,
+            repair.begun_ns,
+            repair.ended_ns,
+            self._in_flight(repair.ended_ns),
+            ends=repair.ends,
+        )
+        # More may have been lost meanwhile.
+        self._tracker.uncertain = self._intake.is_mending = self._is_wanted
         if self.filter_controller is not None:
             self.filter_controller.mended()
         if not self._is_wanted:
@@ -147,8 +160,9 @@ class TreeRepair:
             self._survey()
         controller.caught_up(self._source.now_ns())
 
-    def _in_flight(self) -> InFlight:
-        return InFlight(map(value_of, self._order.held()))
+    def _in_flight(self, until_ns: float = inf) -> InFlight:
+        held = self._order.held()
+        return InFlight(value_of(event) for event in held if event.timestamp_ns <= until_ns)
 
     def _read(self, not_before_ns: int = 0) -> ProcSnapshot | None:
         snapshot = self._source.read_snapshot(self._intake.keep_up, not_before_ns)

@@ -55,8 +55,9 @@ def test_it_receives_like_others(priority: ReaderPriority) -> None:
         Waiting(1, 0.3, 0.0, 0),
         Waiting(1, 0.0, 0.8, 0),
         Waiting(1, 0.0, 0.0, _LATE_NS + 1),
+        Waiting(1, 0.0, 0.0, 0, is_mending=True),
     ],
-    ids=["a ring is short of room", "memory is short of room", "it gets late"],
+    ids=["a ring is short of room", "memory is short of room", "it gets late", "it mends"],
 )
 def test_if_there_is_need_it_works_like_others_until_it_has_caught_up(
     priority: ReaderPriority, waiting: Waiting

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proctree_bpf.core.events import Exec, Exit, Fork, Gap
+from proctree_bpf.core.events import Exec, Exit, Fork, Gap, Rename
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.lineage import Answer, ancestry
+from proctree_bpf.core.snapshot_merger import InFlight
 from proctree_bpf.core.stores import PidTree, ProcCache
 from proctree_bpf.core.tracker import Tracker
 from support.sample_events import S, entry, node_of
@@ -129,3 +130,69 @@ class TestALossThatIsFoundAfterTheLook:
         late = ProcessKey(300, 81 * S)
         tracker.apply(fork(late))
         assert node_of(tracker, late).name_uncertain
+
+
+class TestAPidThatWasHadAgainMeanwhile:
+    """An entry of ``/proc`` names its parent by PID alone if that had ended during the look."""
+
+    SECOND = ProcessKey(CHILD.pid, 72 * S)  # its fork, and the end of CHILD before it, were lost
+    ORPHAN = ProcessKey(300, 73 * S)
+
+    @pytest.fixture
+    def mended(self, tracker: Tracker) -> Tracker:
+        tracker.apply(fork())
+        tracker.note_gap(lost(None, 61 * S, 75 * S))
+        mend(tracker, entry(self.ORPHAN, ProcessKey(CHILD.pid), "bash"))
+        return tracker
+
+    def test_does_not_make_a_creator_of_who_had_it_before(self, mended: Tracker) -> None:
+        assert node_of(mended, CHILD).exited_ns is not None
+        assert mended.table.children(CHILD) == []
+        assert ancestry(mended.tree, self.ORPHAN, "bash") is Answer.YES, "its own name"
+        assert ancestry(mended.tree, self.ORPHAN, "init") is Answer.UNKNOWN
+
+    def test_and_who_had_it_then_is_the_creator_once_its_end_is_told(self, mended: Tracker) -> None:
+        mended.apply(Exit(81 * S, self.SECOND, SHELL, status=0, comm="bash"))
+        assert [born.pid for born in mended.table.children(self.SECOND)] == [self.ORPHAN.pid]
+        mended.table.check_invariants()
+
+    def test_but_one_known_to_have_lived_all_the_time_is(self, tracker: Tracker) -> None:
+        tracker.apply(fork())
+        tracker.note_gap(lost("fork", 61 * S, 75 * S))
+        in_flight = InFlight([Exit(81 * S, CHILD, SHELL, status=0)])
+        shown = [entry(ROOT, ProcessKey(0), "init"), entry(SHELL, ROOT, "bash")]
+        orphan = entry(self.ORPHAN, ProcessKey(CHILD.pid), "bash")
+        tracker.reconcile([*shown, orphan], 80 * S, 82 * S, in_flight)
+        assert tracker.table.children(CHILD) == []
+        tracker.apply(Exit(81 * S, CHILD, SHELL, status=0))
+        assert [born.pid for born in tracker.table.children(CHILD)] == [self.ORPHAN.pid]
+
+
+class TestANewNameThatIsTheOldOne:
+    def test_is_certain_again(self, tracker: Tracker) -> None:
+        tracker.note_gap(lost("rename", 60 * S, 70 * S))
+        tracker.apply(Rename(71 * S, SHELL, "bash"))
+        assert ancestry(tracker.tree, SHELL, "bash") is Answer.YES
+        assert ancestry(tracker.tree, SHELL, "evil") is Answer.UNKNOWN, "init may be"
+
+
+class TestOneOfWhomOnlyTheEndWasTold:
+    """As the proc connector tells it: without a name, and without a parent."""
+
+    def test_may_have_been_anything_below_anybody(self, tracker: Tracker) -> None:
+        tracker.note_gap(lost("fork", 60 * S, 70 * S))
+        tracker.apply(Exit(71 * S, CHILD, status=0))
+        assert ancestry(tracker.tree, CHILD, "evil") is Answer.UNKNOWN
+
+    def test_has_the_parent_that_proc_shows_if_it_was_an_exec(self, tracker: Tracker) -> None:
+        tracker.note_gap(lost("fork", 60 * S, 70 * S))
+        tracker.apply(Exec(71 * S, CHILD, comm="ls"))
+        assert node_of(tracker, CHILD).ppid == 0
+        mend(tracker, entry(CHILD, SHELL, "ls"))
+        node = node_of(tracker, CHILD)
+        assert (node.ppid, node.fork_missed) == (SHELL.pid, True)
+        assert ancestry(tracker.tree, CHILD, "evil") is Answer.UNKNOWN
+
+    def test_has_children_whose_name_nobody_knows(self, tracker: Tracker) -> None:
+        tracker.apply(Fork(71 * S, ProcessKey(300, 71 * S), CHILD))
+        assert node_of(tracker, 300).name_uncertain

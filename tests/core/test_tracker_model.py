@@ -16,7 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from proctree_bpf.core.lineage import Answer, ancestry
 from proctree_bpf.core.model import Edge
+from proctree_bpf.filters.record_filter import BoundFilter
+from proctree_bpf.filters.terms import Filter
 from proctree_bpf.pipeline import Pipeline
+from proctree_bpf.pipeline_ports import Selection
 from proctree_bpf.process_tree import ProcessTree
 from support.model_world import NAMES, STEP_NS, Life, World, WorldSource
 
@@ -28,14 +31,27 @@ if TYPE_CHECKING:
     from proctree_bpf.core.model import PidNode
     from proctree_bpf.core.process_event import ProcessEvent
 
+FOLLOWED = "b"
 _randoms = st.randoms(use_true_random=False)
 
 
-class Nowhere:
-    """A sink that keeps nothing."""
+class Judge:
+    """A sink that compares each record with the truth of that moment."""
 
-    def write(self, _process_event: ProcessEvent) -> None:
-        """Keep nothing."""
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def write(self, told: ProcessEvent) -> None:
+        """Judge a record."""
+        if told.uncertain:
+            return
+        event, process = told.event, told.process
+        life = self._world.life_of(event.key)
+        then_ns = event.timestamp_ns + 1
+        assert process.name_uncertain or process.cmd == life.name_before(then_ns), told.node
+        assert process.args_raw in (None, life.args_before(then_ns)), told.info
+        line = list(life.line())
+        assert any(FOLLOWED in above.bore_before(then_ns) for above in line), told.node
 
     def gap(self, _gap: Gap) -> None:
         """Keep nothing."""
@@ -48,14 +64,31 @@ class Nowhere:
 
 
 class ModelledTracker(RuleBasedStateMachine):
-    @initialize(capacity=st.sampled_from((4, 7, 1_000)), ttl_s=st.sampled_from((0, 0.05, 600)))
-    def begin(self, capacity: int, ttl_s: float) -> None:
-        self.world = World()
+    @initialize(
+        rng=_randoms,
+        before=st.sampled_from((0, 0, 3, 12)),
+        capacity=st.sampled_from((4, 7, 1_000)),
+        ttl_s=st.sampled_from((0, 0.05, 600)),
+        is_terse=st.booleans(),
+    )
+    def begin(
+        self, rng: Random, before: int, capacity: int, ttl_s: float, *, is_terse: bool
+    ) -> None:
+        self.world = World(is_terse)
         self.source = WorldSource(self.world)
+        if before:
+            for _ in range(before):
+                self.world.act(rng, lossy=False)
+            self.world.begin()
+            self.source.looks(rng, actions=before % 5)
         self.tree = ProcessTree(capacity=capacity, ttl_s=ttl_s)
-        self.pipeline = Pipeline(self.source, self.tree.tracker, Nowhere())
+        followed = BoundFilter(
+            Filter.parse(f"ancestor={FOLLOWED}"), self.tree.pid_tree, self.tree.proc_cache
+        )
+        judge, selection = Judge(self.world), Selection(wanted=followed)
+        self.pipeline = Pipeline(self.source, self.tree.tracker, judge, selection)
         self.pipeline.start()
-        self.until_ns = 0
+        self.until_ns = self.world.begun_ns
 
     # What can happen.
 
@@ -83,15 +116,24 @@ class ModelledTracker(RuleBasedStateMachine):
         kindless=st.booleans(),
         looks=st.booleans(),
         actions=st.integers(0, 4),
+        leave=st.integers(0, 3),
     )
     def the_reader_takes_what_came(
-        self, rng: Random, lag: int, actions: int, *, double: bool, kindless: bool, looks: bool
+        self,
+        rng: Random,
+        lag: int,
+        actions: int,
+        leave: int,
+        *,
+        double: bool,
+        kindless: bool,
+        looks: bool,
     ) -> None:
-        self.source.drain(rng, lag_ns=lag * STEP_NS, double=double, kindless=kindless)
-        self.source.rng = rng if looks else None
-        self.source.actions_while_looking = actions
+        lag_ns = lag * STEP_NS
+        self.source.drain(rng, lag_ns=lag_ns, double=double, kindless=kindless, leave=leave)
+        self.source.looks(rng if looks else None, actions)
         self.pipeline.pump()
-        self.until_ns = self.pipeline.complete_until_ns
+        self.until_ns = max(self.until_ns, self.pipeline.complete_until_ns)
 
     may_lose = True
 
@@ -99,9 +141,12 @@ class ModelledTracker(RuleBasedStateMachine):
 
     def _nodes(self) -> Iterator[tuple[Life, PidNode]]:
         """Yield the processes that events have told of, and are kept, with what is known."""
-        by_place = {(life.key.pid, life.key.ticks): life for life in self.world.lives}
         for node in self.tree.pid_tree.all_nodes():
-            yield by_place[node.pid, node.key.ticks], node
+            yield self.world.life_of(node.key), node
+
+    def _is_untold(self, node: PidNode) -> bool:
+        """Tell whether its name is not known, or its creator's as read after the fork."""
+        return node.name_uncertain and (self.world.is_terse or not node.cmd)
 
     @invariant()
     def nothing_is_said_that_is_wrong(self) -> None:
@@ -133,7 +178,7 @@ class ModelledTracker(RuleBasedStateMachine):
             elif node.ppid:
                 above = {each.key.pid for each in list(life.line())[1:]}
                 assert node.ppid in above
-                assert node.fork_missed
+                assert node.fork_missed or life.key.start_time_ns < self.world.begun_ns
 
     @invariant()
     def the_books_agree(self) -> None:
@@ -148,20 +193,24 @@ class Lossless(ModelledTracker):
     @invariant()
     def all_is_known(self) -> None:
         assert not self.tree.tracker.uncertain
-        if self.tree.tracker.stats.evicted:
-            return  # for want of room
+        if self.tree.tracker.stats.evicted or self.until_ns < self.source.looked_until_ns:
+            return  # for want of room, or /proc has shown what is yet to be told
         known = set()
         for life, node in self._nodes():
             known.add(life)
-            assert node.key == life.key
-            assert node.edge is Edge.CREATED
-            assert node.cmd == life.name_before(self.until_ns)
+            is_sure = life.line_began_after(self.world.begun_ns)
+            if is_sure:
+                assert node.key == life.key
+                assert node.edge is Edge.CREATED
+            assert not node.fork_missed or life.key.start_time_ns < self.world.begun_ns
+            assert node.cmd == life.name_before(self.until_ns) or self._is_untold(node)
             lives = life.lived_before(self.until_ns)
             assert node.exited_ns == (None if lives else life.exited_ns)
             names = {each.name_before(self.until_ns) for each in life.line()}
             for name in NAMES:
                 answer = ancestry(self.tree.pid_tree, node.key, name)
-                assert answer is (Answer.YES if name in names else Answer.NO)
+                if is_sure:
+                    assert answer is (Answer.YES if name in names else Answer.NO)
         assert {life for life in self.world.lives if life.lived_before(self.until_ns)} <= known
 
 
@@ -176,7 +225,7 @@ class Lossy(ModelledTracker):
         living = {life for life in self.world.lives if life.lived_before(self.until_ns)}
         assert {life for life, node in self._nodes() if node.exited_ns is None} == living
         for life, node in self._nodes():
-            if node.exited_ns is None:
+            if node.exited_ns is None and not self._is_untold(node):
                 assert not node.name_uncertain
                 assert node.cmd == life.name_before(self.until_ns)
 

@@ -6,9 +6,12 @@ import random
 
 import pytest
 
-from proctree_bpf.core.events import Exec, Exit, Fork, ProcEvent, Rename, Setid
+from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename, Setid
 from proctree_bpf.core.identity import ProcessKey
+from proctree_bpf.core.stores import PidTree, ProcCache
+from proctree_bpf.core.tracker import Tracker
 from proctree_bpf.filters.descendants import DescendantSet
+from support.sample_events import entry
 
 _TICK = 10_000_000
 ROOT = ProcessKey(100, 50 * _TICK)
@@ -102,6 +105,42 @@ class TestLoss:
         family, seen = followed(Exit(1, key(200), ROOT))
         assert seen == [True]
         assert family.living == (ROOT,)
+
+
+class TestWhatARepairFound:
+    """A table that has been mended knows of some whose forks were not told."""
+
+    CHILD, GRANDCHILD, GREAT = key(200), key(201), key(202, 70)
+
+    @staticmethod
+    def found(*entries: tuple[ProcessKey, ProcessKey]) -> Tracker:
+        tracker = Tracker(PidTree(), ProcCache())
+        shown = [entry(each, creator, "x") for each, creator in entries]
+        tracker.note_gap(Gap(1, "test", 1, "fork", 0, 0, 1))
+        tracker.reconcile(shown, 100 * _TICK, 100 * _TICK)
+        return tracker
+
+    def test_is_one_of_them_if_it_is_below_a_member(self) -> None:
+        family, _ = followed()
+        family.survey(
+            self.found((ROOT, STRANGER), (self.CHILD, ROOT), (self.GRANDCHILD, self.CHILD)).table
+        )
+        assert family.has(self.CHILD)
+        assert family.includes(fork(self.GRANDCHILD, self.GREAT))
+
+    def test_is_one_of_them_if_the_first_has_ended(self) -> None:
+        family, _ = followed(Exit(2, ROOT))
+        tracker = self.found((ROOT, STRANGER), (self.CHILD, ROOT))
+        tracker.apply(Exit(2, ROOT, status=0))
+        family.survey(tracker.table)
+        assert family.includes(fork(self.CHILD, self.GRANDCHILD))
+
+    def test_is_nothing_to_them_otherwise(self) -> None:
+        family, _ = followed()
+        other = key(300)
+        family.survey(self.found((ROOT, STRANGER), (other, STRANGER), (self.CHILD, other)).table)
+        assert family.living == (ROOT,)
+        assert not family.includes(fork(self.CHILD, self.GRANDCHILD))
 
 
 @pytest.mark.parametrize("seed", range(50))

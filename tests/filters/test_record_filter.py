@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proctree_bpf.core.events import Exit, Fork
+from proctree_bpf.core.events import Exit, Fork, Gap
 from proctree_bpf.core.identity import ProcessKey
 from proctree_bpf.core.model import PidNode
 from proctree_bpf.core.stores import PidTree, ProcCache
@@ -77,6 +77,21 @@ class TestSurvey:
         world.filter.survey()
         world.fork(302, child)
         assert world.admitted
+
+    def test_a_name_that_may_be_out_of_date_decides_nothing(self) -> None:
+        for terms, once_told in (("ancestor=evil", True), ("not-ancestor=evil", False)):
+            world = World(terms)
+            process = world.fork(200, INIT, comm="init")
+            world.tracker.note_gap(Gap(world.tick(), "test", 1, "exec", 0, 1, world.now_ns + S))
+            node = world.tracker.table.get(process)
+            assert node is not None
+            node.cmd = "evil"  # as an entry of /proc may have told too early
+            world.filter.survey()
+            world.fork(300, process, comm="x")
+            assert not world.admitted
+            world.exec(process, "evil")
+            world.fork(301, process, comm="x")
+            assert world.admitted is once_told
 
     def test_the_next_to_have_a_pid_may_be_met_before_the_last_ones_end(self) -> None:
         world = World("ancestor=deploy")

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
-from signal import SIGKILL
+from itertools import count
+from signal import SIGCONT, SIGKILL, SIGSTOP
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from proctree_bpf import (
-    BpfOptions,
-    BpfSource,
     Exec,
     Exit,
     Fork,
-    Gap,
-    PidTree,
-    ProcCache,
-    ProcessEvent,
 )
 from proctree_bpf.core.lineage import Answer, ancestry, build_chain_string
-from proctree_bpf.core.tracker import Tracker
-from proctree_bpf.pipeline import Pipeline
 from proctree_bpf.sources.system.clock import boottime_ns
 from support.actor import Actor
 from support.live_collector import as_identity
+from support.lossy import Lossy, flood
 from support.polled_source import begun_by_kind
 from support.proc_truth import cmdline, comm, exe, identity
 from support.program import json_lines, tracing
@@ -34,74 +29,19 @@ from support.spawner import Spawner, number_of, records_of, unique
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from proctree_bpf import PidNode, ProcessKey, ProcEvent, ProcInfo
+    from proctree_bpf import ProcessKey, ProcEvent
     from support.actor import Helpers, Stage
     from support.live_collector import LiveCollector
-    from support.proc_truth import Identity
-    from support.spawner import Spawned
 
 T = TypeVar("T")
 _EVENT_OF = {"fork": Fork, "exec": Exec, "exit": Exit}
 _CLOCK_NS = 1_000_000
 _PER_CPU = 300
-
-
-class Lossy:
-    """A pipeline with one page of buffer per CPU, that is drained only when a test says so."""
-
-    def __init__(self) -> None:
-        self.source = BpfSource(BpfOptions(perf_pages=1))
-        self.tracker = Tracker(PidTree(), ProcCache())
-        self.pipeline = Pipeline(self.source, self.tracker, self)
-        self.applied: list[ProcessEvent] = []
-        self.gaps: list[Gap] = []
-
-    def pumped(self, condition: Callable[[], T]) -> T:
-        """Pump, and then ask."""
-        self.pipeline.pump()
-        return condition()
-
-    def write(self, process_event: ProcessEvent) -> None:
-        self.applied.append(process_event.keep())
-
-    def gap(self, gap: Gap) -> None:
-        self.gaps.append(gap)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def finish(self) -> None:
-        """Nothing is owed at the end."""
-
-    def repair(self) -> None:
-        """Pump until what was lost has been looked up."""
-
-        wait_until("the repair", lambda: self.pumped(lambda: not self.tracker.uncertain))
-        assert self.pipeline.stats.repairs
-
-    def node(self, who: Identity) -> PidNode:
-        """Return the only node of a process."""
-        (node,) = (n for n in self.tracker.tree.all_nodes() if as_identity(n.key) == who)
-        return node
-
-    def info(self, who: Identity) -> ProcInfo:
-        """Return the details of a process."""
-        info = self.tracker.cache.get_info(self.node(who).key)
-        assert info is not None
-        return info
-
-    def last(self, who: Identity, kind: type[ProcEvent]) -> ProcessEvent | None:
-        """Return the last record of a process, if it is of this kind."""
-        found = [a for a in self.applied if as_identity(a.event.key) == who]
-        return found[-1] if found and isinstance(found[-1].event, kind) else None
-
-    def living(self) -> set[Identity]:
-        """Return the processes that the tree has as living."""
-        nodes = self.tracker.tree.all_nodes()
-        return {as_identity(node.key) for node in nodes if node.exited_ns is None}
+_ENDLESS = 10_000_000
+_STOPPED_S = 5
 
 
 @pytest.fixture
@@ -114,16 +54,6 @@ def lossy() -> Iterator[Lossy]:
     finally:
         lossy.pipeline.finish()
         lossy.pipeline.close()
-
-
-def flood(helpers: Helpers, directory: Path, token: str) -> list[Spawned]:
-    """Run more short processes on each CPU than its buffer can tell of."""
-    cpus = sorted(os.sched_getaffinity(0))
-    spawners = [
-        Spawner(helpers, directory, token, _PER_CPU, first=index * _PER_CPU, cpu=cpu)
-        for index, cpu in enumerate(cpus)
-    ]
-    return [spawned for spawner in spawners for spawned in spawner.finish()]
 
 
 def ours(events: list[ProcEvent], keys: set[ProcessKey]) -> Counter[type]:
@@ -300,6 +230,35 @@ def test_after_the_load_the_tree_is_mended_within_two_seconds(
     assert lossy.tracker.uncertain
     lossy.repair()
     assert 0 < lossy.pipeline.summary()["repair_seconds"] <= 2
+
+
+def test_a_reader_that_was_stopped_mends_the_tree_within_two_seconds_of_the_load(
+    helpers: Helpers, tmp_path: Path
+) -> None:
+    stats_file, token, numbers = tmp_path / "stats.json", unique("afterwards"), count()
+    options = ["-f", "jsonl", "--stats-file", str(stats_file), "--perf-pages", "64"]
+    with tracing(*options) as trace:
+        os.kill(trace.pid, SIGSTOP)
+        loads = [
+            Spawner(helpers, tmp_path, unique("load"), _ENDLESS, first=cpu * _ENDLESS, cpu=cpu)
+            for cpu in sorted(os.sched_getaffinity(0))
+        ]
+        time.sleep(_STOPPED_S)
+        for load in loads:
+            load.stop()
+        os.kill(trace.pid, SIGCONT)
+
+        def is_sure() -> bool:
+            Spawner(helpers, tmp_path, token, 1, first=next(numbers)).finish()
+            whole, newline, _ = trace.out().rpartition("\n")
+            told = records_of(json_lines(whole + newline), "exit", token)
+            return any("uncertain" not in record["proctree"] for record in told)
+
+        wait_until("the repair", is_sure)
+        trace.stop()
+    stats = json.loads(stats_file.read_text())
+    assert stats["lost"] > 500
+    assert 0 < stats["repair_seconds"] <= 2
 
 
 def test_an_orphan_whose_fork_was_lost_is_marked_below_whoever_adopted_it(

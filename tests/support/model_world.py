@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from proctree_bpf.codecs.proc_files import Reading, Stat
 from proctree_bpf.core.events import Exec, Exit, Fork, Gap, ProcEvent, Rename
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from proctree_bpf.sources.base import Snapshot
 
+T = TypeVar("T")
 PIDS = range(2, 10)
 CPUS = 2
 NAMES = "abc"
@@ -33,6 +34,7 @@ class Life:
     creator: Life | None
     parent: Life | None
     names: list[tuple[int, str]]
+    args: list[tuple[int, bytes]]
     adopts: bool = False
     exited_ns: int | None = None
     status: int | None = None
@@ -48,10 +50,21 @@ class Life:
             yield life
             life = life.creator
 
+    def line_began_after(self, time_ns: int) -> bool:
+        """Tell whether it and all above it were born after that."""
+        return all(life.key.start_time_ns > time_ns for life in self.line())
+
     def name_before(self, time_ns: int) -> str:
         """Return the name that all events from before this time told."""
-        told = [name for at_ns, name in self.names if at_ns < time_ns]
-        return told[-1] if told else self.names[0][1]
+        return _before(time_ns, self.names)
+
+    def args_before(self, time_ns: int) -> bytes:
+        """Return the arguments that all events from before this time told."""
+        return _before(time_ns, self.args)
+
+    def bore_before(self, time_ns: int) -> set[str]:
+        """Return the names that it bore by then, also for a while."""
+        return {name for at_ns, name in self.names if at_ns < time_ns}
 
     def lived_before(self, time_ns: int) -> bool:
         """Tell whether it lived when all from before this time had happened."""
@@ -59,19 +72,35 @@ class Life:
         return born and (self.exited_ns is None or self.exited_ns >= time_ns)
 
 
+def _before(time_ns: int, history: list[tuple[int, T]]) -> T:
+    told = [value for at_ns, value in history if at_ns < time_ns]
+    return told[-1] if told else history[0][1]
+
+
 @dataclass
 class World:
-    """What happens, and what of it is on its way to the reader."""
+    """What happens, and what of it is on its way to the reader.
 
+    ``is_terse``: as little is told as the proc connector does.
+    """
+
+    is_terse: bool = False
     now_ns: int = 1_000 * TICK_NS
     lives: list[Life] = field(default_factory=list)
     on_the_way: list[list[ProcEvent]] = field(default_factory=lambda: [[] for _ in range(CPUS)])
     lost: Counter[tuple[int, str]] = field(default_factory=Counter)
     all_lost: int = 0
+    _by_place: dict[tuple[int, int], Life] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.root = self._born(1, None, None, "a", adopts=True)
+        self.root = self._born(1, None, None, adopts=True)
         self._tell(Fork(self.root.key.start_time_ns, self.root.key, ProcessKey(0), comm="a"), 0)
+        self.begun_ns = self.now_ns
+        """What was before then, no event tells."""
+
+    def life_of(self, key: ProcessKey) -> Life:
+        """Return the process that a key means; it may be exact, or a tick."""
+        return self._by_place[key.pid, key.ticks]
 
     def living(self) -> list[Life]:
         return [life for life in self.lives if life.lives]
@@ -80,13 +109,21 @@ class World:
         self.now_ns += STEP_NS
         return self.now_ns
 
-    def _born(
-        self, pid: int, creator: Life | None, parent: Life | None, name: str, *, adopts: bool
-    ) -> Life:
+    def _born(self, pid: int, creator: Life | None, parent: Life | None, *, adopts: bool) -> Life:
         key = ProcessKey(pid, self._tick())
-        life = Life(key, creator, parent, [(self.now_ns, name)], adopts)
+        name, args = ("a", b"a\0")
+        if creator is not None:
+            name, args = creator.names[-1][1], creator.args[-1][1]
+        life = Life(key, creator, parent, [(self.now_ns, name)], [(self.now_ns, args)], adopts)
         self.lives.append(life)
+        self._by_place[key.pid, key.ticks] = life
         return life
+
+    def begin(self) -> None:
+        """Let the reader begin: nothing is told of what was before."""
+        self.begun_ns = self._tick()
+        for lane in self.on_the_way:
+            lane.clear()
 
     def _tell(self, event: ProcEvent, cpu: int, *, is_lost: bool = False) -> None:
         if is_lost:
@@ -112,8 +149,8 @@ class World:
         parent = creator
         if rng.random() < 0.1 and creator.parent is not None:
             parent = creator.parent
-        name = creator.names[-1][1]
-        life = self._born(rng.choice(free), creator, parent, name, adopts=rng.random() < 0.2)
+        life = self._born(rng.choice(free), creator, parent, adopts=rng.random() < 0.2)
+        name = None if self.is_terse else life.names[-1][1]
         event = Fork(self.now_ns, life.key, creator.key, parent.key, comm=name)
         self._tell(event, rng.randrange(CPUS), is_lost=lossy)
 
@@ -124,7 +161,10 @@ class World:
         life.names.append((self._tick(), name))
         event: ProcEvent = Rename(self.now_ns, life.key, name)
         if by_exec:
-            event = Exec(self.now_ns, life.key, _key(life.parent), comm=name)
+            args = b"%s\0%d\0" % (name.encode(), self.now_ns)
+            life.args.append((self.now_ns, args))
+            parent = None if self.is_terse else _key(life.parent)
+            event = Exec(self.now_ns, life.key, parent, comm=name, args_raw=args)
         self._tell(event, rng.randrange(CPUS), is_lost=lossy)
 
     def exit(self, rng: Random, *, lossy: bool) -> None:
@@ -134,11 +174,11 @@ class World:
             return
         life = rng.choice(mortal)
         life.exited_ns, life.status = self._tick(), rng.randrange(3) << 8
-        parent = _key(life.parent)
+        parent = None if self.is_terse else _key(life.parent)
         for child in self.living():
             if child.parent is life:
                 child.parent = _reaper_above(life)
-        comm = life.names[-1][1] if rng.random() < 0.5 else None
+        comm = life.names[-1][1] if not self.is_terse and rng.random() < 0.5 else None
         event = Exit(self.now_ns, life.key, parent, life.status, comm=comm)
         self._tell(event, rng.randrange(CPUS), is_lost=lossy)
 
@@ -161,7 +201,8 @@ class World:
             if life.key.pid == pid:
                 ppid = life.parent.key.pid if life.parent is not None else 0
                 name, ticks = life.names[-1][1], life.key.ticks
-                info = ProcInfo(name, "root", ppid, pid, ticks * TICK_NS, uid=0)
+                args = life.args[-1][1]
+                info = ProcInfo(name, "root", ppid, pid, ticks * TICK_NS, uid=0, args_raw=args)
                 return Stat(pid, name, "S", ppid, 0, 1, ticks), info
         return None
 
@@ -206,16 +247,22 @@ class WorldSource:
         self._watermark_ns = 0
         self._taken_ns = world.now_ns
 
-    def drain(self, rng: Random, *, lag_ns: int, double: bool, kindless: bool) -> None:
-        """Put all that is on its way into one delivery, with what was lost of it."""
+    def drain(self, rng: Random, *, lag_ns: int, double: bool, kindless: bool, leave: int) -> None:
+        """Put what is on its way into one delivery, with what was lost of it.
+
+        Up to ``leave`` events come only with the next one.
+        """
         world = self.world
         taken_ns = world.now_ns + 1
-        lanes, world.on_the_way = world.on_the_way, [[] for _ in range(CPUS)]
+        left = min(leave, sum(map(len, world.on_the_way)))
         events: list[ProcEvent] = []
-        while any(lanes):
-            lane = rng.choice([lane for lane in lanes if lane])
-            event = lane.pop(0)
-            events += [event] * (2 if double and rng.random() < 0.3 else 1)
+        while sum(map(len, world.on_the_way)) > left:
+            lane = rng.choice([lane for lane in world.on_the_way if lane])
+            events.append(lane.pop(0))
+        if double:
+            events += [event for event in events if rng.random() < 0.3]
+            rng.shuffle(events)
+        on_the_way = [event.timestamp_ns for lane in world.on_the_way for event in lane]
         gaps = [
             Gap(taken_ns, self.name, count, None if kindless else kind, cpu,
                 self._taken_ns, taken_ns)
@@ -223,8 +270,13 @@ class WorldSource:
         ]  # fmt: skip
         world.lost.clear()
         self._taken_ns = taken_ns
-        self._watermark_ns = max(self._watermark_ns, taken_ns - lag_ns)
+        complete_ns = min([taken_ns - lag_ns, *on_the_way])
+        self._watermark_ns = max(self._watermark_ns, complete_ns)
         self.deliveries.append(Delivery(self._watermark_ns, events, gaps))
+
+    def looks(self, rng: Random | None, actions: int) -> None:
+        """Let ``/proc`` be read, or not, when the reader asks for that next."""
+        self.rng, self.actions_while_looking = rng, actions
 
     def open(self) -> None:
         """Nothing is to be opened."""
@@ -236,11 +288,14 @@ class WorldSource:
         return False
 
     def read_snapshot(
-        self, _progress: Callable[[], object], _not_before_ns: int = 0
+        self, progress: Callable[[], object], _not_before_ns: int = 0
     ) -> Snapshot | None:
         if self.rng is None:
             return None
         snapshot = self.world.look(self.rng, actions=self.actions_while_looking)
+        # As every source does: what had happened by then was received.
+        self.drain(self.rng, lag_ns=0, double=False, kindless=False, leave=0)
+        progress()
         self.looked_until_ns = snapshot[1]
         return snapshot
 

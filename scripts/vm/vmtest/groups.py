@@ -32,8 +32,8 @@ KERNEL_GROUPS: Mapping[str, str] = {
 LEFT_OUT: Mapping[str, str] = {
     r"kernel/test_(twenty_thousand|connector_load|startup_time)\.py": "measure speed, which an "
     "emulated machine does not have",
-    r"kernel/test_(loss|connector_losses)\.py|.*_hundreds_of_": "send in bulk, or do a thing some "
-    "hundred times, which takes an emulated machine too long",
+    r"kernel/test_(loss|kinds_of_loss|connector_losses)\.py|.*_hundreds_of_": "send in bulk, or do "
+    "a thing some hundred times, which takes an emulated machine too long",
     r"kernel/test_command_build\.py|cli/test_command\w*\.py": "a command that is traced, its "
     "terminal and its signals are the same on each kernel, and the program takes ten seconds to "
     "start there",

@@ -70,13 +70,13 @@ class BirthWriter(TableWriter):
             parent = self._other_parent(event, parent, creator)
         pid, uid, edge = event.pid, event.uid, _OBSERVED if event.observed else _CREATED
         if creator is None:
+            era = self.table.era if event.comm is not None else UNCERTAIN
             process = TrackedProcess(
                 pid, event.start_time_ns, event.comm or "",
                 event.creator_pid, event.creator_start_ns, edge,
                 uid, event.gid, self.user_of(uid), None, None,
                 True, False,  # noqa: FBT003 - inherited, and not truncated
-                event.cgroup_id, event.ns_pid,
-                UNCERTAIN if event.comm is None else self.table.era, None, None, parent,
+                event.cgroup_id, event.ns_pid, era, self.table.era, None, None, parent,
             )  # fmt: skip
         else:
             comm, era = event.comm, self.table.era
@@ -95,7 +95,8 @@ class BirthWriter(TableWriter):
                 uid, event.gid, user, creator.executable, creator.args_raw,
                 True, creator.truncated,  # noqa: FBT003 - inherited
                 cgroup_id if cgroup_id == event.cgroup_id else event.cgroup_id,
-                pid if pid == event.ns_pid else event.ns_pid, era, creator, None, parent,
+                pid if pid == event.ns_pid else event.ns_pid, era, creator.details_in,
+                creator, None, parent,
             )  # fmt: skip
         if event.approximate:
             process.approximate = True
@@ -137,11 +138,15 @@ class BirthWriter(TableWriter):
             known.executable = known.args_raw = None
             known.inherited = False
             return known
-        known.cmd, known.named_in, known.inherited = born.cmd, born.named_in, True
-        if creator is not None and creator.args_raw is not None:
+        known.inherited = True
+        # What a snapshot read of it is better than what its creator may not have had any more.
+        if known.named_in.is_over or not born.named_in.is_over:
+            known.cmd, known.named_in = born.cmd, born.named_in
+        is_known = creator is not None and creator.args_raw is not None
+        if is_known and (known.details_in.is_over or not born.details_in.is_over):
             known.executable, known.args_raw = born.executable, born.args_raw
-            known.truncated = born.truncated
-        return known  # without a creator as a snapshot read it: better than nothing
+            known.truncated, known.details_in = born.truncated, born.details_in
+        return known
 
     @staticmethod
     def _is_known_birth(event: AnyFork, process: TrackedProcess) -> bool:

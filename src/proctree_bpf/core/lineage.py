@@ -140,12 +140,17 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
             certain = False
         elif as_comm(node.cmd) == target:
             return Answer.YES
-        if node.ppid and node.edge is Edge.OBSERVED:
+        if is_perhaps_adopted(node):
             certain = False
         last = node
     if last is None or last.ppid not in (0, last.pid):
         certain = False
     return Answer.NO if certain else Answer.UNKNOWN
+
+
+def is_perhaps_adopted(node: Placed) -> bool:
+    """Tell whether what is known above a process may be less than what is above it."""
+    return node.edge is Edge.OBSERVED and bool(node.ppid or node.fork_missed)
 
 
 def is_descendant(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> bool:

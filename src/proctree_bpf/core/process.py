@@ -46,6 +46,7 @@ class TrackedProcess(msgspec.Struct, eq=False):
         creator: who called fork, if that one is still remembered.
         children: those that it created, oldest first; None if there are none.
         named_in: when the name was learnt.
+        details_in: when what it runs was learnt.
         is_kept: whether a table holds it.
         has_place, has_details: whether a tree, and whether a cache, tells of it.
         link: what a sink keeps of it as an ancestor of others; None after each change.
@@ -68,6 +69,7 @@ class TrackedProcess(msgspec.Struct, eq=False):
     cgroup_id: int | None = None
     ns_pid: int | None = None
     named_in: Era = NEVER_OVER
+    details_in: Era = NEVER_OVER
     creator: TrackedProcess | None = None
     children: dict[TrackedProcess, None] | None = None
     parent: ProcessKey | None = None
@@ -177,11 +179,16 @@ def info_of(process: TrackedProcess) -> ProcInfo:
 def may_have_created(creator: TrackedProcess | PidNode, process: TrackedProcess | PidNode) -> bool:
     """Tell whether a process that has the right PID lived when another one was born.
 
-    It keeps a reused PID from posing as the creator where start times are not known.
+    It keeps a reused PID from posing as the creator where start times are not known. After a
+    loss, who seems to live may have ended, and another may have had its PID since.
     """
     start_ns = process.start_time_ns
     if process.creator_start_ns or not start_ns or not creator.start_time_ns:
         return True
     if creator.start_time_ns // TICK_NS > start_ns // TICK_NS:
         return False
-    return creator.exited_ns is None or creator.exited_ns >= start_ns
+    if creator.exited_ns is None:
+        return not process.fork_missed
+    if process.fork_missed and isinstance(creator, TrackedProcess) and creator.status is None:
+        return False  # when it ended is not known
+    return creator.exited_ns >= start_ns

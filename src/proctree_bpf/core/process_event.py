@@ -17,8 +17,8 @@ class ProcessEvent(msgspec.Struct, eq=False, gc=False):
     Attributes:
         as_received: the event, perhaps a compact one.
         process: the process, as it is *now*: only to be looked at, before the next event.
-        uncertain: events are known to be lost and the tree is not repaired yet: names and
-            ancestors may be out of date.
+        uncertain: events are known to be lost, and the tree is not repaired yet, or what this
+            process ran could not be looked up: names and ancestors may be out of date.
 
     """
 

@@ -108,17 +108,19 @@ class SnapshotMerger:
         )
         take_place(process, node, self._era)
         take_details(process, info)
+        process.details_in = self._era
         process.parent = node.parent
         process.exited_ns = None if self._in_flight.exits(process) else node.exited_ns
         is_renamed = self._in_flight.renames(process)
         if self._in_flight.execs(process):
             process.executable = process.args_raw = None
             is_renamed = True
-        creator = self._table.get(node.creator)
-        if is_renamed and node.edge is Edge.LEARNT:
-            # It was left out when it was born, most likely with its creator's name.
-            process.cmd = creator.cmd if creator is not None else ""
+        if is_renamed:
             process.named_in = UNCERTAIN
+            creator = self._table.get(node.creator)
+            if node.edge is Edge.LEARNT:
+                # It was left out when it was born, most likely with its creator's name.
+                process.cmd = creator.cmd if creator is not None else ""
         return process
 
     def _complete(self, known: TrackedProcess, seen: PidNode, details: ProcInfo) -> None:
@@ -130,6 +132,8 @@ class SnapshotMerger:
             self._table.touch(known)
         if seen.edge is Edge.LEARNT:
             self._writer.learn_creator(known, seen.creator)
+        elif known.fork_missed and not known.ppid:
+            self._table.move(known, seen.ppid, seen.creator_start_ns)
 
     def mend(
         self,
@@ -195,7 +199,8 @@ class SnapshotMerger:
         if known.exited_ns is not None or seen.exited_ns is not None:
             return  # what it ran is no longer told there
         may_have_execed = known.named_in.is_over
-        if seen.edge is not Edge.LEARNT or seen.parent is not None:
+        has_ended = not seen.creator_start_ns and seen.ppid  # the parent, and others adopt
+        if seen.parent is not None or not (seen.edge is Edge.LEARNT or has_ended):
             self._writer.see_parent(known, seen.kernel_parent)
         if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)
@@ -215,6 +220,8 @@ class SnapshotMerger:
                 args_raw=known.args_raw,
                 truncated=known.truncated,
             )
+        else:
+            known.details_in = self._era
         same_file = None in (known.executable, details.executable) or (
             known.executable == details.executable
         )

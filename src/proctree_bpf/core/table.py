@@ -352,12 +352,18 @@ class ProcessTable:
                 self.touch(child)
 
     def _note_end(self, process: TrackedProcess, exited_ns: int) -> None:
-        era = process.named_in
+        era, details_era = process.named_in, process.details_in
         if not era.is_over or exited_ns <= era.doubted_from_ns:
             process.named_in = NEVER_OVER
+        if details_era is era:
+            process.details_in = process.named_in
+        elif not details_era.is_over or exited_ns <= details_era.doubted_from_ns:
+            process.details_in = NEVER_OVER
         self._ended.push(process, exited_ns)
         if process.children:
             self._pinned[process] = None
+        if process.is_kept and process.pid in self._waiting.by_pid:
+            self._adopt(process)
 
     def _first_ended(self) -> TrackedProcess | None:
         """Return the first that ended of those that created nothing that is kept."""

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from proctree_bpf.core.stores import CacheStore, TreeStore
 
 _EXPIRE_EVERY_NS = 1_000_000_000
+_INIT_PID = 1
+"""Of the process that nobody created."""
 
 
 class Tracker(BirthWriter):
@@ -86,7 +88,13 @@ class Tracker(BirthWriter):
         """
         with self.table.lock:
             process = self.take(event)
-            return None if process is None else ProcessEvent(event, process, self.uncertain).keep()
+            if process is None:
+                return None
+            return ProcessEvent(event, process, self.is_doubted(process)).keep()
+
+    def is_doubted(self, process: TrackedProcess) -> bool:
+        """Tell whether something of what a record would say of a process may be out of date."""
+        return self.uncertain or process.details_in.is_over
 
     def take(self, event: AnyEvent) -> TrackedProcess | None:
         """Apply one event; return its process, which goes on changing, or None as ``apply``.
@@ -252,9 +260,10 @@ class Tracker(BirthWriter):
             process = self._discover(event)
         self._update(process, event)
         # To set an attribute of a struct costs five times what it costs to look at it.
-        era = self.table.era if event.comm is not None else UNCERTAIN
-        if process.named_in is not era:
-            process.named_in = era
+        era = self.table.era
+        if process.details_in is not era or process.named_in is not era or event.comm is None:
+            process.details_in = era
+            process.named_in = era if event.comm is not None else UNCERTAIN
         process.executable = event.executable
         process.args_raw = event.args_raw
         # After an exec that nobody could look at, the name is from before it.
@@ -311,10 +320,10 @@ class Tracker(BirthWriter):
             return None
         if event.parent is not None:
             self.see_parent(process, event.parent)
+        process.named_in = self.table.era
         if process.cmd == event.comm:
             return None
         self.set_name(process, event.comm)
-        process.named_in = self.table.era
         return process
 
     def _setid(self, event: Setid) -> TrackedProcess | None:
@@ -359,6 +368,7 @@ class Tracker(BirthWriter):
         self.presume_former_exited(pid, start_ns, event.timestamp_ns)
         process = TrackedProcess(pid, start_ns, event.comm or "", *(event.parent or (0, 0)))
         process.uid, process.user = event.uid, self.user_of(event.uid)
-        process.fork_missed = True
+        process.named_in = self.table.era if event.comm is not None else UNCERTAIN
+        process.fork_missed = pid != _INIT_PID
         self.add(process)
         return process

@@ -120,16 +120,26 @@ class _Asker:
         self._matchers = tuple(enumerate(matchers))
         self._include_self = include_self
         self.unknown = 1 << len(matchers)
-        """The bit of who came from a process that was forgotten while it lived, or whose fork
-        was lost."""
+        """The bit of who came from a process that was forgotten while it lived, whose fork was
+        lost, or whose name may not be its name."""
 
-    def _own(self, process: TrackedProcess, *, names_only: bool) -> int:
-        """Return a bit for each matcher that a process is, by itself, what it looks for."""
+    def _own(
+        self, process: TrackedProcess, *, names_only: bool = False, told: ProcessEvent | None = None
+    ) -> int:
+        """Return a bit for each matcher that a process is, by itself, what it looks for.
+
+        ``told``: the event that has just been applied, which may tell the name.
+        """
         own = 0
         for index, (matches, by_name) in self._matchers:
             if (by_name or not names_only) and matches(process):
-                own |= 1 << index
+                is_doubted = by_name and process.named_in.is_over and not _tells_name(told)
+                own |= self.unknown if is_doubted else 1 << index
         return own
+
+
+def _tells_name(told: ProcessEvent | None) -> bool:
+    return told is not None and getattr(told.as_received, "comm", None) is not None
 
 
 class AncestryFilter(_Asker):
@@ -170,7 +180,7 @@ class AncestryFilter(_Asker):
             line.append(ancestor)
         for member in reversed(line):
             under = above | self._under.get(member, 0) | self._doubt(member)
-            own = self._is.get(member, 0) | self._own(member, names_only=False)
+            own = self._is.get(member, 0) | self._own(member)
             above = marks[member] = own | under
             if member.exited_ns is None:
                 self._is[member], self._under[member] = own, under
@@ -188,7 +198,7 @@ class AncestryFilter(_Asker):
             # Also of one that a survey met before its birth was told: only now do those
             # above it have all their marks.
             under = (under or 0) | self._above(process)
-        own = self._is.get(process, 0) | self._own(process, names_only=names_only)
+        own = self._is.get(process, 0) | self._own(process, names_only=names_only, told=told)
         if kind == "exit":
             self._forget(process)
         else:
@@ -254,7 +264,7 @@ class ParentFilter(_Asker):
         seen: set[TrackedProcess] = set()
         while process is not None and process not in seen:
             if self._include_self or not is_self:
-                found |= self._own(process, names_only=False)
+                found |= self._own(process, told=told if is_self else None)
             seen.add(process)
             parent = self._table.get(process.kernel_parent)
             # One that has ended is nobody's parent any more; who adopted was not told.

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 from proctree_bpf.core.compact import value_of
 from proctree_bpf.core.events import Exec, Exit, Fork
 from proctree_bpf.core.identity import ProcessKey, Sameness, compare, more_exact
+from proctree_bpf.core.lineage import ancestors
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.events import ProcEvent
+    from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.table import ProcessTable
 
 
 class DescendantSet:
@@ -29,6 +32,7 @@ class DescendantSet:
     """
 
     def __init__(self, root: ProcessKey) -> None:
+        self._root = root
         self._living = {root.pid: root}
         self.pids: Collection[int] = self._living.keys()
         """Those of who lives: an event that names none of them is not about any of them."""
@@ -37,6 +41,30 @@ class DescendantSet:
     def living(self) -> tuple[ProcessKey, ...]:
         """Those who are not known to have ended."""
         return tuple(self._living.values())
+
+    def survey(self, table: ProcessTable) -> None:
+        """Take in those of a table who came from a member: their forks may not have been told."""
+        is_member: dict[TrackedProcess, bool] = {}
+        for process in list(table):
+            if process.exited_ns is not None:
+                continue
+            line: list[TrackedProcess] = []
+            found = False
+            for above in ancestors(process):
+                found = is_member.get(above, False) or self._has_had(above)
+                if found or above in is_member:
+                    break
+                line.append(above)
+            is_member |= dict.fromkeys(line, found)
+            if found:
+                self._living[process.pid] = process.key
+
+    def _has_had(self, process: TrackedProcess) -> bool:
+        if process.exited_ns is None:
+            return process.pid in self._living and self.has(process.key)
+        return process.pid == self._root.pid and (
+            compare(self._root, process.key) is not Sameness.DIFFERENT
+        )
 
     def includes(self, event: AnyEvent) -> bool:
         """Tell whether an event is about one of them; to be asked once for each event."""

@@ -78,13 +78,14 @@ class Waiting(NamedTuple):
     ``pieces`` says how often ``poll_some`` has something to deliver. ``ring_fill`` is how full the
     fullest of the kernel's buffers was before it was emptied, and ``memory_fill`` how much is taken
     of the room for what was in them, both from 0 to 1. ``late_ns`` is how long the oldest has been
-    waiting; 0 if nothing is.
+    waiting; 0 if nothing is. ``is_mending`` says that the tree is uncertain until all is done.
     """
 
     pieces: int
     ring_fill: float
     memory_fill: float
     late_ns: int
+    is_mending: bool = False
 
 
 class Snapshot(NamedTuple):

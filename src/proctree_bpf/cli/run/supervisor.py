@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proctree_bpf.cli.stopping import Stopper
     from proctree_bpf.core.compact import AnyEvent
     from proctree_bpf.core.process import TrackedProcess
+    from proctree_bpf.core.table import ProcessTable
 
 # The terminal sends these to the command as well, which decides what comes of them.
 _OF_THE_COMMAND = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
@@ -120,6 +121,10 @@ class CommandSupervisor:
     def hides(self, event: AnyEvent) -> bool:
         """Tell whether an event is of no interest: not the command's, nor a descendant's."""
         return not self._family.includes(event)
+
+    def meet(self, table: ProcessTable) -> None:
+        """Learn of descendants whose events were not told."""
+        self._family.survey(table)
 
     def follows(self, node: TrackedProcess) -> bool:
         """Tell whether a living process is the command, or a descendant."""

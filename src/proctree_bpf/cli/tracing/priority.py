@@ -30,9 +30,10 @@ class ReaderPriority:
     """Leaves the CPU to those who are watched, while there is room for what they do.
 
     Buffers are emptied at our usual priority, which takes a hundredth of a CPU; what was in
-    them is worked on after others, until it gets late or its room gets short. While the
-    kernel's buffers fill, we go before others. Without the privilege (CAP_SYS_NICE), nothing
-    changes. A record may be ``late_ns`` late because others want the CPU.
+    them is worked on after others, until it gets late or its room gets short, or if the tree is
+    uncertain until it is done. While the kernel's buffers fill, we go before others. Without the
+    privilege (CAP_SYS_NICE), nothing changes. A record may be ``late_ns`` late because others want
+    the CPU.
     """
 
     def __init__(self, late_ns: int) -> None:
@@ -60,7 +61,8 @@ class ReaderPriority:
             return _Level.BEFORE_OTHERS
         if self._level is _Level.BEFORE_OTHERS and (ring > _RING_CALM or room > _ROOM_HALF):
             return _Level.BEFORE_OTHERS
-        if ring > _RING_SHORT or room > _ROOM_SHORT or waiting.late_ns > self._late_ns:
+        is_late = waiting.late_ns > self._late_ns or waiting.is_mending
+        if ring > _RING_SHORT or room > _ROOM_SHORT or is_late:
             return _Level.LIKE_OTHERS
         has_caught_up = room < _ROOM_CALM and waiting.late_ns < self._late_ns // 10
         if self._level is _Level.AFTER_OTHERS or has_caught_up:

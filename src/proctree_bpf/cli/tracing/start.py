@@ -145,8 +145,9 @@ class TraceStarter:
             kinds={kind_of[name]: name for name in names},
             start_kernel_filter=start_kernel_filter,
         )
-        if self.supervisor is not None:
-            return replace(selection, hides=self.supervisor.hides)
+        command = self.supervisor
+        if command is not None:
+            return replace(selection, hides=command.hides, meet=command.meet)
         if self.options.collection.exclude_self and not isinstance(source, ReplaySource):
             return selection.without(DescendantSet(procfs.read_key(os.getpid())))
         return selection
