@@ -105,10 +105,15 @@ class Judge:
         doubt = record.is_creator_observed or any(link.is_observed for link in record.chain)
         self._fact("chains", about, told, [true], doubt=doubt)
         if self._source.tells_times:
-            is_then = event.from_ns <= record.time_ns <= event.to_ns
+            is_then = event.from_ns <= record.time_ns and (
+                record.time_ns <= event.to_ns or self._may_be_late(event)
+            )
             self._fact("times", about, is_then, [True])
         else:
             self.rows["times"].add("absent")
+
+    def _may_be_late(self, event: Event) -> bool:
+        return event.kind == EXIT and self._source.ends_late
 
     def _judge_program(self, about: _About) -> None:
         event, record = about
@@ -178,7 +183,7 @@ class Judge:
         latest_ns = 0
         for record, event in self._matched.in_order:
             if self._source.tells_times:
-                is_late = event.to_ns < latest_ns
+                is_late = event.to_ns < latest_ns and not self._may_be_late(event)
                 latest_ns = max(latest_ns, event.from_ns)
             else:
                 rank = KINDS.index(event.kind)
