@@ -33,6 +33,7 @@ def run(directory: Path, *words: str) -> tuple[subprocess.CompletedProcess[str],
         command, capture_output=True, text=True, timeout=3 * PATIENCE_S, check=False, env=env
     )
     assert done.returncode in (0, 1), done.stderr
+    assert found.exists(), done.stderr
     (one,) = json.loads(found.read_bytes())["runs"]
     return done, one
 
