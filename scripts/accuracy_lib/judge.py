@@ -140,7 +140,7 @@ class Judge:
         return (
             held_between(life.names, from_ns, until_ns),
             held_between(life.programs, from_ns, until_ns),
-            held_between(life.users, from_ns, until_ns),
+            held_between(life.users, 0, until_ns),  # a change of user is among its blind spots
         )
 
     def _judge_parent(self, about: _About) -> None:
