@@ -128,8 +128,9 @@ class HeldExecs:
 def _may_be_of(held: _Held, read: Reading) -> bool:
     """Tell whether what was read of one exec may be what the next one runs."""
     stat, info = read
-    if held.start_stack and stat.start_stack:
-        return held.start_stack == stat.start_stack
+    same_stack = stat.has_stack(held.start_stack)
+    if same_stack is not None:
+        return same_stack
     program = held.event.executable, held.event.args_raw
     return None in program or program == (info.executable, info.args_raw)
 
