@@ -7,7 +7,7 @@
 A forest is grown from a seed: its processes are created, renamed, executed and ended in every
 way there is, and say so themselves; wait(2) says how they ended. The real program traces it, and
 the library is asked who came from whom. Exit status 0 if nothing that was told is wrong, 1 if
-something is, 2 for wrong usage.
+something is, 2 for wrong usage, 3 if it could not be run.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from once import Outcome
 
 COMMAND = "CMD"
+_NOT_RUN = 3
 
 
 def _options(words: list[str]) -> argparse.Namespace:
@@ -128,7 +129,8 @@ def main() -> int:
     try:
         outcomes = run_all(_plan(options), options.seeds)
     except NotRunError as reason:
-        sys.exit(f"accuracy: {reason}")
+        sys.stderr.write(f"accuracy: {reason}\n")
+        return _NOT_RUN
     title = page.title_of(options)
     sys.stdout.write(report.plain(title, outcomes))
     if options.json:

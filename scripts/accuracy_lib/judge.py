@@ -105,10 +105,15 @@ class Judge:
         doubt = record.is_creator_observed or any(link.is_observed for link in record.chain)
         self._fact("chains", about, told, [true], doubt=doubt)
         if self._source.tells_times:
-            is_then = event.from_ns <= record.time_ns <= event.to_ns
+            is_then = event.from_ns <= record.time_ns and (
+                record.time_ns <= event.to_ns or self._may_be_late(event)
+            )
             self._fact("times", about, is_then, [True])
         else:
             self.rows["times"].add("absent")
+
+    def _may_be_late(self, event: Event) -> bool:
+        return event.kind == EXIT and self._source.ends_late
 
     def _judge_program(self, about: _About) -> None:
         event, record = about
@@ -135,7 +140,7 @@ class Judge:
         return (
             held_between(life.names, from_ns, until_ns),
             held_between(life.programs, from_ns, until_ns),
-            held_between(life.users, from_ns, until_ns),
+            held_between(life.users, 0, until_ns),  # a change of user is among its blind spots
         )
 
     def _judge_parent(self, about: _About) -> None:
@@ -178,7 +183,7 @@ class Judge:
         latest_ns = 0
         for record, event in self._matched.in_order:
             if self._source.tells_times:
-                is_late = event.to_ns < latest_ns
+                is_late = event.to_ns < latest_ns and not self._may_be_late(event)
                 latest_ns = max(latest_ns, event.from_ns)
             else:
                 rank = KINDS.index(event.kind)

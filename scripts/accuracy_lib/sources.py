@@ -18,6 +18,8 @@ class Source(NamedTuple):
     may_inherit: bool
     """Whether what it marks as inherited may be only what was not found out."""
     counts_losses: bool = True
+    ends_late: bool = False
+    """Whether the time of an end is when word of it was sent, perhaps after it was waited for."""
     looks_within_ns: int = 0
     """How far from the time of a record it may have looked, on a busy machine."""
 
@@ -26,7 +28,7 @@ SOURCES = {
     source.name: source
     for source in (
         Source("bpf", 0, tells_times=True, may_inherit=False),
-        Source("proc-connector", _TICK_NS, tells_times=True, may_inherit=True),
+        Source("proc-connector", _TICK_NS, tells_times=True, may_inherit=True, ends_late=True),
         Source("proc-walker", _TICK_NS, tells_times=False, may_inherit=True,
                counts_losses=False, looks_within_ns=1_000_000_000),
     )

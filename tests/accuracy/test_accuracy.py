@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="growing forests needs
 
 def run(directory: Path, *words: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     program = directory / "program"
-    program.write_text(f'#!/bin/sh\nexec {" ".join(PROGRAM)} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
     program.chmod(0o755)
     found = directory / "json"
     fixed = ["--program", str(program), "--json", str(found), "--size", "80", "--seed", "7"]
@@ -33,6 +34,7 @@ def run(directory: Path, *words: str) -> tuple[subprocess.CompletedProcess[str],
         command, capture_output=True, text=True, timeout=3 * PATIENCE_S, check=False, env=env
     )
     assert done.returncode in (0, 1), done.stderr
+    assert found.exists(), done.stderr
     (one,) = json.loads(found.read_bytes())["runs"]
     return done, one
 

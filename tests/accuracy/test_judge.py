@@ -335,3 +335,20 @@ def _put(record: dict[str, Any], where: str, value: Any) -> None:
     for name in way:
         at = at[name]
     at[last] = value
+
+
+def test_only_a_connector_may_tell_an_end_late(judged: Callable[..., Any]) -> None:
+    told = _all_told()
+    told[4]["@timestamp"] = _stamp(1750)
+    assert judged(told).rows["times"].wrong == 1
+    assert judged(told, "proc-connector").rows["times"].wrong == 0
+
+
+def test_a_walker_may_know_a_former_user_and_a_later_parent(judged: Callable[..., Any]) -> None:
+    told = _all_told()
+    told[4]["process"]["user"]["id"] = "0"
+    told[5]["process"]["parent"]["pid"] = _MAKER
+    rows = judged(told, "proc-walker").rows
+    assert rows["users"].wrong == rows["parents"].wrong == 0
+    rows = judged(told).rows
+    assert (rows["users"].wrong, rows["parents"].wrong) == (1, 1)

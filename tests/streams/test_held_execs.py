@@ -72,8 +72,8 @@ def test_another_name_than_was_read_was_taken_later(scene: FakeConnector) -> Non
     [
         (b"tool\0", (0, 0), None),
         (b"later\0", (0, 0), "tool"),
-        (b"tool\0", (0x7000, 0x6000), "tool"),
-        (b"title\0", (0x7000, 0x7000), None),
+        (b"tool\0", (0x7FFF_0000_0000, 0x7FFE_0000_0000), "tool"),
+        (b"title\0", (0x7FFF_0000_0000, 0x7FFF_0000_0000), None),
         (None, (0, 0), None),
     ],
 )
@@ -88,6 +88,35 @@ def test_what_was_read_before_another_exec_is_not_what_that_one_runs(
         scene.poll(scene.kernel.exec(CHILD))
     first = next(event for event in scene.stream.flush() if isinstance(event, Exec))
     assert (first.comm, first.args_raw) == (told, told and b"tool\0")
+
+
+def test_of_three_execs_at_once_only_the_last_is_sure(scene: FakeConnector) -> None:
+    """What was read of the first may be what the second runs, if that was read too late, too."""
+    key = scene.child()
+    for name, stack in (
+        (b"two\0", 0x7FFF_0000_0000),
+        (b"three\0", 0x7FFE_0000_0000),
+        (b"three\0", 0x7FFE_0000_0000),
+    ):
+        scene.proc.add(CHILD, key.start_time_ns, "tool", ppid=PARENT, args=name, stack=stack)
+        scene.poll(scene.kernel.exec(CHILD))
+    told = []
+    while len(told) < 3:
+        scene.kernel.time_ns += 40 * MS
+        told += [event.args for event in scene.poll() if isinstance(event, Exec)]
+    assert told == [(), (), ("three",)]
+
+
+def test_of_two_the_first_is_told_with_the_second(scene: FakeConnector) -> None:
+    key = scene.child()
+    for name, stack in ((b"one\0", 0x7FFF_0000_0000), (b"two\0", 0x7FFE_0000_0000)):
+        scene.proc.add(CHILD, key.start_time_ns, "tool", ppid=PARENT, args=name, stack=stack)
+        scene.poll(scene.kernel.exec(CHILD))
+        scene.kernel.time_ns += 60 * MS
+    assert scene.poll() == []
+    scene.kernel.time_ns += 120 * MS
+    told = [event.args for event in scene.poll() if isinstance(event, Exec)]
+    assert told == [("one",), ("two",)]
 
 
 def test_another_user_says_nothing_of_the_program(scene: FakeConnector, key: ProcessKey) -> None:

@@ -206,19 +206,27 @@ class TestChanges:
         assert scene.walk() == [Rename(scene.now_ns, key, "worker")]
 
     def test_another_stack_is_an_exec_though_the_name_is_the_same(self, scene: Scene) -> None:
-        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7F00)
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7FFF_0000_0000)
         scene.walk()
-        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, args=b"sh\0-x\0", stack=0x7E00)
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, args=b"sh\0-x\0", stack=0x7FFE_0000_0000)
         (event,) = scene.walk()
         assert isinstance(event, Exec)
         assert event.args == ("sh", "-x")
         assert scene.walk() == []
 
     def test_another_name_and_arguments_on_the_same_stack_are_no_exec(self, scene: Scene) -> None:
-        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7F00)
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7FFF_0000_0000)
         scene.walk()
-        scene.proc.add(_TOOL, 50 * _SECOND, "title", ppid=_SHELL, args=b"title\0", stack=0x7F00)
+        scene.proc.add(
+            _TOOL, 50 * _SECOND, "title", ppid=_SHELL, args=b"title\0", stack=0x7FFF_0000_0000
+        )
         assert scene.kinds() == [Rename]
+
+    def test_a_stack_moves_a_little_in_the_middle_of_an_exec(self, scene: Scene) -> None:
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7FFF_0000_1000)
+        scene.walk()
+        scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, stack=0x7FFF_0000_0000)
+        assert scene.walk() == []
 
     def test_an_exec_that_was_read_a_little_after_the_walk_is_told_once(self, scene: Scene) -> None:
         scene.proc.add(_TOOL, 50 * _SECOND, ppid=_SHELL, forked=True)

@@ -17,6 +17,8 @@ _MAX_U32 = 2**32 - 1
 _PF_EXITING = 0x4
 _PF_FORKNOEXEC = 0x40
 _PF_KTHREAD = 0x00200000
+# In the middle of an exec, pointers to the arguments are still to be put onto the stack.
+_STACK_MOVES = 1 << 20
 
 
 class Stat(NamedTuple):
@@ -48,6 +50,12 @@ class Stat(NamedTuple):
     def leader_ended(self) -> bool:
         """Whether its first thread has ended or is about to; others may live on."""
         return self.state in ("Z", "X") or bool(self.flags & _PF_EXITING)
+
+    def has_stack(self, start_stack: int) -> bool | None:
+        """Tell whether its stack is the one that began there; None if that is not known."""
+        if not self.start_stack or not start_stack:
+            return None
+        return abs(self.start_stack - start_stack) < _STACK_MOVES
 
     @property
     def has_execed(self) -> bool:

@@ -42,6 +42,7 @@ class WalkerSource(LiveSource):
             "exit codes and signals",
             "exact times of events",
             "who created an orphan, and who adopts it later",
+            "a change of user, until it calls exec",
         )
         self._interval_ns = int(interval_s * 1_000_000_000)
         self._reader = RecordingProcReader(procfs.LiveProcReader(proc))

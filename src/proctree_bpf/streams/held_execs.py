@@ -2,7 +2,8 @@
 
 What /proc shows may be from after the next exec, or after a new name or user. The word of that
 comes, too, but later: the kernel makes the change first, and sends word of it when it is done. It
-also says what was changed to; where that is not what was read, it was read before.
+also says what was changed to; where that is not what was read, it was read before. What the next
+exec changed to is only known if what was read of that one is told in its turn.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class _Held(msgspec.Struct, eq=False):
     start_stack: int
     read_by_ns: float = inf
     """When /proc had been read, at the latest."""
+    before: _Held | None = None
+    """The exec before it, if what was read of that is right only if what was read of this is."""
     is_released: bool = False
 
 
@@ -40,6 +43,7 @@ class HeldExecs:
         self._held: list[_Held] = []
         self._last: dict[ProcessKey, _Held] = {}
         self._adopted: list[_Held] = []
+        self._last_kept: _Held | None = None
 
     def begin(self, now_ns: int) -> None:
         """Take note that all execs held so far were read before ``now_ns``."""
@@ -47,10 +51,14 @@ class HeldExecs:
             if held.read_by_ns < inf:
                 return
             held.read_by_ns = now_ns
+            if held.before is not None:
+                held.before.read_by_ns = now_ns
 
     def hold(self, event: Exec, stat: Stat, *, is_adopted: bool) -> None:
         """Hold an exec of which ``/proc`` was read just now, and so perhaps who had adopted it."""
-        held = _Held(event, stat.start_stack)
+        held = _Held(event, stat.start_stack, before=self._last_kept)
+        if held.before is not None:
+            held.before.read_by_ns = inf
         self._held.append(held)
         self._last[event.key] = held
         if is_adopted:
@@ -58,9 +66,17 @@ class HeldExecs:
 
     def execed(self, key: ProcessKey, time_ns: int, read: Reading | None) -> None:
         """Take word of the next exec of a process, and what ``/proc`` shows of it."""
+        self._last_kept = None
         held = self._that_may_be_from_after(key, time_ns)
-        if held is not None and (read is None or _may_be_of(held, read)):
+        if held is None:
+            return
+        if held.before is not None:
+            _forget(held.before)
+            held.before = None
+        if read is None or _may_be_of(held, read):
             _forget(held)
+        else:
+            self._last_kept = held
 
     def renamed(self, key: ProcessKey, time_ns: int, comm: str) -> None:
         """Take word of a new name."""
@@ -112,8 +128,9 @@ class HeldExecs:
 def _may_be_of(held: _Held, read: Reading) -> bool:
     """Tell whether what was read of one exec may be what the next one runs."""
     stat, info = read
-    if held.start_stack and stat.start_stack:
-        return held.start_stack == stat.start_stack
+    same_stack = stat.has_stack(held.start_stack)
+    if same_stack is not None:
+        return same_stack
     program = held.event.executable, held.event.args_raw
     return None in program or program == (info.executable, info.args_raw)
 

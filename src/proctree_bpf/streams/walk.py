@@ -122,7 +122,7 @@ class WalkStream:
 def _has_changed(known: Stat, stat: Stat) -> bool:
     if known.comm != stat.comm or known.has_execed != stat.has_execed:
         return True
-    return 0 not in (known.start_stack, stat.start_stack) and known.start_stack != stat.start_stack
+    return stat.has_stack(known.start_stack) is False
 
 
 def _has_execed(before: _Known, stat: Stat, program: Program | None) -> bool:
@@ -132,12 +132,11 @@ def _has_execed(before: _Known, stat: Stat, program: Program | None) -> bool:
     """
     if not stat.has_execed or not before.stat.has_execed:
         return stat.has_execed
-    stacks = before.stat.start_stack, stat.start_stack
-    if 0 not in stacks and stacks[0] != stacks[1]:
+    same_stack = stat.has_stack(before.stat.start_stack)
+    if same_stack is False:
         return True
     if program is None or before.program is None:
         return False
-    same_stack = 0 not in stacks
     return before.program[0] != program[0] if same_stack else before.program != program
 
 
