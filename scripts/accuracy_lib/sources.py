@@ -19,7 +19,7 @@ class Source(NamedTuple):
     """Whether what it marks as inherited may be only what was not found out."""
     counts_losses: bool = True
     ends_late: bool = False
-    """Whether the time of an end is when word of it was sent, perhaps after it was waited for."""
+    """Whether the time of an end is when its message was sent, perhaps after it was waited for."""
     looks_within_ns: int = 0
     """How far from the time of a record it may have looked, on a busy machine."""
 

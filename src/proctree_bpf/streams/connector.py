@@ -275,7 +275,7 @@ class ConnectorStream:
         return self._end(process, time_ns, parent, last_is_leader=last_is_leader)
 
     def _whose_end(self, message: CnProcEvent, time_ns: int) -> Holder | None:
-        """Return the process of whose end this is word; None if nobody knows whose it was."""
+        """Return the process whose end this is about; None if nobody knows whose it was."""
         pid = message.tgid
         if message.is_thread:
             return self._history.of_threads_word(pid, time_ns)
@@ -284,13 +284,13 @@ class ConnectorStream:
         if not message.parent_tgid:
             return self._history.of_leaders_word(pid, time_ns, self._is_there)
         process = self._history.at(pid, time_ns)
-        if process is None:  # told already, with word that was of another
+        if process is None:  # told already, by a message that was about another
             return self._history.unsure(pid)
         process.status_unsure = False
         return process
 
     def _is_there(self, present: Holder) -> bool:
-        """Tell whether one lives, or word that can only be of its end comes later in this poll."""
+        """Tell whether one lives, or a message of its own end comes later in this poll."""
         pid = present.key.pid
         forks_ns = [at for at in self._batch.forks_ns.get(pid, ()) if at > present.born_ns]
         until_ns = min(forks_ns, default=None)

@@ -1,9 +1,9 @@
-"""Execs of which /proc was read, until it is sure that nothing came between. Pure.
+"""Execs that wait until what /proc showed of them is known to be theirs. Pure.
 
-What /proc shows may be from after the next exec, or after a new name or user. The word of that
-comes, too, but later: the kernel makes the change first, and sends word of it when it is done. It
-also says what was changed to; where that is not what was read, it was read before. What the next
-exec changed to is only known if what was read of that one is told in its turn.
+What /proc shows may already be from after the next exec, or after a new name or user. A message
+tells of that change, but later: the kernel makes the change first, and sends the message when that
+is done. It says what was changed to; what was read and differs from that was read before. What
+the next exec changed to is read from /proc too, so it is known only if that reading is right.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from proctree_bpf.codecs.proc_files import Reading, Stat
     from proctree_bpf.core.identity import ProcessKey
 
-# So long an exec, once it shows in /proc, may take until its word is sent, but for one that
-# waits for a disk: it also loads the program. On a busy machine others run meanwhile (20 ms was
-# seen not to be enough where ten wanted to on two CPUs).
+# So long it may take from when an exec shows in /proc until its message is sent, unless it waits
+# for a disk: the program is loaded in between. On a busy machine others run meanwhile (20 ms was
+# seen to be too short where ten wanted to run on two CPUs).
 _LONGEST_CHANGE_NS = 100_000_000
 
 
@@ -32,7 +32,7 @@ class _Held(msgspec.Struct, eq=False):
     read_by_ns: float = inf
     """When /proc had been read, at the latest."""
     before: _Held | None = None
-    """The exec before it, if what was read of that is right only if what was read of this is."""
+    """The exec before it, of which what was read is right only if what was read of this one is."""
     is_released: bool = False
 
 
@@ -65,7 +65,7 @@ class HeldExecs:
             self._adopted.append(held)
 
     def execed(self, key: ProcessKey, time_ns: int, read: Reading | None) -> None:
-        """Take word of the next exec of a process, and what ``/proc`` shows of it."""
+        """Take note of the next exec of a process, and of what ``/proc`` shows of it."""
         self._last_kept = None
         held = self._that_may_be_from_after(key, time_ns)
         if held is None:
@@ -79,19 +79,19 @@ class HeldExecs:
             self._last_kept = held
 
     def renamed(self, key: ProcessKey, time_ns: int, comm: str) -> None:
-        """Take word of a new name."""
+        """Take note of a new name."""
         held = self._that_may_be_from_after(key, time_ns)
         if held is not None and held.event.comm == comm:
             _forget(held)
 
     def has_new_user(self, key: ProcessKey, time_ns: int) -> None:
-        """Take word of a new user or group."""
+        """Take note of a new user or group."""
         held = self._that_may_be_from_after(key, time_ns)
         if held is not None:
             held.event = msgspec.structs.replace(held.event, uid=None, gid=None)
 
     def parent_ended(self, time_ns: int) -> None:
-        """Take word of the end of one that may have had adopted: others were to do so again."""
+        """Take note of the end of one that may have adopted: then another adopts, in its place."""
         for held in self._adopted:
             if time_ns <= held.read_by_ns + _LONGEST_CHANGE_NS:
                 held.event = msgspec.structs.replace(held.event, parent=NOT_KNOWN)
@@ -105,7 +105,7 @@ class HeldExecs:
     def release(self, complete_ns: float) -> list[Exec]:
         """Return those that nothing can change any more.
 
-        All word that was sent before ``complete_ns`` has been taken.
+        All messages that were sent before ``complete_ns`` have been taken.
         """
         count = 0
         for held in self._held:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 # A child's start time is taken in copy_process(), a little before the fork is reported.
 _LONGEST_FORK_NS = 2_000_000_000
-# So long after its PID was had again word of a process is hardly expected any more. (A suspend
-# counts, so it may come still.)
+# So long after another process got its PID, a message about a process is hardly expected any more.
+# (The time of a suspend counts, so one may still come.)
 _LATEST_WORD_NS = 10_000_000_000
-# And then not at all.
+# So long after that, not at all.
 _GIVEN_UP_NS = 600_000_000_000
 
 
@@ -28,14 +28,14 @@ class Holder:
     others: bool = False  # it had other threads than the leader
     other_status: int | None = None  # of the last of them to end
     leader_gone: bool = False
-    leader_told: bool = False  # word of that has come
+    leader_told: bool = False  # the message of that has come
     leader_status: int | None = None
     core_dumped: bool = False  # only the thread that the signal came to tells
     over: bool = False  # /proc said so, but no message did yet
     named: bool = True  # its present name was read, or is its creator's
     approximate: bool = False
     followed_ns: int | None = None  # when its PID was forked again
-    maybe_lost: bool = False  # word of its end may have been lost
+    maybe_lost: bool = False  # the message of its end may have been lost
     status_unsure: bool = False  # the status that was told may be another's
     parent: Holder | None = None  # if that is known, and has not ended
     children: set[Holder] = field(default_factory=set, repr=False)
@@ -47,20 +47,20 @@ class Holder:
         return self.born_ns <= time_ns and (followed_ns is None or time_ns < followed_ns)
 
     def is_awaited(self, time_ns: int) -> bool:
-        """Tell whether word of its end is expected: it was not lost, and is not overdue."""
+        """Tell whether the message of its end is expected: not lost, and not overdue."""
         if self.followed_ns is None:
             return True
         return not self.maybe_lost and time_ns < self.followed_ns + _LATEST_WORD_NS
 
     def is_possible(self, time_ns: int) -> bool:
-        """Tell whether word of its end may come, though perhaps it was lost, or is overdue."""
+        """Tell whether the message of its end may come, though perhaps lost, or overdue."""
         if self.followed_ns is None:
             return True
         limit_ns = _LATEST_WORD_NS if self.maybe_lost else _GIVEN_UP_NS
         return time_ns < self.followed_ns + limit_ns
 
     def owes_thread(self) -> bool:
-        """Tell whether word of the end of a thread that is no leader may be to come."""
+        """Tell whether messages of ends of threads that are no leader may be to come."""
         return self.threads is None or self.threads > (not self.leader_gone)
 
 

@@ -1,9 +1,9 @@
-"""Whose child a process is by what the proc connector says, and who else may have made it. Pure.
+"""Whose child a process is by what the proc connector says, and who else may have created it. Pure.
 
-A fork's word names the parent. That is who called fork, unless one of the parent's children did,
-with CLONE_PARENT: it certainly is the creator only if it has no other child. Whose child an orphan
-is nobody tells: it may be that of any of those above its former parent. That one may have more
-children than are known, from then on.
+The message of a fork names the parent. That is who called fork, unless one of the parent's children
+called clone with CLONE_PARENT: so the parent is certain to be the creator only if it has no other
+child. No message says who adopts an orphan: it may be any of those above its former parent. So
+each of these may have more children than are known, from then on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def have(child: Holder, parent: Holder) -> None:
 
 
 def leave(holder: Holder) -> None:
-    """Take note that a process has ended, or is another than was thought. It may be told twice."""
+    """Take note that a process has ended, or is another than was thought; twice does no harm."""
     parent, holder.parent = holder.parent, None
     if parent is not None:
         parent.children.discard(holder)
@@ -69,7 +69,7 @@ class Meeting:
         self._without_parent[holder] = ppid
 
     def link(self, *, is_last: bool) -> None:
-        """Look for the parents of those that were added, the last ones or not."""
+        """Look for the parents of those that were added; ``is_last``: all have been added."""
         for holder, ppid in list(self._without_parent.items()):
             parent = self._present(ppid)
             if parent is not None and parent.born_ns <= holder.born_ns:

@@ -9,26 +9,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 READINGS = 5
-"""Of so many in a row, the least counts while programs are attached."""
+"""How many readings in a row are compared while programs are attached; the least counts."""
 
 
 class Misses:
-    """Tells from what is counted of the copies of each program how many events were missed.
+    """Finds how many events were missed, from what is counted of the copies of each program.
 
-    What the first copy was skipped for is missed unless another one tells of it. Of an event that
-    is on its way from one to the next this is not decided yet, so a reading can say too much; the
-    same event is not on its way in all of them. No more is missed, either, than the copy was
-    skipped for that was skipped least.
+    An event for which the first copy was skipped is missed unless another copy tells of it. While
+    it is on its way from one copy to the next, that is not decided, so one reading may say too
+    much; but no event is on its way in several readings. Nor can more be missed than the copy that
+    was skipped least was skipped for.
     """
 
     def __init__(self) -> None:
         self._readings = deque([0] * READINGS, maxlen=READINGS)
 
     def read(self, skipped: Sequence[Sequence[int]], told_by_others: int, *, attached: bool) -> int:
-        """Return how many are missed by now.
+        """Return how many events were missed so far.
 
-        ``skipped`` has for each copy how often each of its programs was, and was read before
-        ``told_by_others``, which is how many events other copies than the first told of.
+        ``skipped`` says for each copy how often each of its programs was skipped. It was read
+        before ``told_by_others``: how many events copies other than the first have told of.
         """
         at_most = sum(map(min, zip(*skipped, strict=True)))
         self._readings.append(min(at_most, max(0, sum(skipped[0]) - told_by_others)))

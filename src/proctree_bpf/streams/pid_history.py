@@ -1,13 +1,13 @@
-"""Who has had each PID, and whose end a word of the proc connector is of. Pure.
+"""Who has had each PID, and whose end a message of the proc connector is about. Pure.
 
-do_exit() lets the parent wait before it sends word (kernel/exit.c), so a PID may have been had
-again, more than once, when word of an end comes. It is stamped first, then it names the parent if
-the process has not been waited for, and then it is sent (proc_exit_connector() in
+do_exit() lets the parent wait before it sends the message (kernel/exit.c), so a PID may have been
+had again, more than once, when the message of an end comes. It is stamped first, then it names the
+parent if the process has not been waited for, and then it is sent (proc_exit_connector() in
 drivers/connector/cn_proc.c). So:
 
-- Word that names a parent is of whoever had the PID at its stamp.
-- Word that names none is of anybody who had the PID by then and whose end was not told. Where that
-  may be several, the first is taken, and of none of them the status is told.
+- A message that names a parent is about whoever had the PID at its stamp.
+- One that names none is about anybody who had the PID by then and whose end was not told. Where
+  that may be several, the first is taken, and no status is told of any of them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class PidHistory:
     def of_leaders_word(
         self, pid: int, time_ns: int, is_there: Callable[[Holder], bool]
     ) -> Holder | None:
-        """Return whose end word is of that names no parent; None if of nobody who is known.
+        """Return whose end a message without a parent is about; None if nobody's who is known.
 
         ``is_there`` tells of the present one whether it has not ended, or will be told to have.
         """
@@ -125,11 +125,11 @@ class PidHistory:
         if len(holders) > 1:
             for holder in holders:
                 holder.status_unsure = True
-        # If of nobody, it was told already, with word that was of another.
+        # If nobody's, it was told already, by a message that was about another.
         return _likeliest(holders, time_ns) or self.unsure(pid)
 
     def of_threads_word(self, pid: int, time_ns: int) -> Holder | None:
-        """Return whose thread's end word is of; None if of nobody who is known."""
+        """Return whose thread's end a message is about; None if nobody's who is known."""
         holders = [holder for holder in self._of(pid, time_ns) if holder.owes_thread()]
         holders = [holder for holder in holders if holder.is_awaited(time_ns)] or holders
         if len(holders) > 1:
@@ -152,7 +152,7 @@ class PidHistory:
                 assert holder is not self._present.get(pid)  # noqa: S101
 
     def _of(self, pid: int, time_ns: int) -> list[Holder]:
-        """Return those of a PID of whom word with this stamp may be, the oldest first."""
+        """Return those of a PID whom a message with this stamp may be about, the oldest first."""
         return [
             holder
             for holder in self._all(pid)
