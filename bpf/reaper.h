@@ -4,8 +4,8 @@
  * chooses it a little later: the nearest living subreaper above it in its PID namespace, else
  * that namespace's init. No maps.
  *
- * A subreaper that ends meanwhile does no harm if it is asked about after the sample of the
- * first end was stamped: its own end is stamped later, and tells who is next.
+ * Look for it only after the sample of the end was stamped. If the subreaper that is found ends
+ * meanwhile, its own end is then stamped later, and tells who is next.
  *
  * HAVE_REAPER  the kernel's BTF has all that this needs
  */
@@ -18,15 +18,15 @@
 
 #define MAX_STEPS_TO_REAPER 128 /* of a longer way, nothing is told */
 
-/* To be asked before the run time of threads that are gone. */
+/* To be read before the run time of threads that are gone (gone_ns). */
 INLINE u32 count_threads(u64 signal)
 {
 	return read_u32(signal, OFF_SIGNAL_NR_THREADS);
 }
 
-/* A thread's children become another thread's when it ends, and perhaps those of the reaper
- * before the last one is here: so of a process that has had threads, nobody can say that it has
- * none. A thread that is gone has left its run time, before it is no longer counted. */
+/* The children of a thread that ends become another thread's, or the reaper's, perhaps before the
+ * last thread comes here: so if a process has had threads, an empty list does not say that it has
+ * no children. A thread adds its run time to gone_ns before it is no longer counted. */
 INLINE int may_have_children(u64 task, u64 leader, u32 threads, u64 gone_ns)
 {
 	if (leader != task || threads > 1 || gone_ns)
@@ -56,7 +56,7 @@ INLINE u64 init_of_namespace(u64 pid, u32 level)
 	return peek_u64(peek_u64(upid, OFF_UPID_NS), OFF_PID_NAMESPACE_CHILD_REAPER);
 }
 
-/* tgid is 0 if it is not known, and at the end of a namespace's init, which keeps its
+/* Its tgid is 0 if it is not known, and at the end of a namespace's init, which keeps its
  * children until they are killed with it. */
 INLINE struct pt_key reaper_of(u64 task, u64 signal)
 {

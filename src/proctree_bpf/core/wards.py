@@ -1,4 +1,4 @@
-"""The kernel's parents: who has another than its creator, and whom a parent has. Pure."""
+"""Processes whose parent is not their creator, and the children that a parent has. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Wards:
-    """Living processes whose parent is not their creator, by its PID."""
+    """Living processes whose parent is not their creator (*wards*), by the parent's PID."""
 
     def __init__(self) -> None:
         self._by_pid: dict[int, dict[TrackedProcess, None]] = {}
@@ -24,7 +24,7 @@ class Wards:
             yield from wards
 
     def add(self, ward: TrackedProcess) -> None:
-        """Take in a process; without a parent of its own it is none."""
+        """Take in a process, if it has a parent that is not its creator."""
         if ward.parent is not None:
             self._by_pid.setdefault(ward.parent.pid, {})[ward] = None
 
@@ -37,7 +37,7 @@ class Wards:
             del self._by_pid[ward.parent.pid]
 
     def set_parent(self, process: TrackedProcess, parent: ProcessKey | None) -> None:
-        """Give a process another parent of the kernel's; None: its creator."""
+        """Give a process another parent; None stands for its creator."""
         if process.is_kept and process.exited_ns is None:
             self.discard(process)
             process.parent = parent

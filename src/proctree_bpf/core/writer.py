@@ -121,8 +121,8 @@ class TableWriter:
     def see_parent(self, process: TrackedProcess, parent: ProcessKey) -> None:
         """Take note of the kernel's parent, as an event or a snapshot tells it.
 
-        Between the word of an end and the handing over of its children, the kernel still
-        calls it their parent: then who is to have them is known already.
+        After the event of its end the kernel still calls a process the parent of its children,
+        until it hands them over. Who adopts them is known already, and stays.
         """
         is_creator = compare(parent, process.creator_key) is Sameness.SAME
         told = None if is_creator or parent == process.creator_key else parent
