@@ -16,7 +16,7 @@ class Tally:
     right: int = 0
     wrong: int = 0
     doubted: int = 0
-    """Wrong, but the record says that events were lost and it may be."""
+    """Wrong, but the record says that it may be."""
     absent: int = 0
     examples: list[str] = field(default_factory=list)
     """The first wrong ones."""

@@ -25,7 +25,7 @@ class Link(NamedTuple):
     pid: int
     name: bytes | None
     is_observed: bool = False
-    """Whether it was only seen as the parent, perhaps after it had adopted."""
+    """Whether it was only seen as the parent, and may not be the creator."""
 
 
 @dataclass(slots=True, eq=False)

@@ -53,8 +53,8 @@ class Edge(Enum):
     """From what the kernel's side had noted: as certain, but the fork event, if it is still
     to come, has not been applied."""
     OBSERVED = "observed"
-    """It was the kernel's parent when looked at: an ancestor, though perhaps only the one
-    that adopted an orphan."""
+    """It was the kernel's parent when looked at, or when the proc connector told the fork: an
+    ancestor, though perhaps only the one that adopted an orphan, or the creator's parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class PidNode:
         name_uncertain: an exec may have been lost since the name was learnt.
         held_until_ns: when a command that we had started was let run; 0 for all others.
         user: the user's name, once it has ended: the details may be forgotten first.
-        fork_missed: it was born while events were told, but its fork was not: the creator is the
-            parent that it had when it was found, which may have adopted it.
+        fork_missed: it was born while events were told, but who called fork was not: ``creator``
+            is the parent that it had when it was found, or (proc connector) at its fork.
         key: the identity, from ``pid`` and ``start_time_ns``.
         creator: the creator's identity, from ``ppid`` and ``creator_start_ns``.
 
@@ -213,8 +213,8 @@ def _escaped(name: str) -> str:
 class ProcessLink(msgspec.Struct, frozen=True, gc=False):
     """One link of an ancestry chain; ``str(link)`` is ``pid|cmd|user``, escaped.
 
-    ``observed`` says that it was only seen as the parent of the link before it, perhaps after it
-    had adopted that one: ``str(link)`` begins with ``~`` then.
+    ``observed`` says that it was only seen as the parent of the link before it, and may not have
+    created that one: ``str(link)`` begins with ``~`` then.
     ``OMITTED`` at the end of a chain stands for all that were not asked for.
     """
 

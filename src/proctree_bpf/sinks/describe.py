@@ -22,7 +22,7 @@ _SIGNALS = frozenset(map(int, Signals))
 
 
 def observed(ancestor: str) -> str:
-    """Mark an ancestor that was only seen as the parent, perhaps after it had adopted."""
+    """Mark an ancestor that was only seen as the parent, and may not be the creator."""
     return OBSERVED + ancestor
 
 

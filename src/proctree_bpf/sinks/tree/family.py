@@ -33,7 +33,7 @@ class Member:
         began_ns: when it was first written.
         started_ns: when it started; 0 if unknown.
         parent: its creator, if that is a member.
-        observed: whether its creator was only seen as its parent, perhaps after it had adopted it.
+        observed: whether its creator was only seen as its parent, and may be another.
         depth: how many creators it has in the tree.
         remembered: whether it will be in the tree at the end.
         owner: the nearest of its creators that is remembered.
