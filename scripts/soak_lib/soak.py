@@ -8,7 +8,7 @@ memory is measured, how late its records are, what it says to have lost, and whe
 of its tree are those of /proc. Ctrl-C ends it early, with the figures so far; a second one at
 once, without.
 
-What can be disturbed, each some times, in turn:
+What can be disturbed now and then, in turn:
 
     clock    the wall clock is an hour ahead for 2 s
     hotplug  a CPU is out of service for 2 s
@@ -20,7 +20,8 @@ and for the whole run:
     memory   the tracer has at most 200 MB, by a cgroup
     suspend  its clocks differ as after a suspend, by a time namespace
 
-What this machine cannot do is said. The first two disturb whoever else uses the machine.
+What this machine cannot do is named in the result. The first two disturb whoever else uses the
+machine.
 
 It needs root and a C compiler. Exit status 0 if the tracer ran to the end, whatever it lost it
 told, and its tree agreed with /proc in the end; 1 if not; 2 for wrong usage.
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
 
 _PROGRAM = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "proctree-bpf"
 _BETWEEN_S = 5.0
-# A tracer that is later than the limit, or mends its tree later, is not waited for, but in the end.
+# A tracer that has not told all, or not mended its tree, within the limit is not waited for any
+# longer; at the last sample it has a longer limit.
 _PATIENCE_S, _LIMIT_S, _LAST_LIMIT_S = 5.0, 10.0, 60.0
 _MOST_BETWEEN_MOMENTS_S = 300.0
 _ENDING = (signal.SIGINT, signal.SIGTERM)

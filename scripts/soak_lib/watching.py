@@ -70,8 +70,8 @@ def _figures(collector: Collector, ears: Ears) -> dict[str, Any]:
 
 
 def _living(collector: Collector, ears: Ears) -> dict[str, Any]:
-    # First, because the tree may know more by now, but not less. One that is uncertain has told
-    # all of nothing.
+    # Read before the tree, which may know more by then, but not less. While the tree is uncertain,
+    # there is no time until which all has been told.
     until_s = 0.0 if collector.tree.tracker.uncertain else ears.until_ns / 1e9
     keys = (process.key for process in collector.tree.find(live_only=True))
     return {"until_s": until_s, "living": [(key.pid, key.ticks) for key in keys]}
