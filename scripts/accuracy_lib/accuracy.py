@@ -55,22 +55,22 @@ def _options(words: list[str]) -> argparse.Namespace:
         metavar="N",
         help="what the forest is made from (%(default)s)",
     )
-    add("--seeds", type=int, default=1, metavar="N", help="so many, from --seed on (%(default)s)")
+    add("--seeds", type=int, default=1, metavar="N", help="how many, from --seed on (%(default)s)")
     add("--source", choices=SOURCES, default="bpf", help="where events come from (%(default)s)")
     add("--filter", default="", metavar="TERMS", help=f"trace with a filter: {', '.join(TERMS)}, "
         "with or without not-, as ancestor=oak")  # fmt: skip
     add("--load", type=int, default=0, metavar="N",
-        help="so many spawners go as fast as they can meanwhile")  # fmt: skip
+        help="how many spawners run meanwhile, as fast as they can")  # fmt: skip
     add("--perf-pages", type=int, default=0, metavar="N", help="pages in each CPU's buffer")
     add("--stop-reader", type=float, default=0.0, metavar="S",
-        help="stop the program and the library for so many seconds")  # fmt: skip
+        help="stop the program and the library for S seconds")  # fmt: skip
     add("--duration", type=float, default=0.0, metavar="S",
-        help="grow one forest after another until so much time is over")  # fmt: skip
+        help="grow one forest after another for S seconds")  # fmt: skip
     add("--size", type=int, default=400, metavar="N", help="processes of a forest (%(default)s)")
-    add("--pace", type=int, metavar="MS", help="up to so long a process waits before it ends "
-        "(0; with proc-walker 600)")  # fmt: skip
+    add("--pace", type=int, metavar="MS", help="a process waits up to MS milliseconds before "
+        "it ends (0; with proc-walker 600)")  # fmt: skip
     add("--questions", type=int, default=1_000_000, metavar="N",
-        help="ask about so many pairs, beside all that are related (%(default)s)")  # fmt: skip
+        help="ask about N pairs, beside all that are related (%(default)s)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write all figures there")
     add("--markdown", type=Path, metavar="FILE", help="put the table into that page")
     add("--program", metavar="PATH", default=str(ROOT / ".venv" / "bin" / "proctree-bpf"),
