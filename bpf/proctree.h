@@ -113,7 +113,7 @@ struct pt_rename {
 	struct pt_header h;
 	__u64 start_ns;
 	__u32 tgid;
-	__u32 parent_tgid; /* only if it joins: who adopted it before was left out; else 0 */
+	__u32 parent_tgid; /* only if it joins: its adoption may have been left out; else 0 */
 	char comm[PT_COMM_LEN];
 	__u64 parent_start_ns;
 };

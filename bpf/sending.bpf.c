@@ -19,8 +19,8 @@ BPF_PERCPU_ARRAY(counters, struct pt_counters, 1);
  * (counters, scratch sample) has one writer. To disable preemption in a program
  * (bpf_preempt_disable) does not help: it is preempted where it enables it again.
  *
- * What the first copy was skipped for, and no other has told, none has: so the others count
- * what they tell.
+ * An event for which the first copy was skipped is missed unless another copy tells of it: so
+ * the others count what they tell.
  *
  * A note is lost if another event needs its slot before the next copy has seen it: then
  * a sample comes twice; the reader drops a second fork or exit. So tasks whose numbers follow one

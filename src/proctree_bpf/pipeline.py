@@ -349,7 +349,7 @@ class Pipeline:
         for event, process in take_all(events):
             if has_gaps and gaps.next_ns <= event.timestamp_ns:
                 self._write_gaps_until(event.timestamp_ns)
-            # Both are asked for every event that is their business: they follow who begets whom.
+            # Both are asked for every event that is their business: they follow who creates whom.
             hidden = (
                 hides_only is None
                 or process is None

@@ -43,7 +43,7 @@ class Origin:
         self.tracker = tracker
         self.proc = proc
         self.has_outside = False
-        """Whether who created the first process is not seen: it is outside of this container."""
+        """Whether the first process was created outside of this container, where nobody is seen."""
         self.wall_offset_ns: int | None = None
 
     @property

@@ -93,11 +93,11 @@ class InterruptedEarly(BaseException):
 
 
 class EarlyInterrupt:
-    """Ends the start of a trace, where Ctrl-C does not end us by itself, nor is ignored."""
+    """Lets Ctrl-C end the start of a trace in good order, unless it is ignored."""
 
     def __init__(self) -> None:
         self.is_over = False
-        """Whether the start is, so that Ctrl-C does what it does to any program."""
+        """Whether the start is over: then Ctrl-C does what it does to any program."""
 
     @contextmanager
     def raised(self) -> Iterator[None]:

@@ -139,7 +139,7 @@ class BirthWriter(TableWriter):
             known.inherited = False
             return known
         known.inherited = True
-        # What a snapshot read of it is better than what its creator may not have had any more.
+        # The name that a snapshot read is better than one that its creator may have changed.
         if known.named_in.is_over or not born.named_in.is_over:
             known.cmd, known.named_in = born.cmd, born.named_in
         is_known = creator is not None and creator.args_raw is not None

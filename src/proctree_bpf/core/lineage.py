@@ -149,7 +149,7 @@ def ancestry(tree: TreeStore, pid: int | ProcessKey, target_cmd: str) -> Answer:
 
 
 def is_perhaps_adopted(node: Placed) -> bool:
-    """Tell whether what is known above a process may be less than what is above it."""
+    """Tell whether a process may have more ancestors than are known: its creator is not certain."""
     return node.edge is Edge.OBSERVED and bool(node.ppid or node.fork_missed)
 
 

@@ -25,7 +25,7 @@ class Era:
     def __init__(self, *, is_over: bool = False) -> None:
         self.is_over = is_over
         self.doubted_from_ns = 0
-        """Who had ended by then has its name for certain, though it is over."""
+        """Whoever had ended by then has its name for certain, though the era is over."""
 
     def end(self, from_ns: int) -> None:
         """Take note that a new name may have been lost since then; 0: nobody knows since when."""

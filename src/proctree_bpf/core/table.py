@@ -38,9 +38,9 @@ class ProcessTable:
         self.params = params or CacheParams()
         self.lock = RLock()
         self.era = Era()
-        """What names that events tell now share; see ``doubt_names``."""
+        """That of the names that events tell now; see ``doubt_names``."""
         self.looked_era = Era()
-        """The same of those that ``/proc`` shows."""
+        """That of the names that ``/proc`` shows now."""
         self._doubted: list[Era] = []
         self.chains_changed = 0
         """Counts the changes that show in the chain of another process than the changed one."""

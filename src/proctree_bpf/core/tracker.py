@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _EXPIRE_EVERY_NS = 1_000_000_000
 _INIT_PID = 1
-"""Of the process that nobody created."""
+"""The process that nobody created."""
 
 
 class Tracker(BirthWriter):

@@ -35,7 +35,7 @@ class DescendantSet:
         self._root = root
         self._living = {root.pid: root}
         self.pids: Collection[int] = self._living.keys()
-        """Those of who lives: an event that names none of them is not about any of them."""
+        """Of the living ones: an event that names none of these PIDs is about none of them."""
 
     @property
     def living(self) -> tuple[ProcessKey, ...]:

@@ -54,7 +54,7 @@ class Completed(NamedTuple):
     """What may not have been sent of those that live. Of others nothing was left out: they have
     done nothing since the filter came."""
     ends: dict[ProcessKey, Unreported]
-    """The same of those that have ended: their entries are what was known then."""
+    """The same of those that have ended; of them, ``entries`` has what was known at their end."""
 
 
 class KernelFilterController:

@@ -209,7 +209,7 @@ class JsonlSink:
 
 
 def _observed(encoded: str) -> str:
-    """Mark one that was only seen as the parent, perhaps after it had adopted an orphan."""
+    """Mark one that was only seen as the parent, and may not be the creator."""
     return encoded[:-1] + ',"observed":true}'
 
 
