@@ -156,10 +156,10 @@ class Process:
 
     @property
     def creator_is_certain(self) -> bool:
-        """Whether the call of fork was seen.
+        """Whether the creator is certain to have called fork.
 
-        Of what ran before, the creator is taken to be the parent that it had when it was met:
-        an ancestor, but for an orphan only the one that adopted it.
+        Of what ran before, and where the source is not certain, it is the parent that the process
+        had when it was met: an ancestor, but for an orphan only the one that adopted it.
         """
         return self._known().edge is not Edge.OBSERVED
 

@@ -1,7 +1,7 @@
 r"""The chain string, ``pid|cmd|user;pid|cmd|user``: a child first, its ancestors after.
 
 A chain that was cut after so many ancestors ends in a link that is only ``…``. ``~`` before a
-link says that it was only seen as the parent, perhaps after it had adopted an orphan.
+link says that it was only seen as the parent, and may not be the creator.
 ``|``, ``;``, backslash and what does not print are escaped inside names, so a
 process cannot forge a link and every chain can be parsed back.
 """
