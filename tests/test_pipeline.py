@@ -217,6 +217,23 @@ def test_what_came_before_a_source_broke_is_all_written() -> None:
     assert pipeline.summary()["late"] == 0
 
 
+def test_a_source_that_broke_is_not_asked_again_when_it_is_time_to_stop() -> None:
+    class BreakingAgain(Breaking):
+        def stop(self) -> None:
+            raise SourceFailedError("it broke again")
+
+    diary = Diary()
+    source = BreakingAgain(Delivery(1, happens(2, 3)))
+    pipeline = Pipeline(
+        source, Tracker(PidTree(), ProcCache()), diary, hooks=Watcher(diary, stop_after=0)
+    )
+    pipeline.start()
+    with pytest.raises(SourceFailedError):
+        pipeline.run(Event(), 0.001)
+    pipeline.give_up()
+    assert diary.lines == [("event", 2), ("event", 3)]
+
+
 class TestSelection:
     def test_a_kind_that_is_not_asked_for_is_applied_and_not_written(self) -> None:
         diary, end = Diary(), Exit(3, ProcessKey(7, S))

@@ -329,7 +329,7 @@ class Pipeline:
         self._hooks.check()
         if self._stopped_ns is not None:
             self._hooks.on_backlog(left + self._intake.undelivered())
-        elif self._hooks.is_due():
+        elif self._hooks.is_due() and not self._intake.is_broken:
             self._stop_source()
         if worked:
             self._intake.keep_up_in_time(worked, left, oldest_ns)

@@ -196,3 +196,32 @@ class TestOneOfWhomOnlyTheEndWasTold:
     def test_has_children_whose_name_nobody_knows(self, tracker: Tracker) -> None:
         tracker.apply(Fork(71 * S, ProcessKey(300, 71 * S), CHILD))
         assert node_of(tracker, 300).name_uncertain
+
+
+def test_a_name_is_in_doubt_too_if_its_owner_is_presumed_to_have_ended_before_the_loss_is_told(
+    tracker: Tracker,
+) -> None:
+    child = ProcessKey(300, 62 * S + 7)
+    tracker.apply(fork())  # its exec is lost at 61 s, and its end at 63 s
+    tracker.apply(Fork(child.start_time_ns, child, CHILD, comm="evil"))
+    tracker.apply(Exec(62 * S + 9, child, comm="ls"))
+    again = ProcessKey(CHILD.pid, 64 * S + 7)
+    tracker.apply(Fork(again.start_time_ns, again, ROOT, comm="init"))
+    tracker.note_gap(lost(None, 60 * S, 65 * S))
+    mend(tracker, entry(again, ROOT, "init"), entry(child, ROOT, "ls"))
+    assert ancestry(tracker.tree, child, "evil") is Answer.UNKNOWN
+
+
+def test_a_parent_whose_end_is_still_to_be_told_is_the_parent_until_then(tracker: Tracker) -> None:
+    tracker.apply(fork())
+    tracker.note_gap(lost("exec", 69 * S, 70 * S))
+    renamed = Rename(80 * S + 1, CHILD, "worker")
+    end = Exit(80 * S + 2, SHELL, ROOT, 0, reaper=ROOT)
+    shown = [entry(ROOT, ProcessKey(0), "init"), entry(SHELL, ROOT, "bash")]
+    shown.append(entry(CHILD, ROOT, "worker"))  # read when both had happened
+    tracker.reconcile(shown, 80 * S, 81 * S, InFlight([renamed, end]))
+    told = tracker.apply(renamed)
+    assert told is not None
+    assert told.node.kernel_parent == SHELL
+    tracker.apply(end)
+    assert node_of(tracker, CHILD).kernel_parent == ROOT

@@ -36,6 +36,13 @@ class TestFields:
             *("250.0ms", "4242", "cc", "init"),
         ]
 
+    def test_a_parent_that_is_not_known_is_not_that_of_another_without_one(self) -> None:
+        page = Page(None, fields=("pid", "ppid"))
+        told = [page.scene.fork(pid, comm="same") for pid in (2, 20)]
+        for each in told:
+            each.process.ppid = each.process.creator_start_ns = 0
+        assert [row.split() for row in page.show(*told)] == [["2", "0"], ["20", "?"]]
+
     def test_what_is_not_known_is_blank(self) -> None:
         page = Page(None, fields=("pid", "cpu", "cgroup", "age", "exit"))
         page.scene.fork(20)

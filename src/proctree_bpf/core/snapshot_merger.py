@@ -200,7 +200,10 @@ class SnapshotMerger:
             return  # what it ran is no longer told there
         may_have_execed = known.named_in.is_over
         has_ended = not seen.creator_start_ns and seen.ppid  # the parent, and others adopt
-        if seen.parent is not None or not (seen.edge is Edge.LEARNT or has_ended):
+        parent = self._table.get(known.kernel_parent)
+        will_end = parent is not None and self._in_flight.exits(parent)  # which tells who adopts
+        is_told = seen.parent is not None or not (seen.edge is Edge.LEARNT or has_ended)
+        if is_told and not will_end:
             self._writer.see_parent(known, seen.kernel_parent)
         if self._in_flight.renames(known):
             details = replace(details, cmd=known.cmd)

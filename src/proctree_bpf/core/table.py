@@ -17,10 +17,11 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from proctree_bpf.core.due import EndedQueue
+from proctree_bpf.core.eras import NameEras
 from proctree_bpf.core.holders import PidHolders
 from proctree_bpf.core.identity import TICK_NS, ProcessKey, same_start
 from proctree_bpf.core.model import CacheParams
-from proctree_bpf.core.process import NEVER_OVER, Era, TrackedProcess, may_have_created
+from proctree_bpf.core.process import NEVER_OVER, TrackedProcess, may_have_created
 from proctree_bpf.core.waiting import Waiting
 from proctree_bpf.core.wards import Wards
 
@@ -31,23 +32,19 @@ if TYPE_CHECKING:
 _SECOND_NS = 1_000_000_000
 
 
-class ProcessTable:
+class ProcessTable(NameEras):
     """Processes by identity, each pointing at its creator, within bounds."""
 
     def __init__(self, params: CacheParams | None = None) -> None:
+        super().__init__()
         self.params = params or CacheParams()
         self.lock = RLock()
-        self.era = Era()
-        """That of the names that events tell now; see ``doubt_names``."""
-        self.looked_era = Era()
-        """That of the names that ``/proc`` shows now."""
-        self._doubted: list[Era] = []
         self.chains_changed = 0
         """Counts the changes that show in the chain of another process than the changed one."""
         self.partial = False
         """Whether some processes may have no place in the tree, or no details."""
-        self.has_lost = False
-        """Whether events are known to have been lost, ever."""
+        self.lost_until_ns = 0
+        """Until when events are known to have been lost (CLOCK_BOOTTIME); 0: none."""
         self.evicted_living = 0
         """Living processes that were forgotten for want of room."""
         self.holders = PidHolders(self.params.capacity)
@@ -225,19 +222,10 @@ class ProcessTable:
                 self.wards.discard(process)
             self._note_end(process, exited_ns)
 
-    def doubt_names(self, from_ns: int) -> None:
-        """Take note that a new name of any process that lived after ``from_ns`` may be lost.
-
-        So are those that are learnt from now on, until ``trust_names``.
-        """
-        self._doubted += [era for era in (self.era, self.looked_era) if not era.is_over]
-        for era in self._doubted:
-            era.end(from_ns)
-
-    def trust_names(self) -> None:
-        """Take note that events are told from now on which came after all that was lost."""
-        self.era = Era()
-        self._doubted.clear()
+    def presume_end(self, process: TrackedProcess, exited_ns: int) -> None:
+        """Note that a process ended, though nobody saw it, nor what it was called then."""
+        self.end(process, exited_ns)
+        self.note_presumed(process)
 
     # Forgetting
 

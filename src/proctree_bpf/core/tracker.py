@@ -166,10 +166,12 @@ class Tracker(BirthWriter):
         the name that is asked for. That is so of those that lived in the time of the gap, also
         if what told their name is applied only now; not of names that are told later.
         """
-        self.uncertain = self.table.has_lost = True
+        self.uncertain = True
+        until_ns = gap.until_ns or gap.timestamp_ns
+        self.table.lost_until_ns = max(self.table.lost_until_ns, until_ns)
         if gap.kind in (None, "exec", "rename"):
             self.table.doubt_names(gap.from_ns)
-            self._certain_from_ns = max(self._certain_from_ns, gap.until_ns or gap.timestamp_ns)
+            self._certain_from_ns = max(self._certain_from_ns, until_ns)
             self._next_chore_ns = min(self._next_chore_ns, self._certain_from_ns)
             if self.mirror is not None:
                 for process in self.table:

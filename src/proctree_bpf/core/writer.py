@@ -99,7 +99,7 @@ class TableWriter:
     def presume_exited(self, process: TrackedProcess, now_ns: int) -> None:
         """Mark a process as ended for a reason that nobody saw."""
         self.stats.presumed_exits += 1
-        self.table.end(process, now_ns)
+        self.table.presume_end(process, now_ns)
         self.tell(process)
 
     def tell(self, process: TrackedProcess) -> None:

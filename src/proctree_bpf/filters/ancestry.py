@@ -119,14 +119,12 @@ class _Asker:
         self._table = table
         self._matchers = tuple(enumerate(matchers))
         self._include_self = include_self
-        self.unknown = 1 << len(matchers)
-        """The bit of who came from a process that was forgotten while it lived, whose fork was
-        lost, or whose name may not be its name."""
+        self._of_all = (1 << len(matchers)) - 1
 
     def _own(
         self, process: TrackedProcess, *, names_only: bool = False, told: ProcessEvent | None = None
     ) -> int:
-        """Return a bit for each matcher that a process is, by itself, what it looks for.
+        """Return the bits of what a process is by itself: what ``standing`` says of those above.
 
         ``told``: the event that has just been applied, which may tell the name.
         """
@@ -134,8 +132,15 @@ class _Asker:
         for index, (matches, by_name) in self._matchers:
             if (by_name or not names_only) and matches(process):
                 is_doubted = by_name and process.named_in.is_over and not _tells_name(told)
-                own |= self.unknown if is_doubted else 1 << index
+                own |= self.perhaps(1 << index) if is_doubted else 1 << index
         return own
+
+    def perhaps(self, bits: int) -> int:
+        """Return the bits that say that nobody knows whether these should be set.
+
+        So it is where it is by a name that may not be the process's, or who created it was lost.
+        """
+        return bits << len(self._matchers)
 
 
 def _tells_name(told: ProcessEvent | None) -> bool:
@@ -187,7 +192,10 @@ class AncestryFilter(_Asker):
         return above
 
     def standing(self, told: ProcessEvent) -> int:
-        """Take the next event; return a bit for each matcher that its process ran under."""
+        """Take the next event; return a bit for each matcher that its process ran under.
+
+        Those of ``perhaps`` are set for the matchers of which that is not known.
+        """
         process, kind = told.process, told.as_received.kind
         is_born = kind == "fork"
         under = self._under.get(process)
@@ -228,15 +236,17 @@ class AncestryFilter(_Asker):
         creator = process.creator
         doubt = self._doubt(process)
         if creator is None:
-            return doubt or (self.unknown if self._table.evicted_living and process.ppid else 0)
+            is_forgotten = self._table.evicted_living and process.ppid
+            return doubt or (self.perhaps(self._of_all) if is_forgotten else 0)
         under = self._under.get(creator)
         if under is None:  # it has ended, or its own beginning was not seen
             return doubt | self._survey_line(creator, {})
         return doubt | under | self._is[creator]
 
     def _doubt(self, process: TrackedProcess) -> int:
-        """Return a bit if what is above a process may only have adopted it, after a loss."""
-        return self.unknown if process.fork_missed and self._table.has_lost else 0
+        """Return all bits of ``perhaps`` if its fork may be among what was lost."""
+        is_lost = process.fork_missed and process.start_time_ns < self._table.lost_until_ns
+        return self.perhaps(self._of_all) if is_lost else 0
 
     def _spread(self, process: TrackedProcess, gained: int) -> None:
         """Tell those that it created before, and theirs."""

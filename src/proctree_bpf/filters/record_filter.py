@@ -75,10 +75,9 @@ class BoundFilter:
                     self._unwanted |= 1 << index
                 else:
                     self._wanted |= 1 << index
-            if self._unwanted:  # nobody can say that it is not under one of these
-                self._unwanted |= 1 << len(matchers)
             kind = ParentFilter if self._filter.by_parent else AncestryFilter
             self.ancestry = kind(self._table, matchers, include_self=self._filter.include_self)
+            self._unwanted |= self.ancestry.perhaps(self._unwanted)
         self.ancestry.survey()
 
     def admits(self, told: ProcessEvent) -> bool:

@@ -39,7 +39,9 @@ class PerfStream:
         ]
         self._source = source
         self._missed = 0
-        self._asked_ns = deque([started_ns], maxlen=READINGS)  # when for misses, the last times
+        # When for misses, the last times. One more than are needed: what is taken together comes
+        # with one time, so these may be later than when the source asked, but not by another turn.
+        self._asked_ns = deque([started_ns], maxlen=READINGS + 1)
         self.undecodable = 0
 
     def feed(self, drain: Drain) -> tuple[list[AnyEvent], list[Gap], int]:

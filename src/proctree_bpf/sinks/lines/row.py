@@ -96,6 +96,8 @@ def _shared(cells: Cell) -> Cell:
 
     def text(process: TrackedProcess) -> str:
         ppid = process.ppid if process.parent is None else process.parent.pid
+        if not ppid:  # what is shown then depends on the process
+            return cells(process)
         key = (ppid, process.user, process.uid, process.cmd)
         found = texts.get(key)
         if found is None:
