@@ -118,9 +118,9 @@ class TestRefusals:
         result = run("trace", "-f", "jsonl", "-o", str(out), "--", *command, before=CONTAINER)
         assert result.code == 7, result.err
         records = json_lines(out.read_text())
-        *_, told = [r for r in records if r["process"]["args"] == ["sleep", "600"]]
-        assert told["event"]["action"] == "exit"
-        assert told["process"]["parent"]["name"] == "sh"
+        *_, began, ended = [r for r in records if r["process"]["args"] == ["sleep", "600"]]
+        assert actions([began, ended]) == ["exec", "exit"]
+        assert began["process"]["parent"]["name"] == "sh"
 
 
 class TestWalker:
@@ -142,8 +142,10 @@ class TestWalker:
 
     def test_parents_are_told_up_to_who_came_from_outside(self, traced: Traced) -> None:
         *_, exec_, exit_ = traced.of(traced.sleep)
+        assert exec_["process"]["parent"]["pid"] == traced.shell.pid
+        # Nobody can say whose child it was in the end, if the shell had ended by the same look.
+        assert exit_["process"]["parent"] in (None, exec_["process"]["parent"])
         for record in (exec_, exit_):
-            assert record["process"]["parent"]["pid"] == traced.shell.pid
             assert [link["pid"] for link in record["proctree"]["chain"]] == [traced.shell.pid]
         assert {r["process"]["parent"] and True for r in traced.of(traced.shell)} == {None}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from proctree_bpf import Exit
 from support.random_family import RandomFamily
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,11 @@ def test_what_happens_wakes_it(
 def test_it_does_not_rest_before_the_filter_is_set(begun: Callable[..., FilteredPipeline]) -> None:
     filtered = begun("ancestor=nobody-has-this")
     filtered.until_on()
-    filtered.pipeline.pump()  # what was sent while the filter was set
-    assert filtered.pipeline._may_rest()
+
+    def rests() -> bool:
+        filtered.pipeline.pump()  # also what was sent while the filter was set
+        return filtered.pipeline._may_rest()
+
+    wait_until("it rests", rests)
     filtered.hand_over_again()
     assert not filtered.pipeline._may_rest()
