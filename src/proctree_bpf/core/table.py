@@ -340,12 +340,11 @@ class ProcessTable(NameEras):
                 self.touch(child)
 
     def _note_end(self, process: TrackedProcess, exited_ns: int) -> None:
-        era, details_era = process.named_in, process.details_in
+        era = process.named_in
         if not era.is_over or exited_ns <= era.doubted_from_ns:
             process.named_in = NEVER_OVER
-        if details_era is era:
-            process.details_in = process.named_in
-        elif not details_era.is_over or exited_ns <= details_era.doubted_from_ns:
+        era = process.details_in  # of which nobody asks after the record of the end
+        if era.is_over and exited_ns <= era.doubted_from_ns:
             process.details_in = NEVER_OVER
         self._ended.push(process, exited_ns)
         if process.children:
