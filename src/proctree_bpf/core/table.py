@@ -137,10 +137,11 @@ class ProcessTable(NameEras):
 
     def add(self, process: TrackedProcess) -> None:
         """Take in a process that is not kept yet."""
+        exited_ns, process.exited_ns = process.exited_ns, None
         self.holders.add(process)
         process.is_kept = True
-        if process.exited_ns is not None:
-            self._note_end(process, process.exited_ns)
+        if exited_ns is not None:
+            self.end(process, exited_ns)
         else:
             self.wards.add(process)
         if process.has_place:
@@ -217,10 +218,20 @@ class ProcessTable(NameEras):
         if exited_ns is None:
             self._pinned.pop(process, None)
             self.wards.add(process)
-        else:
-            if process.parent is not None:
-                self.wards.discard(process)
-            self._note_end(process, exited_ns)
+            return
+        if process.parent is not None:
+            self.wards.discard(process)
+        era = process.named_in
+        if not era.is_over or exited_ns <= era.doubted_from_ns:
+            process.named_in = NEVER_OVER
+        era = process.details_in  # of which nobody asks after the record of the end
+        if era.is_over and exited_ns <= era.doubted_from_ns:
+            process.details_in = NEVER_OVER
+        self._ended.push(process, exited_ns)
+        if process.children:
+            self._pinned[process] = None
+        if process.is_kept and process.pid in self._waiting.by_pid:
+            self._adopt(process)
 
     def presume_end(self, process: TrackedProcess, exited_ns: int) -> None:
         """Note that a process ended, though nobody saw it, nor what it was called then."""
@@ -338,19 +349,6 @@ class ProcessTable(NameEras):
                 self._unlink(child)
                 self._attach(process, child)
                 self.touch(child)
-
-    def _note_end(self, process: TrackedProcess, exited_ns: int) -> None:
-        era = process.named_in
-        if not era.is_over or exited_ns <= era.doubted_from_ns:
-            process.named_in = NEVER_OVER
-        era = process.details_in  # of which nobody asks after the record of the end
-        if era.is_over and exited_ns <= era.doubted_from_ns:
-            process.details_in = NEVER_OVER
-        self._ended.push(process, exited_ns)
-        if process.children:
-            self._pinned[process] = None
-        if process.is_kept and process.pid in self._waiting.by_pid:
-            self._adopt(process)
 
     def _first_ended(self) -> TrackedProcess | None:
         """Return the first that ended of those that created nothing that is kept."""
