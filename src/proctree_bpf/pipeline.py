@@ -208,7 +208,7 @@ class Pipeline:
         if self._stopped_ns is None:
             self._stopped_ns = self.source.now_ns()
             self._intake.is_stopped = True
-            self._hooks.before_receiving()
+            self._hooks.before_finishing()
             self.source.stop()
         return self._stopped_ns
 

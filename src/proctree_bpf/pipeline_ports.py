@@ -95,6 +95,10 @@ class PipelineHooks:
     def before_working(self, waiting: Waiting) -> None:
         """Learn how much waits to be worked on; called each time more was received."""
 
+    def before_finishing(self) -> None:
+        """Be quick: nothing more is received, and somebody waits for the end."""
+        self.before_receiving()
+
     def on_backlog(self, events: int) -> None:
         """Learn how many events are still to be written, once the source has stopped."""
 

@@ -92,3 +92,12 @@ def test_without_the_privilege_nothing_changes() -> None:
         )
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_once_it_has_stopped_it_goes_before_others_to_its_end(priority: ReaderPriority) -> None:
+    before = niceness()
+    while_working(priority, EMPTY)
+    priority.before_finishing()
+    assert niceness() == min(before, -15)
+    priority.before_receiving()
+    assert niceness() == min(before, -15)

@@ -55,6 +55,10 @@ class TraceHooks(PipelineHooks):
         """Take the CPU: it is for little time."""
         self._priority.before_receiving()
 
+    def before_finishing(self) -> None:
+        """Take the CPU: somebody waits for the end."""
+        self._priority.before_finishing()
+
     def before_working(self, waiting: Waiting) -> None:
         """Leave the CPU to others, unless room is short or somebody waits for the end."""
         if self._supervisor is None or not self._supervisor.has_ended:

@@ -47,6 +47,11 @@ class ReaderPriority:
         """Be like others, or before them."""
         self._set(_FIRST if self._level is _Level.BEFORE_OTHERS else self._usual)
 
+    def before_finishing(self) -> None:
+        """Go before others from now on."""
+        self._level = _Level.BEFORE_OTHERS
+        self.before_receiving()
+
     def before_working(self, waiting: Waiting) -> None:
         """Go after others if there is time."""
         self._level = self._next_level(waiting)
