@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from living import differences, living_in_proc
+from living import differences
+from proc_looks import living
 from tally import Answers
 
 from proctree_bpf import Collector
@@ -60,9 +61,9 @@ class _Asker:
         """Wait until the tree's living are those of /proc; return how long that took."""
         begun = time.monotonic()
         while True:
-            before = living_in_proc()
+            before = dict(living())
             told = {p.pid: p.start_time_ns for p in self._live.find(live_only=True)}
-            wrong = differences(before, told, living_in_proc())
+            wrong = differences(before, told, dict(living()))
             after_s = time.monotonic() - begun
             if not wrong:
                 return after_s, []

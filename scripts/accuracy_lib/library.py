@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import running_tool
 from figures import NotRunError
 from running_tool import last_line
 from truth import held_between
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sources import Source
 
 _ASK = Path(__file__).parent / "ask.py"
+_SHARED = Path(running_tool.__file__).parent
 _PATIENCE_S = 300.0
 
 
@@ -33,8 +36,9 @@ class Library:
         words = [plan.python, "-B", str(_ASK), source.name, str(plan.perf_pages), plan.filter]
         with self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True
-            )
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True,
+                env={**os.environ, "PYTHONPATH": str(_SHARED)},
+            )  # fmt: skip
 
     def await_ready(self) -> None:
         """Wait until it traces.

@@ -1,30 +1,14 @@
-"""Who lives, by /proc alone, and how a tree differs from it."""
+"""How a tree differs from who lives by /proc."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-
-
-def living_in_proc() -> dict[int, int]:
-    """Return the PIDs that /proc shows, with their starts in ticks; zombies have ended."""
-    found = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - thousands of names
-        if not name.isdigit():
-            continue
-        with suppress(OSError):
-            text = Path(f"/proc/{name}/stat").read_bytes()
-            fields = text.rpartition(b")")[2].split()
-            if fields[0] not in (b"Z", b"X"):
-                found[int(name)] = int(fields[19])
-    return found
 
 
 def differences(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from proc_looks import Who, living
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Who = tuple[int, int]
-"""A process: its PID, and its start in ticks."""
 
 _AGAIN_S = 0.2
 _ARRIVAL_S = 0.1
@@ -39,19 +35,6 @@ class Drift(NamedTuple):
     settled_s: float
     """How long it took until both agreed, or this was clear."""
     compared: bool = True
-
-
-def living(proc: Path = Path("/proc")) -> set[Who]:
-    """Return who lives, as ``/proc`` shows it: without zombies, but for leaders with threads."""
-    found = set()
-    for name in os.listdir(proc):  # noqa: PTH208 - names are all that is needed
-        if name.isdigit():
-            with suppress(OSError):
-                fields = (proc / name / "stat").read_bytes().rpartition(b")")[2].split()
-                state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
-                if state not in (b"Z", b"X") or threads > 1:
-                    found.add((int(name), ticks))
-    return found
 
 
 def drift(

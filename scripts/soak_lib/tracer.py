@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drift import Told
+from proc_looks import memory
 from running_tool import last_line
 
 if TYPE_CHECKING:
@@ -93,13 +94,7 @@ class Tracer:
 
     def memory(self) -> tuple[int, int]:
         """Return the bytes of its resident memory: now, and at its highest."""
-        found = {"VmRSS": 0, "VmHWM": 0}
-        with suppress(OSError):
-            for line in Path(f"/proc/{self.pid}/status").read_text("utf-8", "replace").splitlines():
-                name, _, value = line.partition(":")
-                if name in found:
-                    found[name] = int(value.split()[0]) * 1024
-        return found["VmRSS"], found["VmHWM"]
+        return memory(self.pid)
 
     def kill(self) -> None:
         """End it, if it is still there; what ends with its stdin, ends by itself."""

@@ -72,7 +72,7 @@ class TestDrift:
     def test_proc_shows_the_living_without_zombies(self, lib: Any) -> None:
         child = subprocess.Popen(["true"])
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        pids = {pid for pid, _ticks in lib("drift").living()}
+        pids = {pid for pid, _ticks in lib("proc_looks").living()}
         assert os.getpid() in pids
         assert child.pid not in pids
         child.wait()

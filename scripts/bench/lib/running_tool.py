@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from figures import NotRunError
+from proc_looks import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _PATIENCE_S = 60.0
 _STOP_PATIENCE_S = 120.0
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -75,19 +74,12 @@ class Tool:
     def has_ended(self) -> bool:
         """Tell whether it is gone; its resources are noted then."""
         if self.status is None:
-            self._note_peak()
+            self.peak_bytes = memory(self.pid)[1] or self.peak_bytes
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self._process.returncode = self.status = os.waitstatus_to_exitcode(status)
                 self.cpu_s = usage.ru_utime + usage.ru_stime - self._before_s
         return self.status is not None
-
-    def _note_peak(self) -> None:
-        """Note VmHWM: ru_maxrss is at least that of the process that it was forked from."""
-        with suppress(OSError):
-            found = _PEAK.search(Path(f"/proc/{self.pid}/status").read_text("utf-8", "replace"))
-            if found is not None:
-                self.peak_bytes = int(found[1]) * 1024
 
     def await_ready(self, ready: Callable[[], bool]) -> None:
         """Wait until it traces.
