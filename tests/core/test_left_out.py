@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from proctree_bpf.core.model import PidNode, ProcInfo
 
 
+def ended_at(time_ns: int, node: PidNode, info: ProcInfo) -> tuple[PidNode, ProcInfo]:
+    return replace(node, exited_ns=time_ns), replace(info, exited_ns=time_ns)
+
+
 class TestALookAfterTheKernelHasLeftOutSome:
     """``unreported`` says of whom; what was told of the others stays, whatever is there now."""
 
@@ -85,8 +89,7 @@ class TestALookAfterTheKernelHasLeftOutSome:
         look: list[tuple[PidNode, ProcInfo]],
         in_flight: InFlight,
     ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        ended = ended_at(61 * S, *look[-1])
         left_out = {CHILD: Unreported.EXEC}
         tracker.reconcile(
             [*SNAPSHOT, ended], 62 * S, 63 * S, in_flight, unreported={}, ends=left_out
@@ -97,8 +100,7 @@ class TestALookAfterTheKernelHasLeftOutSome:
     def test_one_that_has_ended_is_known_as_it_was_then(
         self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
     ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        ended = ended_at(61 * S, *look[-1])
         tracker.reconcile(
             [*SNAPSHOT, ended], 62 * S, 63 * S, unreported={}, ends={CHILD: Unreported.NAME}
         )
@@ -128,8 +130,7 @@ class TestALookAfterTheKernelHasLeftOutSome:
     def test_so_is_one_whose_pid_has_been_had_again(
         self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
     ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        ended = ended_at(61 * S, *look[-1])
         entries = [*SNAPSHOT, entry(LATER, INIT, "later"), ended]
         tracker.reconcile(entries, 72 * S, 73 * S, unreported={}, ends={CHILD: Unreported.NAME})
         assert (node_of(tracker, CHILD).cmd, info_of(tracker, CHILD).user) == ("now", "bob")
@@ -138,8 +139,7 @@ class TestALookAfterTheKernelHasLeftOutSome:
     def test_an_end_that_was_told_or_is_still_to_come_is_not_taken_from_the_notes(
         self, tracker: Tracker, look: list[tuple[PidNode, ProcInfo]]
     ) -> None:
-        node, info = look[-1]
-        ended = (replace(node, exited_ns=61 * S), replace(info, exited_ns=61 * S))
+        ended = ended_at(61 * S, *look[-1])
         tracker.reconcile(
             [*SNAPSHOT, ended],
             62 * S,

@@ -26,6 +26,12 @@ def parent_told(live: LiveCollector, orphan: Report) -> Identity:
     return as_identity(live.node(orphan.who).kernel_parent)
 
 
+def assert_adopted(live: LiveCollector, child: Report, parent: Report) -> None:
+    """Assert that the parent is the one that the child itself sees, and that events tell it."""
+    assert child.ppid == parent.pid
+    assert parent_told(live, child) == parent.who
+
+
 def parents_of(processes: list[Report]) -> list[Identity] | None:
     """Return whose children the kernel has processes as; None if one of those is ending."""
     parents = [parent_pid(process.pid) for process in processes]
@@ -56,8 +62,7 @@ def test_the_end_of_a_parent_names_the_subreaper_that_adopts(
     with stage.play("adopted") as actor:
         middle, orphan = actor.await_report("middle"), actor.await_report("orphan")
         subreaper = actor.await_report("subreaper")
-        assert orphan.ppid == subreaper.pid
-        assert parent_told(live, orphan) == subreaper.who
+        assert_adopted(live, orphan, subreaper)
         reaper = live.the_exit(middle.who).reaper
         assert reaper is not None
         assert as_identity(reaper) == subreaper.who
@@ -68,8 +73,7 @@ def test_an_orphan_goes_to_the_nearest_subreaper_and_to_the_next_when_that_ends(
 ) -> None:
     with stage.play("nested-subreapers") as actor:
         orphan, inner = actor.await_report("orphan"), actor.await_report("inner")
-        assert orphan.ppid == inner.pid
-        assert parent_told(live, orphan) == inner.who
+        assert_adopted(live, orphan, inner)
         write_line(actor)
         again, outer = actor.await_report("again"), actor.await_report("outer")
         assert again.ppid == outer.pid
@@ -79,8 +83,7 @@ def test_an_orphan_goes_to_the_nearest_subreaper_and_to_the_next_when_that_ends(
 def test_who_is_a_subreaper_no_more_adopts_nobody(live: LiveCollector, stage: Stage) -> None:
     with stage.play("former-subreaper") as actor:
         orphan, outer = actor.await_report("orphan"), actor.await_report("outer")
-        assert orphan.ppid == outer.pid
-        assert parent_told(live, orphan) == outer.who
+        assert_adopted(live, orphan, outer)
 
 
 def test_in_a_pid_namespace_its_init_adopts_and_no_subreaper_outside(
@@ -88,16 +91,14 @@ def test_in_a_pid_namespace_its_init_adopts_and_no_subreaper_outside(
 ) -> None:
     with stage.play("namespace") as actor:
         orphan, init = actor.await_report("orphan"), actor.await_report("init")
-        assert orphan.ppid == init.pid
-        assert parent_told(live, orphan) == init.who
+        assert_adopted(live, orphan, init)
 
 
 @pytest.mark.parametrize("levels", [3, 40, 128])
 def test_the_subreaper_may_be_far_above(live: LiveCollector, stage: Stage, levels: int) -> None:
     with stage.play("deep", str(levels)) as actor:
         orphan, outer = actor.await_report("orphan"), actor.await_report("outer")
-        assert orphan.ppid == outer.pid
-        assert parent_told(live, orphan) == outer.who
+        assert_adopted(live, orphan, outer)
 
 
 def test_of_a_subreaper_that_is_too_far_above_nothing_is_said(
@@ -116,13 +117,11 @@ def test_a_process_stays_the_parent_when_the_thread_that_forked_ends(
         middle, outer = actor.await_report("middle"), actor.await_report("outer")
         actor.await_report("child", 3)
         for child in actor.all_of("child"):
-            assert child.ppid == middle.pid
-            assert parent_told(live, child) == middle.who
+            assert_adopted(live, child, middle)
         write_line(actor)
         actor.await_report("orphan", 3)
         for child in actor.all_of("orphan"):
-            assert child.ppid == outer.pid
-            assert parent_told(live, child) == outer.who
+            assert_adopted(live, child, outer)
 
 
 def test_the_children_of_all_threads_are_handed_over_with_their_process(
@@ -135,8 +134,7 @@ def test_the_children_of_all_threads_are_handed_over_with_their_process(
         actor.await_report("orphan", count)
         outer = actor.await_report("outer")
         for child in actor.all_of("orphan"):
-            assert child.ppid == outer.pid
-            assert parent_told(live, child) == outer.who
+            assert_adopted(live, child, outer)
 
 
 def test_what_a_child_has_cloned_for_its_parent_is_handed_over_with_it(
@@ -145,8 +143,7 @@ def test_what_a_child_has_cloned_for_its_parent_is_handed_over_with_it(
     with stage.play("clone-parent-orphan") as actor:
         middle, sibling = actor.await_report("middle"), actor.await_report("sibling")
         caller = actor.await_report("caller")
-        assert sibling.ppid == middle.pid
-        assert parent_told(live, sibling) == middle.who
+        assert_adopted(live, sibling, middle)
         write_line(actor)
         orphan, again = actor.await_report("orphan"), actor.await_report("again")
         outer = actor.await_report("outer")

@@ -211,9 +211,8 @@ class SnapshotMerger:
             known.named_in = self._era
         if what is Unreported.NAME:
             details = replace(info_of(known), cmd=details.cmd)
-        elif (
-            details.args_raw is None and may_have_execed
-        ):  # it is ending, and runs nobody knows what
+        elif details.args_raw is None and may_have_execed:
+            # It is ending, and runs nobody knows what.
             self._forget_program(known)
             is_other = True
         elif details.args_raw is None and known.args_raw is not None:  # nor there: it is ending
